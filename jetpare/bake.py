@@ -1,0 +1,266 @@
+"""From a plan to a bake definition, and from a definition to a running `docker buildx bake`.
+
+The definition is data and is built without an engine. Every stage is a target whose Dockerfile target is
+'<stage>-report': exporting the small record that a stage leaves builds the stage itself. The last stage is exported
+without a name, and the pipeline tags it when its checks have passed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jetpare import process
+from jetpare.config import CUDA_TARGET, MULTIARCH, Config, architecture_of
+from jetpare.plan import INPUTS, Kind, Node, Plan
+
+SECRETS = ("ca", "net")
+WHEELS = "wheels"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a definition needs beyond build.toml. Paths are relative to the project's folder, where bake runs."""
+
+    state: Path  # .jetpare
+    cache_id: str = "shared"  # part of every cache mount's id
+    fresh: frozenset[str] = frozenset()  # labels of the nodes that are built without the layer cache
+    labels: Mapping[str, Mapping[str, str]] | None = None  # OCI labels by image
+
+
+def stage_arguments(config: Config, plan: Plan, cache_id: str) -> dict[str, dict[str, str]]:
+    """Build arguments by stage name; see the top of each Dockerfile for their meaning."""
+    architecture = architecture_of(plan.platform)
+    cached = {"CACHE_ID": f"{config.project.name}-{architecture}-{cache_id}"}
+    places = {"multiarch": MULTIARCH.get(architecture, ""), "cuda_target": CUDA_TARGET.get(architecture, "")}
+    collect = [pattern.format_map(places) for pattern in config.collect.required]
+    collect += [f"{pattern.format_map(places)} ?" for pattern in config.collect.optional]
+    return {
+        "cudnn": {"COLLECT": "\n".join(collect)},
+        "gdal": {
+            **cached,
+            "GDAL_VERSION": plan.profile.gdal,
+            "GDAL_CMAKE": " ".join(config.gdal.cmake),
+            "GDAL_DRIVERS": " ".join(config.gdal.raster_drivers),
+            "OGR_DRIVERS": " ".join(config.gdal.vector_drivers),
+            "GDAL_BUILD_PACKAGES": " ".join(config.gdal.packages),
+            "JOBS": str(config.build.jobs),
+        },
+        "python": {
+            **cached,
+            "UV_VERSION": config.python.uv,
+            "PYTHON_REQUIREMENTS": " ".join(config.python.requirements),
+            "PYTHON_PROVIDED": " ".join(config.python.provided),
+            "PYTHON_INDEXES": " ".join(plan.profile.indexes),
+            "PYTHON_CUDA": "1" if plan.profile.cuda and _cuda_wheels(plan) else "0",
+        },
+        "runtime": {**cached, "RUNTIME_PACKAGES": " ".join(config.runtime.packages)},
+        INPUTS: {**cached, "GDAL_VERSION": plan.profile.gdal},
+    }
+
+
+def _cuda_wheels(plan: Plan) -> bool:
+    # The default index has CUDA builds of torch for amd64 only; an index of the profile's own is there to have them.
+    return bool(plan.profile.indexes) or architecture_of(plan.platform) == "amd64"
+
+
+def definition(config: Config, plan: Plan, options: Options) -> dict[str, Any]:
+    """The bake definition of everything in *plan* that BuildKit makes."""
+    maker = _Maker(config=config, plan=plan, options=options)
+    targets: dict[str, Any] = {}
+    for node in plan.nodes:
+        if node.baked:
+            targets |= maker.targets(node)
+    if config.python.wheels:
+        targets[f"{INPUTS}-{WHEELS}"] = maker.wheels()
+    return {"target": targets}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Maker:
+    config: Config
+    plan: Plan
+    options: Options
+
+    def targets(self, node: Node) -> dict[str, Any]:
+        common = self._common(node)
+        if node.kind is Kind.INPUT:
+            context = self.plan.profile.contexts[node.name]
+            bases = {image.base for image in self.config.images.values()}
+            name = input_tag(self.config, self.plan, node.name)
+            output = f"type=docker,name={name}" if node.name in bases else "type=cacheonly"
+            return {
+                node.target: common
+                | {"dockerfile": str(context.dockerfile), "target": context.target, "output": [output]}
+                | {"labels": {LABEL_PROJECT: self.config.project.name}}
+            }
+        common["dockerfile"] = str(self.plan.images[node.group].dockerfile)
+        report = common | {
+            "target": f"{node.name}-report",
+            "output": [f"type=local,dest={report_folder(self.options.state, node)}"],
+        }
+        if node.kind is Kind.STAGE:
+            return {node.target: report}
+        labels = dict((self.options.labels or {}).get(node.group, {}))
+        return {
+            node.target: common | {"target": node.name, "output": ["type=docker"], "labels": labels},
+            report_target(node): report,
+        }
+
+    def wheels(self) -> dict[str, Any]:
+        folders = {f"wheels{number}": str(folder) for number, folder in enumerate(self.config.python.wheels)}
+        copies = "".join(f"COPY --from={name} . /{name}/\n" for name in folders)
+        return {
+            "context": str(self.options.state / "empty"),
+            "contexts": folders,
+            "dockerfile-inline": "FROM scratch\n" + copies,
+        }
+
+    def _common(self, node: Node) -> dict[str, Any]:
+        target: dict[str, Any] = {
+            "context": ".",
+            "contexts": self._contexts(node),
+            "args": self._arguments(node),
+            "platforms": [self.plan.platform],
+            "secret": [f"id={name},src={secret_file(self.options.state, name)}" for name in SECRETS],
+        }
+        fresh = self._fresh_stages(node)
+        return target | ({"no-cache-filter": fresh} if fresh else {})
+
+    def _arguments(self, node: Node) -> dict[str, str]:
+        by_stage = stage_arguments(self.config, self.plan, self.options.cache_id)
+        if node.kind is Kind.INPUT:
+            return by_stage[INPUTS]
+        # The same Dockerfile stage must get the same arguments in every target, or its layers would not be found again.
+        stages = self.plan.stages_below(node)
+        return {key: value for stage in stages for key, value in by_stage.get(stage, {}).items()}
+
+    def _fresh_stages(self, node: Node) -> list[str]:
+        if node.kind is Kind.INPUT:
+            context = self.plan.profile.contexts[node.name]
+            return [str(context.target)] if node.label in self.options.fresh else []
+        own = {f"{node.group}/{stage}" for stage in self.plan.images[node.group].stages}
+        return [label.split("/")[1] for label in sorted(own & self.options.fresh)]
+
+    def _contexts(self, node: Node) -> dict[str, str]:
+        found = {name: self._source(name) for name in self.plan.contexts_of(node)}
+        if node.kind is not Kind.INPUT:
+            has_wheels = bool(self.config.python.wheels)
+            found[WHEELS] = f"target:{INPUTS}-{WHEELS}" if has_wheels else str(self.options.state / "empty")
+        return found
+
+    def _source(self, name: str) -> str:
+        context = self.plan.profile.contexts[name]
+        if context.image:
+            return f"docker-image://{context.image}" + (f"@{context.digest}" if context.digest else "")
+        if context.suite:
+            return f"docker-image://{input_tag(self.config, self.plan, name)}"
+        if context.urls:
+            return str(download_folder(self.options.state, str(context.sha256)))
+        if context.folder:
+            return str(context.folder)
+        return f"target:{Node(group=INPUTS, name=name, kind=Kind.INPUT).target}"
+
+
+LABEL_PROJECT = "jetpare.project"
+
+
+def input_tag(config: Config, plan: Plan, name: str) -> str:
+    """The tag of an input that is an image of our own: 'jetpare/l4t-cuda:rehearsal', 'jetpare/debian:bookworm'."""
+    suite = plan.profile.contexts[name].suite
+    architecture = architecture_of(plan.platform)
+    return f"{config.project.name}/{name}:{f'{suite}-{architecture}' if suite else plan.profile_name}"
+
+
+def image_tag(config: Config, image: str, profile_name: str) -> str:
+    """The tag of a finished image: 'jetpare/cuda:rehearsal'."""
+    return f"{config.project.name}/{image}:{profile_name}"
+
+
+def report_target(node: Node) -> str:
+    """The bake target that exports the record of the last stage, which exports an image itself."""
+    return f"{node.target}-report"
+
+
+def call_targets(node: Node) -> tuple[str, ...]:
+    """The bake targets that build *node*."""
+    return (node.target, report_target(node)) if node.kind is Kind.IMAGE else (node.target,)
+
+
+def report_folder(state: Path, node: Node) -> Path:
+    """Where a stage's record is exported to."""
+    return state / "reports" / node.target
+
+
+def secret_file(state: Path, name: str) -> Path:
+    """The file of a build secret."""
+    return state / "secrets" / name
+
+
+def download_folder(state: Path, sha256: str) -> Path:
+    """The folder that holds one downloaded archive and nothing else."""
+    return state / "downloads" / sha256
+
+
+def definition_file(state: Path) -> Path:
+    """Where the definition stands when bake runs, and for a person to paste."""
+    return state / "bake.json"
+
+
+def command(docker: str, state: Path, targets: tuple[str, ...]) -> list[str]:
+    """The argv that builds *targets*; to be run in the project's folder."""
+    # Provenance would change the top digest at every build.
+    return [docker, "buildx", "bake", "--file", str(definition_file(state)), "--provenance=false", *targets]
+
+
+def write_definition(root: Path, state: Path, content: Mapping[str, Any]) -> None:
+    """Write the definition, and the folders that it names, below *root*."""
+    (root / state / "empty").mkdir(parents=True, exist_ok=True)
+    (root / definition_file(state)).write_text(json.dumps(content, indent=2) + "\n")
+
+
+def run(
+    argv: list[str], *, root: Path, env: Mapping[str, str], metadata: Path, on_chunk: Callable[[bytes], None]
+) -> tuple[int, dict[str, Any]]:
+    """Run bake; the chunks of its event stream go to *on_chunk*. Returns the exit status and the metadata by target."""
+    metadata.unlink(missing_ok=True)  # buildx wants a path that does not exist yet
+    extra = ["--progress=rawjson", f"--metadata-file={metadata}"]
+    status = process.stream([*argv, *extra], on_chunk, env=env, cwd=root)
+    try:
+        found = json.loads(metadata.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        found = {}
+    return status, found if isinstance(found, dict) else {}
+
+
+def inputs_digest(root: Path, content: Mapping[str, Any], node: Node) -> str:
+    """A digest of all that decides what building *node* gives, as far as it stands in the project.
+
+    Its target and those it links to (without labels, outputs and cache ids), their Dockerfiles, and scripts/. Two runs
+    with the same digest did the same work; after a difference BuildKit may still find much in its cache.
+    """
+    found = hashlib.sha256()
+    for target in sorted(_linked(content["target"], node.target)):
+        table = dict(content["target"][target])
+        kept = {key: table[key] for key in ("target", "contexts", "args", "platforms", "dockerfile") if key in table}
+        kept["args"] = {key: value for key, value in kept.get("args", {}).items() if key != "CACHE_ID"}
+        found.update(json.dumps(kept, sort_keys=True).encode())
+        dockerfile = root / str(table.get("dockerfile", ""))
+        if dockerfile.is_file():
+            found.update(dockerfile.read_bytes())
+    for script in sorted((root / "scripts").glob("*")):
+        if script.is_file():
+            found.update(script.name.encode() + script.read_bytes())
+    return f"sha256:{found.hexdigest()}"
+
+
+def _linked(targets: Mapping[str, Any], target: str) -> set[str]:
+    found = {target}
+    for context in targets[target].get("contexts", {}).values():
+        if context.startswith("target:"):
+            found |= _linked(targets, context.removeprefix("target:"))
+    return found

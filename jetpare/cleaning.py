@@ -1,0 +1,82 @@
+"""Removes what this project made, and nothing else: images by their label or tag, files below the state folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import humanize
+
+from jetpare import engine, ledger
+from jetpare.bake import LABEL_PROJECT
+from jetpare.engine import Engine
+from jetpare.project import Project
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+# Every RUN of our Dockerfiles mounts its script there, and BuildKit describes a cache record by its command.
+OUR_COMMANDS = "/run/jetpare/"
+
+
+def clean(project: Project, running: Engine, *, cache: bool) -> Iterator[str]:
+    """Do it, and say one line for each thing done. Raises BusyError while a build is under way."""
+    with ledger.exclusive(project.state_path):
+        with engine.client(running) as docker:
+            yield from _images(docker, project.config.project.name)
+            if cache:
+                yield from _build_cache(docker, everything=running.private)
+        folders = ["reports", "secrets", "empty", "measured", *(["downloads"] if cache else [])]
+        for name in folders:
+            shutil.rmtree(project.state_path / name, ignore_errors=True)
+        (project.state_path / "bake.json").unlink(missing_ok=True)
+        yield f"The run records stay in {project.state / 'runs'}."
+
+
+def _images(docker: DockerClient, name: str) -> Iterator[str]:
+    labelled = docker.api.images(filters={"label": f"{LABEL_PROJECT}={name}"})
+    tagged = [
+        image for image in docker.api.images() if any(tag.startswith(f"{name}/") for tag in image.get("RepoTags") or ())
+    ]
+    removed = 0
+    for image in {str(image["Id"]): image for image in [*labelled, *tagged]}.values():
+        tags = [tag for tag in image.get("RepoTags") or () if tag.startswith(f"{name}/")]
+        foreign = [tag for tag in image.get("RepoTags") or () if tag not in tags and tag != "<none>:<none>"]
+        # An image that someone gave a name of their own keeps it, and loses ours.
+        for reference in tags or ([] if foreign else [str(image["Id"])]):
+            yield from _remove(docker, reference)
+            removed += 1
+    if not removed:
+        yield "There are no images of this project."
+
+
+def _remove(docker: DockerClient, reference: str) -> Iterator[str]:
+    from docker.errors import APIError, ImageNotFound
+
+    try:
+        docker.api.remove_image(reference)
+    except ImageNotFound:
+        return  # it went with another name
+    except APIError as error:
+        yield f"{reference} stays: {error.explanation or error}"
+        return
+    yield f"{reference} removed"
+
+
+def _build_cache(docker: DockerClient, *, everything: bool) -> Iterator[str]:
+    if everything:  # a private engine holds nothing that is not ours
+        freed = int(docker.api.prune_builds(all=True).get("SpaceReclaimed") or 0)
+    else:
+        records = docker.df().get("BuildCache") or []
+        freed = sum(_prune(docker, str(record.get("ID"))) for record in records if _is_ours(record))
+    yield f"build cache: {humanize.naturalsize(freed)} freed"
+
+
+def _is_ours(record: dict[str, Any]) -> bool:
+    return OUR_COMMANDS in str(record.get("Description") or "")
+
+
+def _prune(docker: DockerClient, identity: str) -> int:
+    answer = docker.api.prune_builds(all=True, filters={"id": [identity]})  # type: ignore[arg-type] # the stubs lack id
+    return int(answer.get("SpaceReclaimed") or 0)

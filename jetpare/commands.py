@@ -1,0 +1,290 @@
+"""What each task does: open the project, find the engine, make one call, show one result.
+
+Results go to stdout and can be piped; the narration goes to stderr. Modules are imported where they are used, so that
+`invoke --list` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from jetpare.errors import BudgetError, ConfigError, DoctorError, RecordError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from jetpare.compare import Comparison
+    from jetpare.engine import Engine
+    from jetpare.ledger import Record
+    from jetpare.pipeline import Request
+    from jetpare.plan import Plan
+    from jetpare.project import Project
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """One command: where the project is, the environment, and the profile that was asked for."""
+
+    root: Path
+    environ: Mapping[str, str]
+    profile: str | None = None
+
+    # --- parts, made when they are first needed
+
+    @cached_property
+    def project(self) -> Project:
+        """build.toml, read and validated."""
+        from jetpare.project import open_project
+
+        return open_project(self.root, self.environ)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The engine that answers. Raises EngineError where none does."""
+        from jetpare import engine
+
+        return engine.find(state=self.project.state_path, environ=self.environ)
+
+    @cached_property
+    def out(self) -> Console:
+        """Where results go."""
+        from rich.console import Console
+
+        # A file or a pipe has no width of its own; tables there are not squeezed into 80 columns.
+        return Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+
+    @cached_property
+    def err(self) -> Console:
+        """Where narration goes."""
+        from rich.console import Console
+
+        return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+
+    def say(self, line: str) -> None:
+        """One line of narration."""
+        self.err.print(line, markup=False)
+
+    def plan_of(self, *, images: tuple[str, ...] = (), only: str | None = None, architecture: str) -> Plan:
+        """The plan of this session's profile on *architecture*."""
+        return self.project.plan(profile=self.profile, architecture=architecture, images=images, only=only)
+
+    def engine_plan(self, *, images: tuple[str, ...] = (), only: str | None = None) -> Plan:
+        """The plan on the engine's own architecture; the faults of build.toml are told before an engine is sought."""
+        from jetpare import engine
+
+        self.plan_of(images=images, only=only, architecture=_host())
+        return self.plan_of(images=images, only=only, architecture=engine.facts(self.engine).arch)
+
+    # --- building
+
+    def build_all(self, *, images: tuple[str, ...], parallel: bool, cold: bool, dry_run: bool) -> None:
+        """Build the images, show the times, and compare."""
+        from jetpare.pipeline import Request
+
+        request = Request(task="build-all", parallel=parallel, cold=cold)
+        if dry_run:
+            self.dry_run(self.plan_of(images=images, architecture=_host()), request)
+            return
+        plan = self.engine_plan(images=images)
+        self.run(plan, request)
+        self.compare(as_json=False, output=None)
+
+    def stage(self, stage: str, *, image: str | None, no_cache: bool, dry_run: bool) -> None:
+        """Build one stage and what it needs; say where its log, record and tree are."""
+        from jetpare import bake
+        from jetpare.pipeline import Request
+        from jetpare.plan import find_stage
+
+        label = find_stage(self.project.config, stage, image)
+        request = Request(task=stage, fresh=frozenset({label}) if no_cache else frozenset())
+        if dry_run:
+            self.dry_run(self.plan_of(only=label, architecture=_host()), request)
+            return
+        plan = self.engine_plan(only=label)
+        record = self.run(plan, request)
+        folder = self.project.state / "runs" / record.id
+        row = record.stage(label)
+        group, name = label.split("/")
+        shell = f"invoke shell {name} --image {group}{self.profile_flag()}"
+        self.out.print(f"log:    {folder / str(row.log if row else '')}", markup=False)
+        self.out.print(f"record: {folder / str(row.report if row and row.report else 'run.json')}", markup=False)
+        where = bake.image_tag(self.project.config, group, plan.profile_name)
+        final = plan.images[group].final == name
+        tree = f"the image {where}" if final else "/opt/stage inside the stage"
+        self.out.print(f"tree:   {tree}; look around with `{shell}`", markup=False)
+
+    def run(self, plan: Plan, request: Request) -> Record:
+        """Build *plan* with a progress view and show the times."""
+        from jetpare import pipeline
+        from jetpare.views import terminal
+        from jetpare.views.progress import make_progress
+
+        progress = make_progress(self.err, plain=not self.err.is_terminal)
+        record = pipeline.build(self.project, plan, self.engine, request, progress)
+        terminal.show(self.out, terminal.timing(record), "")
+        return record
+
+    def dry_run(self, plan: Plan, request: Request) -> None:
+        """Print what would be handed to bake, and the command; write it where the command finds it."""
+        from jetpare import bake, network, pipeline, process
+        from jetpare.errors import JetpareError
+        from jetpare.plan import Kind
+        from jetpare.project import source_revision
+
+        try:
+            docker, overrides = self.engine.docker, self.engine.overrides
+        except JetpareError:
+            docker, overrides = "docker", {}
+        root, state = self.project.root, self.project.state
+        revision = source_revision(root, self.environ)
+        chosen = pipeline.options(self.project, plan, request, run="dry-run", revision=revision)
+        definition = bake.definition(self.project.config, plan, chosen)
+        bake.write_definition(root, state, definition)
+        network.write_secrets(network.read_settings(self.environ, Path.home()), root=root, state=state)
+        self.out.print_json(json.dumps(definition))
+        goals = [node for node in plan.nodes if node.kind is Kind.IMAGE] or [plan.nodes[-1]]
+        for node in plan.nodes:
+            if not node.baked:
+                self.out.print(
+                    f"# {node.label} ({node.kind.value}) is made by jetpare itself, and has to be there", markup=False
+                )
+        targets = tuple(target for node in goals for target in bake.call_targets(node))
+        words = [f"{name}={shlex.quote(value)}" for name, value in overrides.items()]
+        command = " ".join([*words, process.render(bake.command(docker, state, targets))])
+        self.out.print(f"cd {shlex.quote(str(root))} && {command}", markup=False, soft_wrap=True)
+
+    # --- looking
+
+    def compare(self, *, as_json: bool, output: str | None) -> None:
+        """Show the comparison. Raises BudgetError, after it was shown, where an image is too large."""
+        from jetpare import gather
+
+        plan = self.engine_plan()
+        result = gather.comparison(self.project, plan, self.engine)
+        self.show_comparison(result, as_json=as_json, output=output)
+        if result.over_budget:
+            names = ", ".join(image.name for image in result.over_budget)
+            raise BudgetError(
+                f"over budget: {names}. Find what grew, or raise [profiles.{plan.profile_name}.budget_gb]."
+            )
+
+    def show_comparison(self, result: Comparison, *, as_json: bool, output: str | None) -> None:
+        """Write the comparison to stdout or to a file."""
+        from rich.console import Console
+
+        from jetpare.views import terminal
+
+        def write(console: Console) -> None:
+            if as_json:
+                console.print_json(json.dumps(result.as_dict()))
+            else:
+                terminal.show(console, terminal.comparison(result))
+
+        if output is None:
+            write(self.out)
+            return
+        try:
+            with Path(output).open("w") as file:
+                write(Console(file=file, width=120))
+        except OSError as error:
+            raise ConfigError(f"{output}: cannot be written: {error.strerror}.") from None
+        self.say(f"The comparison is in {output}.")
+
+    def plan(self, *, images: tuple[str, ...]) -> None:
+        """Show the plan."""
+        from jetpare import pipeline
+        from jetpare.views import terminal
+
+        plan = self.plan_of(images=images, architecture=_host())
+        terminal.show(self.out, terminal.plan_table(plan, pipeline.expectations(self.project, plan)))
+
+    def logs(self, stage: str, *, image: str | None) -> None:
+        """Print the newest full log of a stage."""
+        from jetpare import gather
+        from jetpare.plan import find_stage
+
+        label = find_stage(self.project.config, stage, image)
+        plan = self.plan_of(only=label, architecture=_host())
+        path = gather.log_file(self.project, label, plan.profile_name)
+        if path is None:
+            raise RecordError(f"{label} has no log in profile '{plan.profile_name}': it was never built here.")
+        self.say(f"{path.relative_to(self.project.root)}:")
+        sys.stdout.write(path.read_text(errors="replace"))
+
+    def shell(self, stage: str, *, image: str | None, command: str) -> None:
+        """Run a shell in a stage's result; its exit status becomes ours."""
+        from jetpare import engine, pipeline
+        from jetpare.plan import find_stage
+
+        label = find_stage(self.project.config, stage, image)
+        plan = self.engine_plan(only=label)
+        reference = pipeline.stage_image(self.project, plan, self.engine, label, say=self.say)
+        argv = ["/bin/sh", "-c", command] if command else ["/bin/sh"]
+        status = engine.run_shell(self.engine, reference, argv)
+        if status:
+            raise SystemExit(status)
+
+    def doctor(self) -> None:
+        """Show the findings. Raises DoctorError where one failed."""
+        from jetpare import preflight
+        from jetpare.views import terminal
+
+        findings = preflight.findings(self.project, self.plan_of(architecture=_host()))
+        terminal.show(self.out, terminal.findings(findings))
+        failed = [row.name for row in findings if row.status == "failed"]
+        if failed:
+            raise DoctorError(f"{len(failed)} failed: {', '.join(failed)}. What to do stands beside each.")
+
+    # --- the engine, and cleaning up
+
+    def engine_up(self, *, store: str) -> None:
+        """Start a private engine unless an engine answers."""
+        from jetpare import engine, private_engine
+        from jetpare.errors import EngineError
+
+        try:
+            found = engine.find(state=self.project.state_path, environ=self.environ)
+        except EngineError:
+            found = private_engine.up(
+                state=self.project.state_path, environ=self.environ, store=_store(store), say=self.say
+            )
+        facts = engine.facts(found)
+        whose = "private engine of this project" if found.private else "engine"
+        self.say(f"The {whose} at {found.host} runs: Docker {facts.version_text}, {facts.store} store.")
+
+    def engine_down(self, *, purge: bool) -> None:
+        """Stop the private engine."""
+        from jetpare import private_engine
+
+        private_engine.down(state=self.project.state_path, purge=purge, say=self.say)
+
+    def clean(self, *, cache: bool) -> None:
+        """Remove what this project made."""
+        from jetpare import cleaning
+
+        for line in cleaning.clean(self.project, self.engine, cache=cache):
+            self.say(line)
+
+    def profile_flag(self) -> str:
+        """' --profile NAME' where one was given."""
+        return f" --profile {shlex.quote(self.profile)}" if self.profile else ""
+
+
+def _store(name: str) -> Literal["overlay2", "containerd"]:
+    stores: dict[str, Literal["overlay2", "containerd"]] = {"overlay2": "overlay2", "containerd": "containerd"}
+    if name not in stores:
+        raise ConfigError(f"there is no image store '{name}': {' or '.join(stores)} is wanted.")
+    return stores[name]
+
+
+def _host() -> str:
+    from jetpare.project import host_architecture
+
+    return host_architecture()

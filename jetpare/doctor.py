@@ -1,0 +1,332 @@
+"""Will a build work here? One finding for each thing that it needs: ok, warning or failed, with what to do.
+
+Each ``check_...`` looks at facts that it is given; ``check`` gathers them. What cannot be seen from here, such as the
+disk of a remote engine, is a warning that says so, never a guess.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
+
+import humanize
+from packaging.version import Version
+
+from jetpare import process
+from jetpare.engine import Engine, EngineFacts, facts, find, inspect_image, registry_trouble
+from jetpare.errors import JetpareError, ToolError
+from jetpare.private_engine import OLDEST_BUILDX, OLDEST_ENGINE, Places
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+Status = Literal["ok", "warning", "failed"]
+
+JOB_BYTES = 1.5 * 1024**3  # one compiler process of GDAL, at its largest
+INDEX_SECONDS = 5.0
+PIP_SECONDS = 20.0  # pip's own start, its retries and two requests
+RAW_TABLE_ENGINE = Version("28")  # from here on Docker needs the kernel's iptable_raw
+CERTIFICATE_KEYS = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
+QEMU_NAMES = {"arm64": "aarch64", "amd64": "x86_64", "386": "i386"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One line of the doctor's report; ``advice`` is empty where nothing need be done."""
+
+    name: str
+    status: Status
+    detail: str
+    advice: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What the profile in use needs.
+
+    ``disk_bytes``: free space at the engine's data root. ``jobs``: compile jobs at once. ``platform``: as linux/arm64.
+    ``indexes``: URLs of Python package indexes; None stands for the one that pip uses by itself. ``images``: base
+    images by reference; ``stand_ins``: those that the tool builds itself.
+    """
+
+    disk_bytes: int
+    jobs: int
+    platform: str
+    indexes: tuple[str | None, ...] = (None,)
+    images: tuple[str, ...] = ()
+    stand_ins: tuple[str, ...] = ()
+
+
+def check(*, state: Path, environ: Mapping[str, str], needs: Needs, sysroot: Path = Path("/")) -> tuple[Finding, ...]:
+    """Every finding, in the order in which a build meets them. *sysroot* is where /proc and /lib are looked for."""
+    found: list[Finding] = []
+    try:
+        engine = find(state=state, environ=environ)
+        said = facts(engine)
+    except JetpareError as error:
+        found.append(Finding(name="engine", status="failed", detail=str(error), advice="invoke engine-up"))
+        found += [_not_measured(name, "no engine answers") for name in ("buildx", "disk", "memory", "platform")]
+        found += [_not_measured(f"image {image}", "no engine answers") for image in needs.images]
+    else:
+        local = is_local(engine)
+        found += [
+            check_engine(said),
+            check_buildx(said),
+            _guarded("disk", lambda: check_disk(free_bytes(engine, said, state), needs.disk_bytes, said)),
+            check_memory(said.memory_bytes, needs.jobs),
+            _guarded("platform", lambda: check_platform(said.platform, needs.platform, sysroot, local=local)),
+            _guarded(
+                "jetson network", lambda: check_raw_table(said.version, sysroot, ours=engine.private or not local)
+            ),
+        ]
+        found += [_guarded(f"image {image}", partial(_check_image, engine, image)) for image in needs.images]
+    found += [Finding(name=f"image {image}", status="ok", detail="stand-in, built here") for image in needs.stand_ins]
+    found += [_guarded(_index_name(url), partial(check_index, url, environ)) for url in dict.fromkeys(needs.indexes)]
+    return tuple(found)
+
+
+def _guarded(name: str, one: Callable[[], Finding]) -> Finding:
+    """A check that meets something odd on this machine reports that, and the others still run."""
+    try:
+        return one()
+    except (OSError, ValueError, JetpareError) as error:
+        return _not_measured(name, str(error))
+
+
+def _not_measured(name: str, why: str) -> Finding:
+    return Finding(name=name, status="warning", detail=f"not measured: {why}")
+
+
+# --- engine
+
+
+def check_engine(said: EngineFacts) -> Finding:
+    """Whether the engine is new enough for named contexts."""
+    detail = f"{said.version_text or 'unknown version'} at {said.host}, {said.storage_driver} ({said.store} store)"
+    advice = f"Docker {OLDEST_ENGINE} or newer is needed: update it, or run `invoke engine-up` for a private one."
+    if said.version is None:
+        return Finding(name="engine", status="warning", detail=detail, advice=advice)
+    if said.version < OLDEST_ENGINE:
+        return Finding(name="engine", status="failed", detail=detail, advice=advice)
+    if said.storage_driver == "vfs":
+        slow = "vfs copies every layer in full: use overlay2, or many times the disk is needed."
+        return Finding(name="engine", status="warning", detail=detail, advice=slow)
+    return Finding(name="engine", status="ok", detail=detail)
+
+
+def check_buildx(said: EngineFacts) -> Finding:
+    """Whether buildx gives its progress as JSON."""
+    if said.buildx is None:
+        advice = f"Install the buildx plugin {OLDEST_BUILDX} or newer (package docker-buildx or docker-buildx-plugin)."
+        return Finding(name="buildx", status="failed", detail="the Docker CLI has no buildx plugin", advice=advice)
+    if said.buildx < OLDEST_BUILDX:
+        advice = f"Update the buildx plugin to {OLDEST_BUILDX} or newer."
+        return Finding(name="buildx", status="failed", detail=str(said.buildx), advice=advice)
+    return Finding(name="buildx", status="ok", detail=str(said.buildx))
+
+
+def is_local(engine: Engine) -> bool:
+    """Whether the engine runs on this machine, as far as its address tells."""
+    return engine.private or engine.host.startswith("unix://")
+
+
+def free_bytes(engine: Engine, said: EngineFacts, state: Path) -> int | None:
+    """Free bytes where the engine keeps its images; None where that folder cannot be seen from here."""
+    folder = Places.of(state).data if engine.private else said.data_root
+    if not is_local(engine) or not folder.is_absolute() or not folder.exists():
+        return None
+    return shutil.disk_usage(folder).free
+
+
+def check_disk(free: int | None, need: int, said: EngineFacts) -> Finding:
+    """Whether there is room for the build, in bytes."""
+    wanted = f"{humanize.naturalsize(need)} needed"
+    if free is None:
+        why = f"{said.data_root} of {said.host} cannot be seen from here; {wanted}"
+        return _not_measured("disk", why)
+    detail = f"{humanize.naturalsize(free)} free, {wanted}"
+    if free < need:
+        advice = "Free some: `invoke clean --cache` removes this project's, `docker system df` shows the engine's."
+        return Finding(name="disk", status="failed", detail=detail, advice=advice)
+    return Finding(name="disk", status="ok", detail=detail)
+
+
+def check_memory(memory_bytes: int, jobs: int) -> Finding:
+    """Whether *jobs* compilers at once fit."""
+    fit = max(1, int(memory_bytes / JOB_BYTES))
+    detail = f"{humanize.naturalsize(memory_bytes, binary=True)} for {jobs} compile jobs"
+    if memory_bytes <= 0:
+        return _not_measured("memory", "the engine does not tell")
+    if jobs > fit:
+        advice = f"Set jobs = {fit} in build.toml (about 1.5 GiB each), or the compiler may be killed."
+        return Finding(name="memory", status="warning", detail=detail, advice=advice)
+    return Finding(name="memory", status="ok", detail=detail)
+
+
+# --- platform
+
+
+def check_platform(host: str, target: str, sysroot: Path, *, local: bool) -> Finding:
+    """Whether the engine can run programs of *target*, itself or by emulation."""
+    if target.split("/")[:2] == host.split("/")[:2]:
+        return Finding(name="platform", status="ok", detail=f"{target}, native")
+    arch = [*target.split("/"), "", ""][1]
+    if not local:
+        return _not_measured("platform", f"{target} on a remote {host} engine needs an emulator there")
+    detail = f"{target} on {host}"
+    advice = (
+        "Install emulation: `apt-get install qemu-user-static binfmt-support`, "
+        f"or `docker run --privileged --rm tonistiigi/binfmt --install {arch}`."
+    )
+    handler = sysroot / "proc/sys/fs/binfmt_misc" / f"qemu-{QEMU_NAMES.get(arch, arch)}"
+    trouble = _handler_trouble(handler)
+    if trouble:
+        return Finding(name="platform", status="failed", detail=f"{detail}: {trouble}", advice=advice)
+    slow = "Emulation is many times slower than the real processor: times mean nothing."
+    return Finding(name="platform", status="warning", detail=f"{detail}, emulated by {handler.name}", advice=slow)
+
+
+def _handler_trouble(handler: Path) -> str:
+    """Why the kernel's *handler* for foreign programs is of no use in a container; empty when it is."""
+    if not (handler.parent / "register").exists():
+        return "binfmt_misc is not mounted (`mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc`)"
+    if not handler.is_file():
+        return "no emulator is registered"
+    lines = handler.read_text().splitlines()
+    if "enabled" not in lines:
+        return f"{handler.name} is disabled"
+    flags = next((line.partition(":")[2] for line in lines if line.startswith("flags")), "")
+    return "" if "F" in flags else f"{handler.name} is registered without flag F, so containers cannot use it"
+
+
+def is_jetson(sysroot: Path) -> bool:
+    """Whether this machine's device tree is that of an NVIDIA Tegra."""
+    try:
+        compatible = (sysroot / "proc/device-tree/compatible").read_bytes()
+    except OSError:
+        return False
+    return any(entry.startswith(b"nvidia,tegra") for entry in compatible.split(b"\0"))
+
+
+def has_raw_table(sysroot: Path) -> bool:
+    """Whether the kernel has iptable_raw: in use, loaded, built in, or there to be loaded."""
+    release = _text(sysroot / "proc/sys/kernel/osrelease").strip()
+    modules = sysroot / "lib/modules" / (release or "unknown")
+    return (
+        "raw" in _text(sysroot / "proc/net/ip_tables_names").split()
+        or any(line.split()[:1] == ["iptable_raw"] for line in _text(sysroot / "proc/modules").splitlines())
+        or "/iptable_raw.ko" in _text(modules / "modules.builtin")
+        or "/iptable_raw.ko" in _text(modules / "modules.dep")
+    )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def check_raw_table(version: Version | None, sysroot: Path, *, ours: bool) -> Finding:
+    """Docker 28 and newer has no container network on a Jetson's kernel without iptable_raw.
+
+    *ours*: the engine runs elsewhere, or without iptables (a private one), so the trap cannot close here.
+    """
+    name = "jetson network"
+    if not is_jetson(sysroot):
+        return Finding(name=name, status="ok", detail="not a Jetson")
+    if ours or version is None or version < RAW_TABLE_ENGINE:
+        return Finding(name=name, status="ok", detail="this engine does not need iptable_raw")
+    if has_raw_table(sysroot):
+        return Finding(name=name, status="ok", detail="the kernel has iptable_raw")
+    return Finding(
+        name=name,
+        status="failed",
+        detail=f"Docker {version} needs iptable_raw, which this kernel lacks: containers get no network",
+        advice="Use Docker 27, or set DOCKER_INSECURE_NO_IPTABLES_RAW=1 in dockerd's environment (if you did, ignore "
+        "this), or build with --network=host.",
+    )
+
+
+# --- reachability
+
+
+def _check_image(engine: Engine, reference: str) -> Finding:
+    if inspect_image(engine, reference) is not None:
+        return Finding(name=f"image {reference}", status="ok", detail="in the engine already")
+    trouble = registry_trouble(engine, reference)
+    if not trouble:
+        return Finding(name=f"image {reference}", status="ok", detail="its registry answers")
+    advice = "Check the name, the network and `docker login`; or load the image into the engine."
+    return Finding(name=f"image {reference}", status="failed", detail=trouble, advice=advice)
+
+
+def check_index(url: str | None, environ: Mapping[str, str]) -> Finding:
+    """Whether the Python package index at *url* (None: pip's own) answers within a few seconds."""
+    return _check_default_index(environ) if url is None else _check_url(url, environ)
+
+
+def _check_default_index(environ: Mapping[str, str]) -> Finding:
+    name = _index_name(None)
+    argv = [sys.executable, "-m", "pip", "--retries=0", f"--timeout={INDEX_SECONDS:g}", "index", "versions", "pip"]
+    try:
+        process.run(argv, env=environ, timeout=PIP_SECONDS)
+    except ToolError as error:
+        if environ.get("PIP_NO_INDEX"):
+            return _not_measured(name, "pip is told to use no index (PIP_NO_INDEX)")
+        advice = "Check the network, pip's index settings (`pip config list`) and its certificates."
+        return Finding(name=name, status="failed", detail=str(error).splitlines()[-1], advice=advice)
+    return Finding(name=name, status="ok", detail="answers")
+
+
+def _check_url(url: str, environ: Mapping[str, str]) -> Finding:
+    import requests
+
+    name = _index_name(url)
+    advice = "Check the network and the proxy; name another index in build.toml, or a folder with the wheels."
+    with requests.Session() as session:
+        session.trust_env = False  # the environment is a parameter
+        bundle = next((environ[key] for key in CERTIFICATE_KEYS if environ.get(key)), None)
+        session.verify = bundle or True
+        try:
+            target = url if url.endswith("/") else f"{url}/"
+            answer = session.get(target, timeout=INDEX_SECONDS, stream=True, proxies=_proxies(url, environ))
+        except requests.RequestException as error:
+            detail = f"no answer ({type(error).__name__})"
+            return Finding(name=name, status="failed", detail=detail, advice=advice)
+        code = answer.status_code
+        answer.close()
+    if code >= requests.codes.server_error:
+        return Finding(name=name, status="failed", detail=f"answers with HTTP {code}", advice=advice)
+    if code >= requests.codes.bad_request:
+        return Finding(name=name, status="warning", detail=f"answers with HTTP {code}", advice=advice)
+    return Finding(name=name, status="ok", detail="answers")
+
+
+def _proxies(url: str, environ: Mapping[str, str]) -> dict[str, str]:
+    from requests.utils import should_bypass_proxies
+
+    def setting(key: str) -> str:
+        return environ.get(key) or environ.get(key.upper()) or ""
+
+    if should_bypass_proxies(url, no_proxy=setting("no_proxy")):
+        return {}
+    return {scheme: setting(f"{scheme}_proxy") for scheme in ("http", "https") if setting(f"{scheme}_proxy")}
+
+
+def _index_name(url: str | None) -> str:
+    """What to call an index in the report: without the password that its URL may hold."""
+    if url is None:
+        return "index (pip's own)"
+    parts = urlsplit(url)
+    return f"index {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def failed(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Those that will make a build fail."""
+    return tuple(finding for finding in findings if finding.status == "failed")

@@ -1,0 +1,93 @@
+"""Every way to fail, with its exit code.
+
+A message says what happened, where, and what to do. Invoke prints it on stderr and exits with the code, because the
+base class is ``invoke.Exit``; nothing else is needed for a failure to reach the user as one clear message.
+"""
+
+from __future__ import annotations
+
+from invoke.exceptions import Exit
+
+
+class JetpareError(Exit):
+    """Base of all failures that a user can cause or meet; ``code`` is unique for each class."""
+
+    code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message=message, code=type(self).code)
+
+    def __str__(self) -> str:
+        return self.message or ""
+
+
+class ConfigError(JetpareError):
+    """build.toml, or a flag that names something in it, is wrong. One line a fault."""
+
+    code = 2
+
+
+class EngineError(JetpareError):
+    """No Docker engine answers, or it is too old, or it refused."""
+
+    code = 3
+
+
+class ToolError(JetpareError):
+    """A program that is needed (docker, buildx, mmdebstrap ...) is missing or failed."""
+
+    code = 4
+
+
+class BuildError(JetpareError):
+    """A stage failed."""
+
+    code = 5
+
+
+class CheckError(JetpareError):
+    """An image was built, but does not pass its checks, so it was not tagged."""
+
+    code = 6
+
+
+class DoctorError(JetpareError):
+    """The doctor found something that will make a build fail."""
+
+    code = 7
+
+
+class BusyError(JetpareError):
+    """Another run holds this project's lock."""
+
+    code = 8
+
+
+class RecordError(JetpareError):
+    """A record, a log or an image that a command asks for is not there."""
+
+    code = 9
+
+
+class DownloadError(JetpareError):
+    """A source could not be fetched, or is not what its checksum says."""
+
+    code = 10
+
+
+class SpaceError(JetpareError):
+    """Too little free disk for what was asked."""
+
+    code = 11
+
+
+class BudgetError(JetpareError):
+    """An image is larger than its budget in build.toml allows."""
+
+    code = 12
+
+
+class Interrupted(JetpareError):  # noqa: N818 - it is no error
+    """Ctrl-C or SIGTERM; 130 is what a shell reports for it."""
+
+    code = 130

@@ -1,0 +1,120 @@
+"""From the engine and the run records to the figures that are compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from jetpare import bake, engine, ledger
+from jetpare.compare import BUILT, NOT_BUILT, Comparison, ImageFigures, compare, version_rows
+from jetpare.config import GB
+from jetpare.engine import Engine, ImageFacts
+from jetpare.ledger import ImageRecord, Ledger, Record
+from jetpare.plan import Plan
+from jetpare.project import Project
+
+
+def comparison(project: Project, plan: Plan, running: Engine) -> Comparison:
+    """Every image of *plan*'s profile, as the engine has it now."""
+    records = [record for record, _ in Ledger(project.state_path).records() if record is not None]
+    records = [record for record in records if record.profile == plan.profile_name]
+    facts = engine.facts(running)
+    return compare(
+        [_figures(project, plan, running, name, records) for name in plan.images],
+        baseline=project.config.project.baseline,
+        profile=plan.profile_name,
+        description=plan.profile.description,
+        engine={"version": facts.version_text, "store": facts.store, "platform": facts.platform},
+    )
+
+
+def _figures(project: Project, plan: Plan, running: Engine, name: str, records: list[Record]) -> ImageFigures:
+    reference = bake.image_tag(project.config, name, plan.profile_name)
+    table = plan.images[name]
+    budget = plan.profile.budget_gb.get(name)
+    facts = engine.inspect_image(running, reference)
+    if facts is None:
+        failures = tuple(_failures(name, records, since=None))
+        return ImageFigures(name=name, reference=reference, status=NOT_BUILT, budget=_bytes(budget), notes=failures)
+    built = _built_by(facts.id, records)
+    row = next((image for image in built.images if image.id == facts.id), None) if built else None
+    notes = [*_failures(name, records, since=built)]
+    if built is None:
+        notes.append("no run record of this project tells how it was built, so its checks and times are not measured")
+    return ImageFigures(
+        name=name,
+        reference=reference,
+        status=BUILT,
+        id=facts.id,
+        created=facts.created,
+        profile=facts.labels.get("jetpare.profile"),
+        platform=facts.platform,
+        base=facts.labels.get("org.opencontainers.image.base.name") or table.base,
+        revision=facts.labels.get("org.opencontainers.image.revision"),
+        layers=facts.layer_count,
+        sizes={"layers": facts.layers_bytes, "merged": _merged_bytes(project, running, facts)},
+        layer_sizes=None if facts.layers is None else tuple((layer.diff_id, layer.size) for layer in facts.layers),
+        versions=version_rows(row.versions if row else {}, dict(plan.profile.expect)),
+        checks=row.checks if row else (),
+        budget=_bytes(budget),
+        build_seconds=_build_seconds(name, row, records),
+        notes=tuple(notes),
+    )
+
+
+def _built_by(image_id: str, records: list[Record]) -> Record | None:
+    """The oldest run that made this very image: later ones only found it in the cache."""
+    return next((run for run in reversed(records) if any(image.id == image_id for image in run.images)), None)
+
+
+def _build_seconds(name: str, row: ImageRecord | None, records: list[Record]) -> float | None:
+    """Sum of the times of the image's stages, each in the newest run that did not find it in the cache."""
+    if row is None:
+        return None
+    times: dict[str, float] = {}
+    for run in records:  # newest first
+        for stage in run.stages:
+            fresh = stage.status == ledger.OK and stage.cache != "cached" and stage.seconds is not None
+            if fresh and stage.label.startswith(f"{name}/"):
+                times.setdefault(stage.label, stage.seconds or 0.0)
+    return sum(times.values()) if times else None
+
+
+def _failures(name: str, records: list[Record], *, since: Record | None) -> Iterator[str]:
+    """Whether the newest run that was to build this image ended otherwise than well."""
+    for run in records:
+        if since is not None and run.id == since.id:
+            return
+        if any(stage.label.startswith(f"{name}/") for stage in run.stages):
+            if run.status != ledger.SUCCEEDED and not any(image.name == name and image.id for image in run.images):
+                age = "; what is shown is from an earlier one" if since else ""
+                yield f"run {run.id} {run.status} before it was finished{age}"
+            return
+
+
+def _merged_bytes(project: Project, running: Engine, facts: ImageFacts) -> int | None:
+    """The merged file system's size; measured once for an image id, since an id never changes its content."""
+    cache = project.state_path / "measured" / f"{facts.id.replace(':', '-')}.json"
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return int(json.loads(cache.read_text())["merged_bytes"])
+    measured = engine.merged_bytes(running, facts.id)
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    temporary = cache.with_suffix(".new")
+    temporary.write_text(json.dumps({"id": facts.id, "merged_bytes": measured}) + "\n")
+    temporary.replace(cache)
+    return measured
+
+
+def _bytes(gigabytes: float | None) -> int | None:
+    return None if gigabytes is None else int(gigabytes * GB)
+
+
+def log_file(project: Project, label: str, profile: str) -> Path | None:
+    """The newest full log of a node."""
+    found = Ledger(project.state_path).latest(profile=profile, label=label)
+    if found is None or found[1].log is None:
+        return None
+    path = Ledger(project.state_path).path(found[0].id) / found[1].log
+    return path if path.is_file() else None

@@ -1,0 +1,638 @@
+"""Runs a plan: node after node (or all in one solve), and writes the record as it goes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from jetpare import __version__, bake, bootstrap, doctor, download, engine, ledger, network, timeline
+from jetpare.compare import DIFFERS, version_rows
+from jetpare.config import GB, architecture_of
+from jetpare.engine import Engine
+from jetpare.errors import (
+    BuildError,
+    CheckError,
+    EngineError,
+    Interrupted,
+    JetpareError,
+    RecordError,
+    SpaceError,
+)
+from jetpare.ledger import ImageRecord, Ledger, Record, StageRecord
+from jetpare.plan import INPUTS, Kind, Node, Plan
+from jetpare.project import Project, source_revision
+from jetpare.timeline import EventDecoder, Recorder, StageLog, StageTiming
+from jetpare.views.progress import Progress
+
+LAST_LINES = 30
+LONGEST_STEP = 100  # characters of a step's name in a message; a RUN can be a whole script
+UNCHANGED = "unchanged"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What was asked for beyond the plan."""
+
+    task: str
+    parallel: bool = False  # one solve for everything: shortest, but times overlap
+    cold: bool = False  # no layer cache, and cache mounts of its own
+    fresh: frozenset[str] = frozenset()  # labels of nodes to build without the layer cache
+
+
+def options(project: Project, plan: Plan, request: Request, *, run: str, revision: str | None) -> bake.Options:
+    """What the definition needs for *request*."""
+    return bake.Options(
+        state=project.state,
+        cache_id=run if request.cold else "shared",
+        fresh=frozenset(node.label for node in plan.nodes if node.baked) if request.cold else request.fresh,
+        labels={name: image_labels(project.config.project.name, plan, name, revision) for name in plan.images},
+    )
+
+
+def image_labels(project_name: str, plan: Plan, image: str, revision: str | None) -> dict[str, str]:
+    """OCI annotations and ours. Nothing that changes by itself, such as a date: it would change the digest."""
+    table = plan.images[image]
+    base = plan.profile.contexts[table.base]
+    labels = {
+        "org.opencontainers.image.title": image,
+        "org.opencontainers.image.description": table.description,
+        "org.opencontainers.image.revision": revision or "",
+        "org.opencontainers.image.base.name": base.image or f"{table.base} (stand-in)",
+        "org.opencontainers.image.base.digest": base.digest or "",
+        bake.LABEL_PROJECT: project_name,
+        "jetpare.version": __version__,
+        "jetpare.image": image,
+        "jetpare.profile": plan.profile_name,
+        "jetpare.profile.description": plan.profile.description,
+        "jetpare.platform": plan.platform,
+        **{f"jetpare.expect.{name}": version for name, version in plan.profile.expect.items()},
+    }
+    return {key: value for key, value in labels.items() if value}
+
+
+def build(project: Project, plan: Plan, engine_: Engine, request: Request, progress: Progress) -> Record:
+    """Build *plan* and return its record, which is on disk at every moment.
+
+    Raises BuildError or CheckError when a node fails, Interrupted on Ctrl-C or SIGTERM, BusyError when another run is
+    under way, SpaceError before anything starts when the disk is too small.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(ledger.exclusive(project.state_path))
+        stack.enter_context(_signals_as_interrupt())
+        facts = engine.facts(engine_)
+        check_space(plan, engine_, facts, project.state_path)
+        run = _Run(project=project, plan=plan, engine_=engine_, request=request, progress=progress, facts=facts)
+        run.open()
+        try:
+            stack.enter_context(progress)
+            progress.plan([node.label for node in plan.nodes])
+            run.execute()
+        except KeyboardInterrupt:
+            run.close(ledger.INTERRUPTED, "interrupted")
+            raise Interrupted(
+                "Interrupted. What was finished is kept in the cache; the record is "
+                f"{run.shown(run.folder / 'run.json')}."
+            ) from None
+        except JetpareError as error:
+            run.close(ledger.FAILED, str(error))
+            raise
+        run.close(ledger.SUCCEEDED, "")
+    return run.record
+
+
+def check_space(plan: Plan, engine_: Engine, facts: engine.EngineFacts, state: Path) -> None:
+    """Raise SpaceError where the engine's disk cannot hold what the profile needs; what is held already counts."""
+    need = int(plan.profile.disk_gb * GB)
+    free = doctor.free_bytes(engine_, facts, state)
+    if free is None or free >= need or free + engine.used_bytes(engine_) >= need:
+        return
+    raise SpaceError(
+        f"{free / GB:.1f} GB are free at the engine's data root, and profile '{plan.profile_name}' needs "
+        f"{plan.profile.disk_gb:g} GB. Free some (`invoke clean --cache` removes what earlier builds left), or lower "
+        "disk_gb in build.toml."
+    )
+
+
+@contextmanager
+def _signals_as_interrupt() -> Iterator[None]:
+    """SIGTERM acts like Ctrl-C; the second signal does not disturb the clean-up of the first."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Run:
+    """One run under way. Its state is the record, replaced as a whole and written after every change."""
+
+    def __init__(
+        self,
+        *,
+        project: Project,
+        plan: Plan,
+        engine_: Engine,
+        request: Request,
+        progress: Progress,
+        facts: engine.EngineFacts,
+    ) -> None:
+        self.project, self.plan, self.engine, self.request = project, plan, engine_, request
+        self.progress, self.facts = progress, facts
+        self.ledger = Ledger(project.state_path)
+        self.clock = time.monotonic()
+        self.definition: dict[str, Any] = {}
+        self.revision = source_revision(project.root, project.environ)
+        self.id = self.ledger.new_id(datetime.now(timezone.utc))
+        self.folder = self.ledger.path(self.id)
+        self.settings = network.read_settings(project.environ, Path.home())
+
+    # --- the record
+
+    def open(self) -> None:
+        """Write the first record, with every node waiting."""
+        plan, request = self.plan, self.request
+        for name in ("logs", "events", "reports"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        self.record = Record(
+            tool=f"jetpare {__version__}",
+            id=self.id,
+            task=request.task,
+            status=ledger.RUNNING,
+            pid=ledger.own_pid(),
+            started=time.time(),
+            profile=plan.profile_name,
+            description=plan.profile.description,
+            platform=plan.platform,
+            parallel=request.parallel,
+            cold=request.cold,
+            config_digest=self.project.config_digest,
+            revision=self.revision,
+            host=ledger.host_facts(),
+            engine={
+                "host": self.facts.host,
+                "version": self.facts.version_text,
+                "buildx": str(self.facts.buildx),
+                "store": self.facts.store,
+                "platform": self.facts.platform,
+                "cpus": self.facts.cpus,
+                "memory_bytes": self.facts.memory_bytes,
+            },
+            stages=tuple(StageRecord(label=node.label, status=ledger.WAITING) for node in plan.nodes),
+            images=(),
+        )
+        self.ledger.write(self.record)
+
+    def put(self, **changes: Any) -> None:  # noqa: ANN401 - fields of Record
+        self.record = self.record.model_copy(update=changes)
+        self.ledger.write(self.record)
+
+    def put_stage(self, row: StageRecord) -> None:
+        self.put(stages=tuple(row if row.label == old.label else old for old in self.record.stages))
+
+    def close(self, status: str, failure: str) -> None:
+        """Write the last record. Nodes that never ran are skipped."""
+        broken = next((row.label for row in self.record.stages if row.status == ledger.FAILED), None)
+        cause = f"{broken} failed" if broken else _first_line(failure)
+        unfinished = {
+            ledger.RUNNING: status if status != ledger.SUCCEEDED else ledger.OK,
+            ledger.WAITING: ledger.SKIPPED,
+        }
+        stages = tuple(
+            row.model_copy(update={"status": unfinished[row.status], "reason": row.reason or cause})
+            if row.status in unfinished
+            else row
+            for row in self.record.stages
+        )
+        for row in stages:
+            if row.status == ledger.SKIPPED:
+                self.progress.finish(row.label, row.status, row.reason)
+        self.put(
+            status=status,
+            failure=failure,
+            finished=time.time(),
+            wall_seconds=time.monotonic() - self.clock,
+            stages=stages,
+        )
+
+    def shown(self, path: Path) -> str:
+        """A path as a person at the project's folder would write it."""
+        return str(path.relative_to(self.project.root))
+
+    # --- the work
+
+    def execute(self) -> None:
+        """Make every node, in order; with --parallel, all that BuildKit makes in one solve."""
+        network.write_secrets(self.settings, root=self.project.root, state=self.project.state)
+        if self.settings.left_out:
+            self.progress.note(
+                "Builds do not see what pip's or uv's settings name on this host's disk "
+                f"({', '.join(self.settings.left_out)}); [python] wheels in build.toml takes folders of wheels."
+            )
+        for node in self.plan.nodes:
+            if not node.baked:
+                self.prepare(node)
+        for batch in self.batches([node for node in self.plan.nodes if node.baked]):
+            self.bake(batch)
+        self.remove_reports()
+
+    def batches(self, nodes: Sequence[Node]) -> list[list[Node]]:
+        """What is built in one call: each node alone, so that its time is its own.
+
+        What did not change since its last good build is expected in the cache, and asked for at once, since a call
+        costs half a second.
+        """
+        if self.request.parallel:
+            return [list(nodes)]
+        known = expectations(self.project, self.plan)
+        again = self.request.fresh or self.request.cold
+        unchanged = [] if again else [node for node in nodes if known[node.label].startswith(UNCHANGED)]
+        return [batch for batch in (unchanged, *([node] for node in nodes if node not in unchanged)) if batch]
+
+    def prepare(self, node: Node) -> None:
+        """Make an input that BuildKit does not make: a base system or a download."""
+        makers: Mapping[Kind, Callable[[Node], tuple[str, str]]] = {
+            Kind.BOOTSTRAP: self.bootstrap,
+            Kind.DOWNLOAD: self.download,
+        }
+        started, clock = time.time(), time.monotonic()
+        row = StageRecord(label=node.label, status=ledger.RUNNING, started=started)
+        self.put_stage(row)
+        self.progress.begin(node.label)
+        try:
+            cache, why = makers[node.kind](node)
+        except JetpareError as error:
+            self.put_stage(row.model_copy(update={"status": ledger.FAILED, "reason": _first_line(str(error))}))
+            self.progress.finish(node.label, ledger.FAILED, _first_line(str(error)))
+            raise
+        seconds = time.monotonic() - clock
+        done = {"status": ledger.OK, "seconds": seconds, "work": seconds, "cache": cache, "why": why}
+        self.put_stage(row.model_copy(update=done))
+        self.progress.finish(node.label, cache if cache == "cached" else ledger.OK, why)
+
+    def bootstrap(self, node: Node) -> tuple[str, str]:
+        suite = str(self.plan.profile.contexts[node.name].suite)
+        tag = bake.input_tag(self.project.config, self.plan, node.name)
+        made = bootstrap.bootstrap_base(
+            self.engine,
+            name=tag,
+            suite=suite,
+            arch=architecture_of(self.plan.platform),
+            environ=self.project.environ,
+            say=self.progress.note,
+        )
+        return ("cached" if made.how == "present" else "cold"), made.how
+
+    def download(self, node: Node) -> tuple[str, str]:
+        context = self.plan.profile.contexts[node.name]
+        folder = self.project.root / bake.download_folder(self.project.state, str(context.sha256))
+        path, fetched = download.fetch(
+            context.urls,
+            sha256=str(context.sha256),
+            folder=folder,
+            ca_bundle=self.settings.ca_bundle,
+            tell=lambda done, total: self.progress.transfer(node.label, done, total),
+        )
+        return ("cold", f"downloaded {path.name}") if fetched else ("cached", f"{path.name} was downloaded before")
+
+    def bake(self, nodes: Sequence[Node]) -> None:
+        """Build *nodes* in one call of bake, and write a row for each."""
+        self.write_definition(nodes)
+        call = _Call(run=self, nodes=nodes)
+        status, metadata = call.run()
+        for node in nodes:
+            row = self.baked_row(node, call, ok=status == 0)
+            self.put_stage(row)
+            state = "cached" if row.cache == "cached" else row.status
+            self.progress.finish(node.label, state, row.why or row.reason)
+        if len(nodes) > 1:
+            self.put(critical_path=call.critical_path())
+        if status != 0:
+            raise BuildError(self.explain(call))
+        for node in nodes:
+            if node.kind is Kind.IMAGE:
+                self.finish_image(node, metadata)
+
+    def write_definition(self, nodes: Sequence[Node]) -> None:
+        chosen = options(self.project, self.plan, self.request, run=self.id, revision=self.revision)
+        # A node that was built fresh in an earlier call of this run must be found in the cache by this one.
+        now = replace(chosen, fresh=chosen.fresh & {node.label for node in nodes})
+        self.definition = bake.definition(self.project.config, self.plan, now)
+        bake.write_definition(self.project.root, self.project.state, self.definition)
+        for node in nodes:
+            shutil.rmtree(self.project.root / bake.report_folder(self.project.state, node), ignore_errors=True)
+
+    def baked_row(self, node: Node, call: _Call, *, ok: bool) -> StageRecord:
+        timing = call.timing(node)
+        report = self.keep_report(node)
+        state, why = timeline.cache_state(timing, cache_counts(report))
+        reason, status = "", ledger.OK
+        if not ok:
+            culprit = call.failed_node()
+            status = ledger.FAILED if node == culprit else ledger.SKIPPED
+            reason = (call.failure.error if call.failure else "") if node == culprit else f"{culprit.label} failed"
+        return StageRecord(
+            label=node.label,
+            status=status,
+            reason=reason,
+            started=timing.started,
+            seconds=timing.seconds,
+            work=timing.work,
+            cache=state.value if ok else None,
+            why=why if ok else "",
+            steps=timing.steps,
+            steps_cached=timing.cached,
+            pull_seconds=timing.pull_seconds,
+            context_seconds=timing.context_seconds,
+            export_seconds=timing.export_seconds,
+            pulled_bytes=timing.pulled,
+            overlaps=len(call.nodes) > 1,
+            log=str(call.log_path(node).relative_to(self.folder)),
+            events=str(call.events_path.relative_to(self.folder)),
+            report=str(report.relative_to(self.folder)) if report else None,
+            inputs=bake.inputs_digest(self.project.root, self.definition, node),
+        )
+
+    def keep_report(self, node: Node) -> Path | None:
+        """Move what the stage brought out into the run's folder."""
+        exported = self.project.root / bake.report_folder(self.project.state, node)
+        if not exported.is_dir():
+            return None
+        kept = self.folder / "reports" / node.target
+        shutil.rmtree(kept, ignore_errors=True)
+        shutil.move(exported, kept)
+        return kept
+
+    def remove_reports(self) -> None:
+        shutil.rmtree(self.project.state_path / "reports", ignore_errors=True)
+
+    def explain(self, call: _Call) -> str:
+        """What failed, where, the last lines, and what to type next."""
+        failure, node = call.failure, call.failed_node()
+        step = " ".join((failure.step or "").split()) if failure else ""
+        if len(step) > LONGEST_STEP:
+            step = f"{step[: LONGEST_STEP - 3]}..."
+        head = f"{node.label} failed" + (f" at step {step}" if step else "") + "."
+        if failure and failure.out_of_memory:
+            head += " It was killed, most likely out of memory: lower `jobs` in build.toml, or end other programs."
+        lines = [head]
+        if failure:
+            lines += [failure.error, *(f"  | {line}" for line in failure.tail[-LAST_LINES:])]
+        else:
+            lines += [f"  | {line}" for line in call.decoder.text[-LAST_LINES:]]
+        lines.append(f"Full log: {self.shown(call.log_path(node))}")
+        lines.append(f"Run just this stage again: {again_command(node.label, self.plan.profile_name)}")
+        return "\n".join(lines)
+
+    # --- the image
+
+    def finish_image(self, node: Node, metadata: Mapping[str, Any]) -> None:
+        """Check the image that was built, and tag it only if it passes."""
+        found = metadata.get(node.target, {})
+        image_id = str(found.get("containerimage.digest") or found.get("containerimage.config.digest") or "")
+        reference = bake.image_tag(self.project.config, node.group, self.plan.profile_name)
+        probe = read_json(self.folder / "reports" / node.target / "checks.json")
+        versions = {str(k): v for k, v in dict(probe.get("versions") or {}).items()}
+        expected = dict(self.plan.profile.expect)
+        wrong = version_faults(versions, expected)
+        table = self.plan.images[node.group]
+        record = ImageRecord(
+            name=node.group,
+            reference=reference,
+            id=image_id,
+            status=ledger.FAILED if wrong else ledger.OK,
+            reason="; ".join(wrong),
+            base=self.plan.profile.contexts[table.base].image or f"{table.base} (stand-in)",
+            base_digest=self.plan.profile.contexts[table.base].digest,
+            versions=versions,
+            expected=expected,
+            checks=tuple(probe.get("checks") or ()),
+        )
+        if wrong:
+            self.put(images=(*self.record.images, record))
+            raise CheckError(
+                f"{node.group}: the image was built but not tagged, because its versions are not the expected ones:\n"
+                + "\n".join(f"  {fault}" for fault in wrong)
+                + f"\nCorrect [profiles.{self.plan.profile_name}.expect] or what is installed. The image is {image_id}."
+            )
+        replace_tag(self.engine, image_id, reference)
+        facts = engine.inspect_image(self.engine, reference)
+        if facts is not None:
+            record = record.model_copy(update={"layers": facts.layer_count, "layers_bytes": facts.layers_bytes})
+        self.put(images=(*self.record.images, record))
+
+
+def replace_tag(running: Engine, image_id: str, reference: str) -> None:
+    """Give the image the name; the image that had it before goes, unless something else still holds it."""
+    before = engine.inspect_image(running, reference)
+    engine.tag_image(running, image_id, reference)
+    if before is not None and before.id != image_id:
+        with suppress(EngineError):  # a container uses it, or it has another name: it stays
+            engine.remove_image(running, before.id)
+
+
+class _Call:
+    """One call of bake: its stream goes to the event file, the recorder, the logs and the progress view."""
+
+    def __init__(self, *, run: _Run, nodes: Sequence[Node]) -> None:
+        self.of, self.nodes = run, tuple(nodes)
+        self.decoder = EventDecoder()
+        self.recorder = Recorder(on_line=self.line)
+        name = nodes[0].target if len(nodes) == 1 else "all"
+        self.events_path = run.folder / "events" / f"{name}.jsonl"
+        self.logs: dict[str, StageLog] = {}
+        self.timeline = timeline.Timeline(steps=())
+        self.failure: timeline.Failure | None = None
+
+    def run(self) -> tuple[int, dict[str, Any]]:
+        """Run bake to its end; its exit status and its metadata."""
+        run = self.of
+        targets = tuple(target for node in self.nodes for target in bake.call_targets(node))
+        with ExitStack() as stack:
+            events = stack.enter_context(self.events_path.open("wb"))
+            for node in self.nodes:
+                self.logs[node.label] = self.open_log(stack, node)
+                run.put_stage(StageRecord(label=node.label, status=ledger.RUNNING, started=time.time()))
+                run.progress.begin(node.label)
+
+            def on_chunk(chunk: bytes) -> None:
+                events.write(chunk)
+                self.take(self.decoder.feed(chunk))
+
+            try:
+                return bake.run(
+                    bake.command(run.engine.docker, run.project.state, targets),
+                    root=run.project.root,
+                    env=run.engine.env,
+                    metadata=run.folder / "events" / f"{self.events_path.stem}-metadata.json",
+                    on_chunk=on_chunk,
+                )
+            finally:
+                self.take(self.decoder.close())
+                self.recorder.close()
+                self.timeline = self.recorder.timeline()
+                self.failure = timeline.failure(self.timeline, self.decoder.text)
+                for log in self.logs.values():
+                    log.finish(self.timeline)
+
+    def take(self, events: Sequence[timeline.Event]) -> None:
+        for event in events:
+            self.recorder.add(event)
+        for node in self.nodes:
+            self.of.progress.update(node.label, self.recorder)
+
+    def line(self, line: timeline.LogLine) -> None:
+        for log in self.logs.values():
+            log.line(line)
+
+    def open_log(self, stack: ExitStack, node: Node) -> StageLog:
+        file = stack.enter_context(self.log_path(node).open("w"))
+        if len(self.nodes) == 1:
+            return StageLog(file)  # all that the call says
+        return StageLog(file, target=node.target, stage=_dockerfile_stage(node))
+
+    def log_path(self, node: Node) -> Path:
+        return self.of.folder / "logs" / f"{node.target}.log"
+
+    def timing(self, node: Node) -> StageTiming:
+        return timeline.summary(self.timeline, stage=_dockerfile_stage(node), target=node.target)
+
+    def failed_node(self) -> Node:
+        """The node whose stage failed; the first one where BuildKit does not tell."""
+        failure = self.failure
+        if failure is not None:
+            for node in self.nodes:
+                targets = {node.target, f"{node.target}-report"}
+                own_stage = node.kind is Kind.INPUT or failure.stage in {None, node.name}
+                if own_stage and (not failure.targets or targets & set(failure.targets)):
+                    return node
+        return self.nodes[0]
+
+    def critical_path(self) -> tuple[dict[str, Any], ...]:
+        steps = timeline.critical_path(self.timeline)
+        return tuple({"name": step.name, "target": step.target, "seconds": step.seconds} for step in steps)
+
+
+def _dockerfile_stage(node: Node) -> str | None:
+    """The Dockerfile stage that a node stands for; an input is all the stages of its target."""
+    return None if node.kind is Kind.INPUT else node.name
+
+
+def _first_line(text: str) -> str:
+    return text.splitlines()[0] if text else ""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file that a stage brought out; empty where it is missing or no object."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def cache_counts(report: Path | None) -> tuple[int, int] | None:
+    """Ccache's (hits, cacheable calls) of the run that made a stage, from its record."""
+    counts = read_json(report / "gdal.json").get("ccache") if report else None
+    if not isinstance(counts, dict):
+        return None
+    hits, misses = int(counts.get("hits") or 0), int(counts.get("misses") or 0)
+    return hits, hits + misses
+
+
+def version_faults(measured: Mapping[str, str | None], expected: Mapping[str, str]) -> list[str]:
+    """A line for every version that is not the expected one; what could not be measured is no fault here."""
+    rows = version_rows(measured, expected)
+    return [f"{row.component} is {row.measured}, expected {row.expected}" for row in rows if row.status == DIFFERS]
+
+
+def again_command(label: str, profile: str) -> str:
+    """What to type to build one node again."""
+    group, stage = label.split("/")
+    tasks = {
+        "cudnn": "extract-cudnn",
+        "gdal": "compile-gdal",
+        "python": "install-pytorch",
+        "runtime": "assemble-runtime",
+    }
+    if group == INPUTS or stage not in tasks:
+        return f"invoke build-all --profile {profile}"
+    return f"invoke {tasks[stage]} --image {group} --profile {profile}"
+
+
+def expectations(project: Project, plan: Plan) -> dict[str, str]:
+    """For every node: whether its inputs are those of its last good build. More only BuildKit knows."""
+    kept = ledger.Ledger(project.state_path)
+    content = bake.definition(project.config, plan, bake.Options(state=project.state))
+    found = {}
+    for node in plan.nodes:
+        last = kept.latest(profile=plan.profile_name, label=node.label)
+        if last is None:
+            found[node.label] = "never built here"
+        elif last[1].status != ledger.OK:
+            found[node.label] = f"{last[1].status} in run {last[0].id}"
+        elif node.baked and last[1].inputs != bake.inputs_digest(project.root, content, node):
+            found[node.label] = f"changed since run {last[0].id}"
+        else:
+            found[node.label] = f"{UNCHANGED} since run {last[0].id}"
+    return found
+
+
+def stage_image(project: Project, plan: Plan, running: Engine, label: str, *, say: Callable[[str], None]) -> str:
+    """The reference of an image that holds the stage *label*, built (mostly from the cache) to look around in.
+
+    Raises BuildError when it does not build. A finished image is used as it is.
+    """
+    node = plan.node(label)
+    tag = bake.image_tag(project.config, node.group, plan.profile_name)
+    if node.kind is Kind.IMAGE:
+        if engine.inspect_image(running, tag) is None:
+            raise RecordError(f"{tag} is not built. `{again_command(label, plan.profile_name)}` builds it.")
+        return tag
+    reference = f"{project.config.project.name}/{node.group}-{node.name}:{plan.profile_name}-shell"
+    request = Request(task="shell")
+    with ledger.exclusive(project.state_path):
+        network.write_secrets(
+            network.read_settings(project.environ, Path.home()), root=project.root, state=project.state
+        )
+        content = bake.definition(project.config, plan, options(project, plan, request, run="shell", revision=None))
+        target = content["target"][node.target]
+        target |= {"target": node.name, "output": [f"type=docker,name={reference}"]}
+        target["labels"] = {bake.LABEL_PROJECT: project.config.project.name}
+        bake.write_definition(project.root, project.state, content)
+        say(f"Building {label} as {reference}; what did not change comes from the cache.")
+        decoder, recorder = EventDecoder(), Recorder()
+
+        def on_chunk(chunk: bytes) -> None:
+            for event in decoder.feed(chunk):
+                recorder.add(event)
+
+        status, _ = bake.run(
+            bake.command(running.docker, project.state, (node.target,)),
+            root=project.root,
+            env=running.env,
+            metadata=project.state_path / "shell-metadata.json",
+            on_chunk=on_chunk,
+        )
+    if status != 0:
+        failure = timeline.failure(recorder.timeline(), decoder.text)
+        raise BuildError(
+            f"{label} does not build: {failure.error if failure else f'exit status {status}'}\n"
+            f"See why with: {again_command(label, plan.profile_name)}"
+        )
+    return reference

@@ -1,0 +1,168 @@
+"""What is built, in which order: a pure function from a Config and a choice to nodes.
+
+A node is one thing that takes time and can fail: an input (a base system, a stand-in, a download) or a stage of an
+image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from graphlib import TopologicalSorter
+
+from jetpare.config import Config, Context, Image, Profile, suggest
+from jetpare.errors import ConfigError
+
+
+class Kind(str, Enum):
+    """How a node is made."""
+
+    BOOTSTRAP = "bootstrap"  # a base system: pulled where a registry answers, else made with mmdebstrap
+    DOWNLOAD = "download"  # an archive, checked against its sha256
+    INPUT = "input"  # a target of a Dockerfile that other Dockerfiles build on
+    STAGE = "stage"  # a stage of an image; its record is brought out
+    IMAGE = "image"  # the last stage: becomes the image
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """One step of the plan. ``label`` is its name for people, ``target`` its name in the bake definition."""
+
+    group: str  # the image's name, or "inputs"
+    name: str
+    kind: Kind
+    needs: tuple[str, ...] = ()  # labels
+
+    @property
+    def label(self) -> str:
+        """'cuda/gdal'."""
+        return f"{self.group}/{self.name}"
+
+    @property
+    def target(self) -> str:
+        """'cuda-gdal'; a bake target must not hold a dot or a slash."""
+        return f"{self.group}-{self.name}".replace(".", "_")
+
+    @property
+    def baked(self) -> bool:
+        """Whether BuildKit makes it."""
+        return self.kind in {Kind.INPUT, Kind.STAGE, Kind.IMAGE}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Nodes in an order in which each stands after what it needs."""
+
+    profile_name: str
+    profile: Profile
+    platform: str
+    images: dict[str, Image]
+    nodes: tuple[Node, ...]
+
+    def node(self, label: str) -> Node:
+        """The node called *label*."""
+        return next(node for node in self.nodes if node.label == label)
+
+    def stages_below(self, node: Node) -> tuple[str, ...]:
+        """The stage of *node* and every stage of the same image that it needs, itself first."""
+        stages = self.images[node.group].stages
+        found = [node.name]
+        for name in found:  # grows while it is walked
+            found += [need for need in stages[name] if need in stages and need not in found]
+        return tuple(found)
+
+    def contexts_of(self, node: Node) -> tuple[str, ...]:
+        """The contexts that building *node* reads: its own and those of the stages that it needs."""
+        if node.kind is Kind.INPUT:
+            return self.profile.contexts[node.name].needs
+        stages = self.images[node.group].stages
+        needs = dict.fromkeys(need for stage in self.stages_below(node) for need in stages[stage])
+        return tuple(need for need in needs if need not in stages)
+
+
+INPUTS = "inputs"
+
+
+def make_plan(
+    *, profile: tuple[str, Profile], platform: str, images: dict[str, Image], only: str | None = None
+) -> Plan:
+    """The plan for *images*; with *only* (a label), just that node and what it needs."""
+    profile_name, settings = profile
+    nodes = {node.label: node for node in _inputs(settings)}
+    for name, image in images.items():
+        nodes |= {node.label: node for node in _stages(name, image, settings)}
+    goals = [only] if only else [label for label, node in nodes.items() if node.kind is Kind.IMAGE]
+    wanted = set().union(*(_closure(nodes, goal) for goal in goals))
+    # Input order is kept among equals: the order in build.toml is the order on the screen.
+    order = _stable_order({label: node.needs for label, node in nodes.items() if label in wanted})
+    return Plan(
+        profile_name=profile_name,
+        profile=settings,
+        platform=platform,
+        images=images,
+        nodes=tuple(nodes[label] for label in order),
+    )
+
+
+def find_stage(config: Config, stage: str, image: str | None) -> str:
+    """The label of *stage* in *image*; with None, in the last image of build.toml that has it."""
+    stages = list(dict.fromkeys(name for table in config.images.values() for name in table.stages))
+    if stage not in stages:
+        raise ConfigError(f"there is no stage '{stage}'{suggest(stage, stages)}. The stages are: {', '.join(stages)}.")
+    having = [name for name, table in config.images.items() if stage in table.stages]
+    if image is None:
+        return f"{having[-1]}/{stage}"
+    config.pick_images((image,))
+    if image not in having:
+        raise ConfigError(f"image '{image}' has no stage '{stage}'; {' and '.join(having)} has it.")
+    return f"{image}/{stage}"
+
+
+def _inputs(profile: Profile) -> Iterable[Node]:
+    for name, context in profile.contexts.items():
+        kind = _input_kind(context)
+        if kind is not None:
+            yield Node(group=INPUTS, name=name, kind=kind, needs=tuple(f"{INPUTS}/{need}" for need in context.needs))
+
+
+def _input_kind(context: Context) -> Kind | None:
+    if context.suite:
+        return Kind.BOOTSTRAP
+    if context.urls:
+        return Kind.DOWNLOAD
+    return Kind.INPUT if context.target else None  # an image or a folder needs nothing before it
+
+
+def _stages(name: str, image: Image, profile: Profile) -> Iterable[Node]:
+    made = {node.name: node.label for node in _inputs(profile)}
+    for stage, needs in image.stages.items():
+        labels = (f"{name}/{need}" if need in image.stages else made.get(need) for need in needs)
+        yield Node(
+            group=name,
+            name=stage,
+            kind=Kind.IMAGE if stage == image.final else Kind.STAGE,
+            needs=tuple(label for label in labels if label),  # what is pulled or lies in a folder is no node
+        )
+
+
+def _closure(nodes: dict[str, Node], label: str) -> set[str]:
+    found = {label}
+    for need in nodes[label].needs:
+        found |= _closure(nodes, need)
+    return found
+
+
+def _stable_order(graph: dict[str, tuple[str, ...]]) -> list[str]:
+    sorter = TopologicalSorter(graph)
+    sorter.prepare()
+    position = {label: index for index, label in enumerate(graph)}
+    order: list[str] = []
+    waiting: set[str] = set()
+    while sorter.is_active():
+        waiting.update(sorter.get_ready())
+        label = min(waiting, key=position.__getitem__)
+        waiting.remove(label)
+        order.append(label)
+        sorter.done(label)
+    return order

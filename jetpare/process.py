@@ -1,0 +1,151 @@
+"""The one place that starts processes."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from jetpare.errors import ToolError
+
+Argv = Sequence[str | Path]
+
+GRACE_SECONDS = 3.0  # how long a process group may take to stop before it is killed
+
+
+def render(argv: Argv) -> str:
+    """The command line that a person can paste into a shell."""
+    return shlex.join(str(word) for word in argv)
+
+
+@contextmanager
+def start(
+    argv: Argv,
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: int | None = subprocess.DEVNULL,
+    stdout: int | None = subprocess.PIPE,
+    stderr: int | None = subprocess.PIPE,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start *argv* in a process group of its own; leaving the block ends whatever of the group still runs.
+
+    A group of its own keeps a Ctrl-C at the terminal from reaching the child behind our back: the caller decides when
+    it stops. Raises ToolError when the program is not there.
+    """
+    words = [str(word) for word in argv]
+    try:
+        process = subprocess.Popen(
+            words,
+            env=None if env is None else dict(env),
+            cwd=cwd,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        raise ToolError(f"{words[0]}: not found. Install it, or run `invoke doctor` to see what is missing.") from error
+    try:
+        yield process
+    finally:
+        stop(process)
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End the process group of *process*: SIGTERM, then SIGKILL after GRACE_SECONDS. No-op when it has ended."""
+    if process.poll() is not None:
+        return
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            return
+        try:
+            process.wait(timeout=GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            continue
+        return
+
+
+def run(
+    argv: Argv,
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: bytes = b"",
+    timeout: float | None = None,
+) -> str:
+    """Run *argv* to its end and return its stdout; ToolError, with what it said, when it fails or takes too long."""
+    with start(argv, env=env, cwd=cwd, stdin=subprocess.PIPE) as process:
+        try:
+            out, err = process.communicate(stdin, timeout=timeout)
+        except subprocess.TimeoutExpired as error:
+            raise ToolError(f"`{render(argv)}` gave no answer within {timeout:g} s.") from error
+    if process.returncode != 0:
+        said = (err or out).decode(errors="replace").strip()
+        raise ToolError(f"`{render(argv)}` failed with exit status {process.returncode}:\n{said}")
+    return out.decode(errors="replace")
+
+
+def stream(
+    argv: Argv,
+    on_chunk: Callable[[bytes], None],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: bytes = b"",
+) -> int:
+    """Run *argv*, hand every chunk of its stderr to *on_chunk* as it comes, and return the exit status.
+
+    stdout is discarded. An exception in *on_chunk*, KeyboardInterrupt included, ends the process group.
+    """
+    with start(argv, env=env, cwd=cwd, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        if process.stdin is None or process.stderr is None:
+            raise AssertionError("both were asked for as pipes")
+        # A definition larger than the pipe's buffer must not block against a child that is already talking.
+        feeder = threading.Thread(target=_feed, args=(process, stdin), daemon=True)
+        feeder.start()
+        while chunk := process.stderr.read1(65536):  # type: ignore[attr-defined]
+            on_chunk(chunk)
+        feeder.join()
+        return process.wait()
+
+
+def _feed(process: subprocess.Popen[bytes], data: bytes) -> None:
+    if process.stdin is None:
+        return
+    try:
+        process.stdin.write(data)
+        process.stdin.close()
+    except BrokenPipeError:
+        pass  # it ended early; its exit status says why
+
+
+def interactive(argv: Argv, *, env: Mapping[str, str] | None = None) -> int:
+    """Run *argv* with this terminal as its own until it ends, and return its exit status.
+
+    It stays in our process group, so that it may read the terminal; Ctrl-C is for it, not for us, while it runs.
+    """
+    words = [str(word) for word in argv]
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        # restore_signals does not cover SIGINT, and the child would inherit that we ignore it.
+        child = subprocess.Popen(
+            words,
+            env=None if env is None else dict(env),
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no other thread runs here
+        )
+        return child.wait()
+    except FileNotFoundError as error:
+        raise ToolError(f"{words[0]}: not found. Install it, or run `invoke doctor` to see what is missing.") from error
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,75 @@
+"""A project: its folder, its build.toml, and what of the environment it was opened with."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from jetpare import config as configuration
+from jetpare import process
+from jetpare.config import Config
+from jetpare.errors import ToolError
+from jetpare.plan import Plan, make_plan
+
+STATE = Path(".jetpare")
+MACHINES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """Where everything is read and written; ``state`` is relative to ``root``."""
+
+    root: Path
+    config: Config
+    config_digest: str
+    environ: Mapping[str, str]
+    state: Path = STATE
+
+    @property
+    def state_path(self) -> Path:
+        """The state folder, absolute."""
+        return self.root / self.state
+
+    def plan(
+        self, *, profile: str | None, architecture: str, images: tuple[str, ...] = (), only: str | None = None
+    ) -> Plan:
+        """The plan for a profile (None: the default one of *architecture*) and images (none named: all)."""
+        name, settings = self.config.pick_profile(profile, architecture=architecture)
+        return make_plan(
+            profile=(name, settings),
+            platform=configuration.resolve_platform(settings, architecture=architecture),
+            images=self.config.pick_images((only.split("/")[0],) if only else images),
+            only=only,
+        )
+
+
+def open_project(root: Path, environ: Mapping[str, str]) -> Project:
+    """Read build.toml in *root*. Raises ConfigError."""
+    path = root / configuration.FILE_NAME
+    config = configuration.load(path)
+    return Project(
+        root=root.resolve(),
+        config=config,
+        config_digest=f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}",
+        environ=environ,
+    )
+
+
+def host_architecture() -> str:
+    """The machine's architecture in Docker's words: amd64, arm64, or what the kernel calls it."""
+    machine = platform.machine().lower()
+    return MACHINES.get(machine, machine)
+
+
+def source_revision(root: Path, environ: Mapping[str, str]) -> str | None:
+    """The git commit of *root*, with '-dirty' where the tree differs from it; None outside a repository."""
+    git = ["git", "-C", str(root)]
+    try:
+        commit = process.run([*git, "rev-parse", "HEAD"], env=environ).strip()
+        changed = process.run([*git, "status", "--porcelain"], env=environ).strip()
+    except ToolError:
+        return None
+    return f"{commit}-dirty" if changed else commit

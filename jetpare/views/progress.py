@@ -1,0 +1,337 @@
+"""What a build shows of itself while it runs, on stderr: a live table on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from jetpare.timeline import Activity, Kind, Place, Recorder, Step, clean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+    from rich.console import Console
+
+WAITING, RUNNING, DONE = "waiting", "running", "done"
+REFRESH_HZ = 8
+NAME_WIDTH = 100  # characters of a step's name in a plain line
+SPEAKS_UP_SECONDS = 1.0  # a pull, a transfer or an export gets a plain line once it has taken this long
+RATE_SECONDS = 2.0  # over how long a download's rate is measured
+
+_STYLES = {
+    WAITING: "dim",
+    RUNNING: "bold cyan",
+    DONE: "green",  # while others of the same call still run
+    "ok": "green",
+    "cached": "blue",
+    "failed": "bold red",
+    "skipped": "yellow",
+    "interrupted": "yellow",
+}
+
+
+class Progress(Protocol):
+    """What the pipeline tells while it works. Labels are those of the plan: 'cuda/gdal'."""
+
+    def __enter__(self) -> object: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def plan(self, rows: Sequence[str]) -> None:
+        """All labels, in order, before anything starts."""
+
+    def begin(self, label: str) -> None:
+        """*label* starts, or the call that makes it."""
+
+    def update(self, label: str, recorder: Recorder) -> None:
+        """*recorder* may have news of *label*. Called after each batch of events; labels may share a recorder."""
+
+    def transfer(self, label: str, done: int, total: int | None) -> None:
+        """*done* of *total* bytes of *label*'s own download have come."""
+
+    def finish(self, label: str, status: str, detail: str) -> None:
+        """*label* has ended as *status*: ok, cached, failed, skipped, interrupted."""
+
+    def note(self, text: str) -> None:
+        """Something that the user should read once."""
+
+
+def make_progress(console: Console, *, plain: bool, clock: Callable[[], float] = time.monotonic) -> Progress:
+    """The view for *console*: plain lines where *plain* is set or no person is watching, else a live table."""
+    if plain or not console.is_terminal or console.is_dumb_terminal:
+        return PlainProgress(console, clock=clock)
+    return LiveProgress(console, clock=clock)
+
+
+def of_label(label: str) -> tuple[str, str | None]:
+    """The (bake target, stage) that *label* stands for: 'cuda/gdal' is stage gdal of target cuda-gdal.
+
+    An input may be built by a stage of any name, so all stages of its target are its own.
+    """
+    group, _, stage = label.rpartition("/")
+    return label.replace("/", "-").replace(".", "_"), None if group == "inputs" else stage
+
+
+TENTHS_UNTIL = 59.95  # seconds; up to here tenths are worth their width
+
+
+def duration(seconds: float) -> str:
+    """'4.2 s', '4 min 46 s'."""
+    if seconds < TENTHS_UNTIL:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s"
+
+
+def clock_face(seconds: float) -> str:
+    """'4.2 s', '4:46': the same, in a narrow column."""
+    if seconds < TENTHS_UNTIL:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02}"
+
+
+_FLAG = re.compile(r" --(?:mount|network|security|link|chmod|chown)\b\S*")
+
+
+def brief(name: str) -> str:
+    """The name of a step without its mounts, on one line, cropped: '[gdal 3/5] RUN compile-gdal.sh'."""
+    bare = " ".join(_FLAG.sub("", name).split())
+    return bare if len(bare) <= NAME_WIDTH else bare[: NAME_WIDTH - 1] + "…"
+
+
+def size(count: float) -> str:
+    """Bytes, in decimal units: '14.2 GB'."""
+    from humanize import naturalsize
+
+    return naturalsize(count).replace("Bytes", "bytes").replace("Byte", "byte")
+
+
+# --- a terminal
+
+
+@dataclass
+class _Row:
+    label: str
+    state: str = WAITING
+    began: float = 0.0
+    seconds: float | None = None  # once it has ended
+    detail: str = ""
+    recorder: Recorder | None = None
+    last: Activity | None = None
+    moved: tuple[int, int | None] | None = None  # a download of its own: bytes, and of how many
+    rate: float = 0.0
+    rated: tuple[float, int] | None = None  # when, and how many bytes had come
+
+
+class LiveProgress:
+    """A table with a row for each label, drawn by a thread of its own: the clock runs while a build is silent."""
+
+    def __init__(self, console: Console, *, clock: Callable[[], float]) -> None:
+        self._console, self._clock = console, clock
+        self._rows: dict[str, _Row] = {}
+        self._live = Live(console=console, get_renderable=self.table, refresh_per_second=REFRESH_HZ)
+
+    def __enter__(self) -> object:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def plan(self, rows: Sequence[str]) -> None:
+        """Show all rows as waiting."""
+        self._rows = {label: _Row(label) for label in rows}
+
+    def begin(self, label: str) -> None:
+        """Start the clock of *label*."""
+        row = self._row(label)
+        row.state, row.began = RUNNING, self._clock()
+
+    def update(self, label: str, recorder: Recorder) -> None:
+        """Let the next drawing ask *recorder*."""
+        self._row(label).recorder = recorder  # the next drawing asks it
+
+    def transfer(self, label: str, done: int, total: int | None) -> None:
+        """Show a download of *label*'s own."""
+        self._row(label).moved = done, total
+
+    def finish(self, label: str, status: str, detail: str) -> None:
+        """Stop the clock of *label* and show how it ended."""
+        row = self._row(label)
+        self._ask(row)
+        if row.state == RUNNING:
+            row.seconds = self._clock() - row.began
+        row.recorder, row.detail, row.state = None, clean(detail), status
+
+    def note(self, text: str) -> None:
+        """Print *text* above the table."""
+        self._console.print(Text(clean(text)), soft_wrap=True)
+
+    def table(self) -> Table:
+        """The rows as they stand now."""
+        table = Table.grid(padding=(0, 1), expand=True)
+        rows = tuple(self._rows.values())
+        table.add_column(width=max((len(row.state) for row in rows), default=0), no_wrap=True)
+        table.add_column(no_wrap=True)
+        table.add_column(min_width=6, justify="right", no_wrap=True)
+        table.add_column(justify="right", no_wrap=True)
+        table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+        for row in rows:
+            table.add_row(*self._cells(row))
+        return table
+
+    def _row(self, label: str) -> _Row:
+        return self._rows.setdefault(label, _Row(label))
+
+    def _ask(self, row: _Row) -> None:
+        """Bring *row* up to date. Of many labels in one call, each runs from its own first step to its last."""
+        if row.recorder is None or row.state not in (WAITING, RUNNING, DONE):
+            return
+        target, stage = of_label(row.label)
+        before = row.last
+        row.last = last = row.recorder.activity(stage=stage, target=target)
+        now = self._clock()
+        if last.started and (before is None or not before.started) and row.state == WAITING:
+            row.began = now
+        is_done = bool(last.steps) and last.done == last.steps and not last.running
+        row.state = DONE if is_done else RUNNING if last.started else WAITING
+        row.seconds = (row.seconds or now - row.began) if is_done else None
+
+    def _cells(self, row: _Row) -> tuple[Text, ...]:
+        self._ask(row)
+        style = _STYLES.get(row.state, "")
+        seconds = (
+            row.seconds if row.seconds is not None else self._clock() - row.began if row.state == RUNNING else None
+        )
+        last = row.last
+        steps = ""
+        if last and last.steps:
+            done = (
+                last.steps if row.state in ("ok", "cached", DONE) else min(last.done + bool(last.running), last.steps)
+            )
+            steps = f"{done}/{last.steps}"
+        return (
+            Text(row.state, style=style),
+            Text(row.label, style=style if row.state == WAITING else ""),
+            Text(clock_face(seconds) if seconds is not None else ""),
+            Text(steps),
+            Text(self._doing(row), style="" if row.state == "failed" else "dim"),
+        )
+
+    def _doing(self, row: _Row) -> str:
+        if row.state != RUNNING:
+            return row.detail
+        last = row.last
+        done, total = row.moved or ((last.current, last.total or None) if last else (0, None))
+        if total and done < total:
+            return f"{self._moving(row, done, total)}  {brief(last.running) if last else ''}".rstrip()
+        return (last.line or brief(last.running)) if last else ""
+
+    def _moving(self, row: _Row, done: int, total: int) -> str:
+        now = self._clock()
+        if row.rated is None or done < row.rated[1]:
+            row.rated = now, done
+        elif now - row.rated[0] >= RATE_SECONDS:
+            row.rate, row.rated = (done - row.rated[1]) / (now - row.rated[0]), (now, done)
+        rate = f", {size(row.rate)}/s" if row.rate else ""
+        return f"{size(done)} of {size(total)}{rate}"
+
+
+# --- elsewhere
+
+
+class PlainProgress:
+    """A line for each start and end, so that a log reads well. No colour, no control codes, never wrapped."""
+
+    def __init__(self, console: Console, *, clock: Callable[[], float]) -> None:
+        self._console, self._clock = console, clock
+        self._began: dict[str, float] = {}
+        self._seen: dict[str, tuple[int, int]] = {}  # the recorder and its revision, by label
+        self._said: set[tuple[str, str, str]] = set()  # label, step, 'start' or how it ended
+
+    def __enter__(self) -> object:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def plan(self, rows: Sequence[str]) -> None:
+        """Say what will be made."""
+        self._line("plan: " + ", ".join(rows))
+
+    def begin(self, label: str) -> None:
+        """Say that *label* starts."""
+        self._began[label] = self._clock()
+        self._line(f"{label}: start")
+
+    def update(self, label: str, recorder: Recorder) -> None:
+        """Say which steps started and ended since the last call."""
+        seen = id(recorder), recorder.revision
+        if self._seen.get(label) == seen:
+            return
+        self._seen[label] = seen
+        target, _ = of_label(label)
+        for step in recorder.timeline().steps:
+            place = step.place(target)
+            if place is not None and step.intervals:
+                self._tell(label, step, place)
+
+    def transfer(self, label: str, done: int, total: int | None) -> None:
+        """Say when a download has ended."""
+        if total and done >= total:
+            self._line(f"{label}: {size(total)} downloaded")
+
+    def finish(self, label: str, status: str, detail: str) -> None:
+        """Say how *label* ended."""
+        began = self._began.get(label)
+        parts = [
+            status,
+            *([duration(self._clock() - began)] if began is not None else []),
+            *([detail] if detail else []),
+        ]
+        self._line(f"{label}: {', '.join(parts)}")
+
+    def note(self, text: str) -> None:
+        """Print *text* on a line."""
+        self._line(f"note: {text}")
+
+    def _tell(self, label: str, step: Step, place: Place) -> None:
+        if place.kind is Kind.INTERNAL:
+            return
+        begun, name = (label, place.name, "start"), brief(place.name)
+        if place.kind is not Kind.STAGE and begun not in self._said and step.seconds < SPEAKS_UP_SECONDS:
+            return
+        if step.running:
+            self._once(begun, f"{label}: {name}")
+            return
+        if step.cached:
+            self._once((label, place.name, "end"), f"{label}: {name} CACHED")
+            return
+        self._once(begun, f"{label}: {name}")
+        short = place.name.partition("]")[0] + "]" if place.kind is Kind.STAGE else name
+        ended = "failed after" if step.error else "done in"
+        moved = f", {size(step.transferred)}" if step.transferred else ""
+        took = duration(step.seconds)
+        self._once((label, place.name, "end"), f"{label}: {short} {ended} {took}{moved}")
+
+    def _once(self, key: tuple[str, str, str], line: str) -> None:
+        if key not in self._said:
+            self._said.add(key)
+            self._line(line)
+
+    def _line(self, text: str) -> None:
+        self._console.print(Text(clean(text)), soft_wrap=True, highlight=False)

@@ -1,0 +1,158 @@
+"""jetpare's command line: every task takes flags, makes one call, shows one result."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from invoke.collection import Collection
+from invoke.context import Context
+from invoke.tasks import task
+
+from jetpare.commands import Session
+
+IMAGE = "an image of build.toml, such as cuda"
+STAGE_IMAGE = "the image whose stage is meant; default: the last one of build.toml that has it"
+PROFILE = "a profile of build.toml; default: the one for this host's architecture"
+DRY_RUN = "print the bake definition and the command that runs it, and build nothing"
+NO_CACHE = "build this stage again although nothing changed"
+STAGE = {"image": STAGE_IMAGE, "profile": PROFILE, "no_cache": NO_CACHE, "dry_run": DRY_RUN}
+
+
+def session(profile: str = "") -> Session:
+    """The one place where the environment is read. JETPARE_ROOT names another project's folder."""
+    root = os.environ.get("JETPARE_ROOT") or Path(__file__).parent
+    return Session(root=Path(root), environ=dict(os.environ), profile=profile or None)
+
+
+@task(
+    iterable=["image"],
+    help={
+        "image": f"{IMAGE}; repeatable; default: all",
+        "profile": PROFILE,
+        "parallel": "build everything in one solve: the shortest wall time, but the stages' times overlap",
+        "cold": "no layer cache, and compiler and package caches that start empty, so that every time is a cold one",
+        "dry_run": DRY_RUN,
+    },
+)
+def build_all(
+    _: Context, image: list[str], profile: str = "", parallel: bool = False, cold: bool = False, dry_run: bool = False
+) -> None:
+    """Build the images stage by stage, time every stage, and compare the images."""
+    session(profile).build_all(images=tuple(image), parallel=parallel, cold=cold, dry_run=dry_run)
+
+
+@task(help=STAGE)
+def extract_cudnn(
+    _: Context, image: str = "", profile: str = "", no_cache: bool = False, dry_run: bool = False
+) -> None:
+    """Take cuDNN and CUPTI out of JetPack (stage cudnn), with what it needs before."""
+    session(profile).stage("cudnn", image=image or None, no_cache=no_cache, dry_run=dry_run)
+
+
+@task(help=STAGE)
+def compile_gdal(_: Context, image: str = "", profile: str = "", no_cache: bool = False, dry_run: bool = False) -> None:
+    """Compile GDAL with Ninja (stage gdal), with what it needs before."""
+    session(profile).stage("gdal", image=image or None, no_cache=no_cache, dry_run=dry_run)
+
+
+@task(help=STAGE)
+def install_pytorch(
+    _: Context, image: str = "", profile: str = "", no_cache: bool = False, dry_run: bool = False
+) -> None:
+    """Install PyTorch with uv (stage python), with what it needs before."""
+    session(profile).stage("python", image=image or None, no_cache=no_cache, dry_run=dry_run)
+
+
+@task(help=STAGE)
+def assemble_runtime(
+    _: Context, image: str = "", profile: str = "", no_cache: bool = False, dry_run: bool = False
+) -> None:
+    """Assemble, check and tag an image (stage runtime), with what it needs before."""
+    session(profile).stage("runtime", image=image or None, no_cache=no_cache, dry_run=dry_run)
+
+
+@task(
+    help={
+        "profile": PROFILE,
+        "json": "print the documented JSON instead of tables",
+        "output": "write to this file instead of stdout",
+    }
+)
+def compare(_: Context, profile: str = "", json: bool = False, output: str = "") -> None:
+    """Compare the finished images: sizes, layers, versions, checks, against the baseline."""
+    session(profile).compare(as_json=json, output=output or None)
+
+
+@task(iterable=["image"], help={"image": f"{IMAGE}; repeatable; default: all", "profile": PROFILE})
+def plan(_: Context, image: list[str], profile: str = "") -> None:
+    """Show what would run, in which order, and what the cache should hold already."""
+    session(profile).plan(images=tuple(image))
+
+
+@task(
+    positional=["stage"],
+    help={
+        "stage": "a stage: cudnn, gdal, python or runtime",
+        "image": STAGE_IMAGE,
+        "profile": PROFILE,
+        "command": "run this shell command there instead of an interactive shell",
+    },
+)
+def shell(_: Context, stage: str, image: str = "", profile: str = "", command: str = "") -> None:
+    """Open a shell in a stage's result, for debugging."""
+    session(profile).shell(stage, image=image or None, command=command)
+
+
+@task(
+    positional=["stage"],
+    help={"stage": "a stage: cudnn, gdal, python or runtime", "image": STAGE_IMAGE, "profile": PROFILE},
+)
+def logs(_: Context, stage: str, image: str = "", profile: str = "") -> None:
+    """Print the full log of a stage's last build."""
+    session(profile).logs(stage, image=image or None)
+
+
+@task(help={"profile": PROFILE})
+def doctor(_: Context, profile: str = "") -> None:
+    """Check engine, disk, memory, platform and network, and say what to do about each fault."""
+    session(profile).doctor()
+
+
+@task(help={"store": "the image store of a private engine: overlay2 or containerd"})
+def engine_up(_: Context, store: str = "overlay2") -> None:
+    """Start a private Docker engine in this folder, unless an engine answers already."""
+    session().engine_up(store=store)
+
+
+@task(help={"purge": "remove the engine's folder too, with all its images and caches"})
+def engine_down(_: Context, purge: bool = False) -> None:
+    """Stop the private engine that engine-up started; no other engine is touched."""
+    session().engine_down(purge=purge)
+
+
+@task(help={"cache": "remove build caches and downloads too"})
+def clean(_: Context, cache: bool = False) -> None:
+    """Remove the images that this project made; run records stay."""
+    session().clean(cache=cache)
+
+
+ns = Collection()
+for each in (
+    build_all,
+    compare,
+    plan,
+    doctor,
+    extract_cudnn,
+    compile_gdal,
+    install_pytorch,
+    assemble_runtime,
+    shell,
+    logs,
+    engine_up,
+    engine_down,
+    clean,
+):
+    each.auto_shortflags = False
+    ns.add_task(each)
+ns.configure({"run": {"echo": False}})

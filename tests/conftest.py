@@ -1,0 +1,49 @@
+"""What every test shares: no process starts by accident, and engine tests know whether they may be skipped."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jetpare import engine
+from jetpare.engine import Engine
+from jetpare.errors import JetpareError
+
+ROOT = Path(__file__).parent.parent
+MINI = ROOT / "tests" / "mini"
+
+
+@pytest.fixture(autouse=True)
+def _no_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A unit test that starts a process fails; one that has to is marked `processes`."""
+    if request.node.get_closest_marker("engine") or request.node.get_closest_marker("processes"):
+        return
+
+    def refuse(*args: Any, **_: Any) -> None:
+        raise AssertionError(f"a unit test started a process: {args}")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+
+
+@pytest.fixture(scope="session")
+def running() -> Engine:
+    """The engine that the tests use: the environment's, or this project's private one. Without one: skipped, in CI failed."""
+    try:
+        return engine.find(state=ROOT / ".jetpare", environ=dict(os.environ))
+    except JetpareError as error:
+        if os.environ.get("CI"):
+            pytest.fail(f"CI needs an engine: {error}")
+        pytest.skip(f"no engine answers: {error}")
+
+
+@pytest.fixture
+def mini(tmp_path: Path) -> Path:
+    """A miniature project in a folder of its own."""
+    folder = tmp_path / "mini"
+    shutil.copytree(MINI, folder)
+    return folder

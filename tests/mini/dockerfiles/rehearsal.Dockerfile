@@ -1,0 +1,11 @@
+# l4t-cuda: the smaller base
+FROM debian AS l4t-cuda
+RUN head -c 3000000 /dev/urandom >/usr/lib/libcudart.demo
+
+# l4t-jetpack: the same and a library with its links, a compiler, and ballast
+FROM l4t-cuda AS l4t-jetpack
+RUN apt-get update -qq && apt-get install -qq --no-install-recommends tcc libc6-dev >/dev/null && rm -rf /var/lib/apt/lists/*
+RUN dir=/usr/lib/$(dpkg-architecture -qDEB_HOST_MULTIARCH 2>/dev/null || echo "$(uname -m)-linux-gnu") && \
+    head -c 2000000 /dev/urandom >"$dir/libdemo.so.1.0" && \
+    ln -s libdemo.so.1.0 "$dir/libdemo.so.1" && ln -s libdemo.so.1 "$dir/libdemo.so" && \
+    head -c 20000000 /dev/urandom >/opt/ballast

@@ -1,0 +1,1 @@
+: # a test writes here what the stage has to suffer

@@ -1,0 +1,137 @@
+"""The bake definition: data from data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jetpare import bake, config
+from jetpare.plan import Plan, make_plan
+from tests.conftest import ROOT
+
+CONFIG = config.load(ROOT / "build.toml")
+STATE = Path(".jetpare")
+
+
+def plan(profile: str = "rehearsal", platform: str = "linux/amd64") -> Plan:
+    chosen = CONFIG.pick_profile(profile, architecture="amd64")
+    return make_plan(profile=chosen, platform=platform, images=CONFIG.pick_images(()))
+
+
+def targets(profile: str = "rehearsal", platform: str = "linux/amd64", **options: Any) -> dict[str, Any]:
+    made = bake.definition(CONFIG, plan(profile, platform), bake.Options(state=STATE, **options))
+    found = json.loads(json.dumps(made))["target"]  # it must survive being written
+    assert isinstance(found, dict)
+    return found
+
+
+def test_profiles_differ_in_what_the_names_stand_for() -> None:
+    real, rehearsed = targets("jetson-6.2", "linux/arm64"), targets()
+    assert real["cuda-python"]["contexts"]["l4t-cuda"] == "docker-image://nvcr.io/nvidia/l4t-cuda:12.6.11-runtime"
+    assert rehearsed["cuda-python"]["contexts"]["l4t-cuda"] == "target:inputs-l4t-cuda"
+    assert real["cuda-python"]["dockerfile"] == rehearsed["cuda-python"]["dockerfile"]
+    sha = CONFIG.profiles["jetson-6.2"].contexts["gdal-source"].sha256
+    assert real["cuda-gdal"]["contexts"]["gdal-source"] == f".jetpare/downloads/{sha}"
+    assert not [name for name in real if name.startswith("inputs-")]
+
+
+def test_a_stage_is_built_by_exporting_its_record() -> None:
+    made = targets()
+    assert made["cuda-gdal"]["target"] == "gdal-report"
+    assert made["cuda-gdal"]["output"] == ["type=local,dest=.jetpare/reports/cuda-gdal"]
+
+
+def test_the_image_is_exported_without_a_name() -> None:
+    made = targets(labels={"cuda": {"a": "b"}})
+    assert made["cuda-runtime"]["output"] == ["type=docker"]
+    assert "tags" not in made["cuda-runtime"]
+    assert made["cuda-runtime"]["labels"] == {"a": "b"}
+    assert made["cuda-runtime-report"]["target"] == "runtime-report"
+
+
+def test_the_same_stage_gets_the_same_arguments_everywhere() -> None:
+    made = targets()
+    image, stage = made["cuda-runtime"]["args"], made["cuda-gdal"]["args"]
+    assert {key: image[key] for key in stage} == stage
+    assert image["COLLECT"] == made["cuda-cudnn"]["args"]["COLLECT"]
+
+
+def test_patterns_follow_the_platform_and_say_what_is_optional() -> None:
+    lines = targets("jetson-6.2", "linux/arm64")["cuda-cudnn"]["args"]["COLLECT"].splitlines()
+    assert "usr/lib/aarch64-linux-gnu/libcudnn*.so*" in lines
+    assert "usr/local/cuda/targets/aarch64-linux/lib/libnvToolsExt*.so* ?" in lines
+    assert not [line for line in lines if "{" in line]
+
+
+def test_cuda_is_required_where_such_wheels_exist() -> None:
+    assert targets()["cuda-python"]["args"]["PYTHON_CUDA"] == "1"
+    assert targets("rehearsal", "linux/arm64")["cuda-python"]["args"]["PYTHON_CUDA"] == "0"
+    assert targets("jetson-6.2", "linux/arm64")["cuda-python"]["args"]["PYTHON_CUDA"] == "1"
+
+
+def test_fresh_stages_and_cold_caches() -> None:
+    assert "no-cache-filter" not in targets()["cuda-gdal"]
+    made = targets(fresh=frozenset({"cuda/gdal", "inputs/l4t-cuda"}), cache_id="run1")
+    assert made["cuda-gdal"]["no-cache-filter"] == ["gdal"]
+    # Every target that holds the stage must agree, or one solve would build it twice.
+    assert made["cuda-runtime"]["no-cache-filter"] == ["gdal"]
+    assert made["inputs-l4t-cuda"]["no-cache-filter"] == ["l4t-cuda"]
+    assert "no-cache-filter" not in made["jetpack-gdal"]
+    assert made["cuda-gdal"]["args"]["CACHE_ID"] == "jetpare-amd64-run1"
+
+
+def test_secrets_are_files_and_their_content_is_nowhere() -> None:
+    for target in targets().values():
+        assert target["secret"] == ["id=ca,src=.jetpare/secrets/ca", "id=net,src=.jetpare/secrets/net"]
+
+
+def test_stand_ins_that_are_bases_are_kept_as_images() -> None:
+    made = targets()
+    assert made["inputs-l4t-cuda"]["output"] == ["type=docker,name=jetpare/l4t-cuda:rehearsal"]
+    assert made["inputs-gdal-source"]["output"] == ["type=cacheonly"]
+    assert made["inputs-l4t-cuda"]["contexts"] == {"debian": "docker-image://jetpare/debian:bookworm-amd64"}
+
+
+def test_folders_of_wheels_become_one_context() -> None:
+    python = CONFIG.python.model_copy(update={"wheels": (Path("/a"), Path("b"))})
+    changed = CONFIG.model_copy(update={"python": python})
+    made = bake.definition(changed, plan(), bake.Options(state=STATE))["target"]
+    assert made["cuda-python"]["contexts"]["wheels"] == "target:inputs-wheels"
+    assert made["inputs-wheels"]["contexts"] == {"wheels0": "/a", "wheels1": "b"}
+    assert "COPY --from=wheels1 . /wheels1/" in made["inputs-wheels"]["dockerfile-inline"]
+    assert targets()["cuda-python"]["contexts"]["wheels"] == ".jetpare/empty"
+
+
+def test_the_inputs_digest_follows_what_matters(tmp_path: Path) -> None:
+    (tmp_path / "dockerfiles").mkdir()
+    (tmp_path / "scripts").mkdir()
+    dockerfile = tmp_path / "dockerfiles/cuda.Dockerfile"
+    dockerfile.write_text("FROM scratch\n")
+    node = plan().node("cuda/gdal")
+
+    def digest(**options: Any) -> str:
+        content = bake.definition(CONFIG, plan(), bake.Options(state=STATE, **options))
+        return bake.inputs_digest(tmp_path, content, node)
+
+    first = digest()
+    assert digest(cache_id="other", labels={"cuda": {"revision": "2"}}) == first
+    dockerfile.write_text("FROM other\n")
+    second = digest()
+    assert second != first
+    (tmp_path / "scripts/compile-gdal.sh").write_text("true\n")
+    assert digest() not in {first, second}
+
+
+def test_the_command_is_what_a_person_can_paste() -> None:
+    argv = bake.command("docker", STATE, ("cuda-gdal",))
+    assert argv == ["docker", "buildx", "bake", "--file", ".jetpare/bake.json", "--provenance=false", "cuda-gdal"]
+
+
+@pytest.mark.parametrize("image", ["jetpack", "cuda"])
+def test_every_argument_is_declared_in_the_dockerfile(image: str) -> None:
+    text = (ROOT / CONFIG.images[image].dockerfile).read_text()
+    for name in targets()[f"{image}-runtime"]["args"]:
+        assert f"ARG {name}" in text

@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from jetpare import engine, private_engine, process
+from jetpare.engine import ImageFacts, Layer, Sharing
+from jetpare.errors import EngineError, ToolError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Shaped like what Docker 26.1.5 said of one Dockerfile on the overlay2 store (first size) and the containerd store
+# (second). The containerd sizes, the base's overlay2 size and both totals are as seen there; the overlay2 sizes of the
+# two RUN steps were seen only rounded (32.6 MB, 145 MB) and are chosen to add up. Commands are shortened.
+HISTORY = [
+    ("LABEL x=y", 0, 0),
+    ("WORKDIR /", 0, 0),
+    ("RUN /bin/sh -c cp -a /usr/bin /srv/copy # buildkit", 32_576_168, 33_062_912),
+    ("WORKDIR /srv", 0, 4096),
+    ("RUN /bin/sh -c apt-get update # buildkit", 144_926_200, 146_010_112),
+    ("ENV A=1", 0, 0),
+    ("", 125_399_276, 139_591_680),
+]
+LAYER_IDS = ("sha256:aaa", "sha256:bbb", "sha256:ccc", "sha256:ddd")
+
+
+def history(*, column: int) -> list[dict[str, Any]]:
+    return [{"CreatedBy": row[0], "Size": row[column]} for row in HISTORY]
+
+
+def facts_of(name: str, layers: tuple[tuple[str, int], ...] | None, ids: tuple[str, ...] = ()) -> ImageFacts:
+    return ImageFacts(
+        reference=name, id=name, created=None, platform="linux/amd64", labels={}, env={}, repo_digests=(),
+        store="overlay2", layer_ids=ids or tuple(one for one, _ in layers or ()),
+        layers=None if layers is None else tuple(Layer(diff_id=one, size=size) for one, size in layers),
+        layers_bytes=None, engine_bytes=None,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("26.1.5+dfsg1", "26.1.5+dfsg1"),
+        ("v0.13.1", "0.13.1"),
+        ("0.13.1+ds1", "0.13.1+ds1"),
+        ("24.0.7-0ubuntu2~22.04.1", "24.0.7"),
+        ("0.14.1-desktop.1", "0.14.1"),
+        ("28.0.0-rc.1", "28.0.0rc1"),
+        ("dev", None),
+        ("", None),
+    ],
+)
+def test_versions_as_distributions_write_them(text: str, expected: str | None) -> None:
+    found = engine.parse_version(text)
+    assert (None if found is None else str(found)) == expected
+
+
+def test_store_is_told_by_driver_status() -> None:
+    overlay2 = {"Driver": "overlay2", "DriverStatus": [["Backing Filesystem", "extfs"]]}
+    containerd = {"Driver": "overlayfs", "DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]]}
+    assert engine.store_of(overlay2) == "overlay2"
+    assert engine.store_of(containerd) == "containerd"
+    assert engine.store_of({"Driver": "btrfs", "DriverStatus": None}) == "btrfs"
+    assert engine.store_of({}) == ""
+
+
+@pytest.mark.parametrize("column", [1, 2])
+def test_layers_are_paired_on_both_stores(column: int) -> None:
+    layers = engine.pair_layers(LAYER_IDS, history(column=column))
+    assert layers is not None
+    assert [layer.diff_id for layer in layers] == list(LAYER_IDS)
+    assert [layer.size for layer in layers] == [HISTORY[row][column] for row in (6, 4, 3, 2)]
+
+
+def test_an_imported_image_has_one_layer() -> None:
+    assert engine.pair_layers(["sha256:a"], [{"Size": 5, "Comment": "Imported from -"}]) == (
+        Layer(diff_id="sha256:a", size=5),
+    )
+
+
+def test_the_classic_builders_history_is_read_too() -> None:
+    entries = [
+        {"CreatedBy": '/bin/sh -c #(nop)  CMD ["bash"]', "Size": 0},
+        {"CreatedBy": "/bin/sh -c #(nop) COPY file:1 in / ", "Size": 0},
+        {"CreatedBy": "/bin/sh -c #(nop) ADD file:2 in / ", "Size": 9},
+    ]
+    layers = engine.pair_layers(["sha256:a", "sha256:b"], entries)
+    assert layers == (Layer(diff_id="sha256:a", size=9), Layer(diff_id="sha256:b", size=0))
+
+
+def test_an_uncertain_pairing_is_none_not_a_guess() -> None:
+    entries = [
+        {"CreatedBy": "WORKDIR /twice", "Size": 0},
+        {"CreatedBy": "COPY empty /", "Size": 0},
+        {"CreatedBy": "RUN x", "Size": 3},
+    ]
+    assert engine.pair_layers(["sha256:a", "sha256:b"], entries) is None
+
+
+def test_image_facts_survive_an_engine_that_leaves_empty_fields_out() -> None:
+    found = engine.image_facts("x", {"Id": "sha256:1"}, [], store="overlay2")
+    assert (found.layer_count, found.layers_bytes, found.engine_bytes, found.created) == (0, None, None, None)
+    assert (found.platform, found.labels, found.env, found.repo_digests) == ("", {}, {}, ())
+
+
+def test_sizes_have_their_meaning_by_store() -> None:
+    image = {
+        "Id": "sha256:1", "Size": 302_901_644, "RootFS": {"Layers": list(LAYER_IDS)}, "Os": "linux",
+        "Architecture": "arm64", "Variant": "v8", "Created": "0001-01-01T00:00:00Z",
+        "Config": {"Env": ["A=1", "B=x=y", "C"], "Labels": None},
+    }  # fmt: skip
+    overlay2 = engine.image_facts("x", image, history(column=1), store="overlay2")
+    containerd = engine.image_facts("x", {**image, "Size": 104_220_729}, history(column=2), store="containerd")
+    assert (overlay2.layers_bytes, overlay2.engine_bytes, overlay2.layers_exact) == (302_901_644, 302_901_644, True)
+    assert (containerd.layers_bytes, containerd.engine_bytes) == (318_668_800, 104_220_729)
+    assert not containerd.layers_exact
+    assert overlay2.platform == "linux/arm64/v8"
+    assert overlay2.created is None
+    assert overlay2.env == {"A": "1", "B": "x=y", "C": ""}
+
+
+def test_shared_bytes_follow_the_chain_not_the_single_layer() -> None:
+    first = facts_of("one", (("base", 100), ("a", 10), ("same", 7)))
+    second = facts_of("two", (("base", 100), ("b", 20), ("same", 7)))
+    third = facts_of("three", (("base", 100), ("a", 10)))
+    assert engine.shared_bytes([first, second]) == (
+        Sharing(shared_bytes=100, alone_bytes=17),
+        Sharing(shared_bytes=100, alone_bytes=27),
+    )
+    assert engine.shared_bytes([first, second, third])[0] == Sharing(shared_bytes=110, alone_bytes=7)
+
+
+def test_the_same_image_under_two_names_shares_nothing_with_itself() -> None:
+    image = facts_of("one", (("base", 100),))
+    assert engine.shared_bytes([image, image]) == (Sharing(shared_bytes=0, alone_bytes=100),) * 2
+
+
+def test_sharing_of_an_unmeasured_image_is_not_measured() -> None:
+    known = facts_of("one", (("base", 100), ("a", 10)))
+    unknown = facts_of("two", None, ids=("base", "b"))
+    assert engine.shared_bytes([known, unknown]) == (Sharing(shared_bytes=100, alone_bytes=10), None)
+
+
+def test_chunks_are_read_as_one_file() -> None:
+    data = bytes(range(256)) * 5
+    reader = engine._ChunkReader(iter([data[:7], data[7:300], data[300:]]))
+    out = io.BytesIO()
+    while part := reader.read(64):
+        out.write(part)
+    assert out.getvalue() == data
+
+
+def fake_cli(tmp_path: Path) -> str:
+    """A folder for PATH in which a docker is found; running it is process.run's business, which is faked."""
+    (tmp_path / "docker").touch(mode=0o755)
+    return str(tmp_path)
+
+
+def test_docker_host_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "has_buildx", lambda *_: True)
+    environ = {"PATH": fake_cli(tmp_path), "DOCKER_HOST": f"unix://{tmp_path}/none.sock"}
+    with pytest.raises(EngineError, match=r"DOCKER_HOST=unix://.*/none\.sock: the engine does not answer") as caught:
+        engine.find(state=tmp_path, environ=environ)
+    assert "no such file" in str(caught.value)
+
+
+def test_a_context_is_read_from_the_cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = [{"Endpoints": {"docker": {"Host": "ssh://jetson"}}, "TLSMaterial": {}}]
+    monkeypatch.setattr(process, "run", lambda *_a, **_k: json.dumps(said))
+    assert engine.endpoint({"PATH": fake_cli(tmp_path)}) == {"host": "ssh://jetson"}
+
+
+def test_an_unknown_context_is_an_error_not_the_default_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_a: object, **_k: object) -> str:
+        raise ToolError('context "nope": context not found')
+
+    monkeypatch.setattr(process, "run", refuse)
+    with pytest.raises(EngineError, match="nope"):
+        engine.endpoint({"PATH": fake_cli(tmp_path), "DOCKER_CONTEXT": "nope"})
+
+
+def make_root(state: Path) -> private_engine.Places:
+    places = private_engine.Places.of(state)
+    for name in ("usr/bin/docker", "usr/libexec/docker/cli-plugins/docker-buildx"):
+        target = places.rootfs / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.touch(mode=0o755)
+    return places
+
+
+def test_a_cli_without_buildx_borrows_it_from_the_private_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = make_root(tmp_path / "state")
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "config.json").write_text("{}")
+    monkeypatch.setattr(engine, "has_buildx", lambda *_: False)
+    environ = {"PATH": fake_cli(tmp_path), "DOCKER_CONFIG": str(own)}
+    found = engine.with_tools(host="unix:///x", state=tmp_path / "state", environ=environ)
+    assert found.docker == str(tmp_path / "docker")
+    assert found.overrides == {"DOCKER_CONFIG": str(places.home / "config")}
+    assert found.env == {**environ, **found.overrides}
+    assert (places.home / "config/config.json").resolve() == own / "config.json"
+    assert (places.home / "config/cli-plugins/docker-buildx").exists()
+
+
+def test_logins_that_are_gone_leave_no_dangling_link(tmp_path: Path) -> None:
+    places = make_root(tmp_path / "state")
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "config.json").write_text("{}")
+    environ = {"DOCKER_CONFIG": str(own)}
+    private_engine.cli_config(state=tmp_path / "state", environ=environ)
+    (own / "config.json").unlink()
+    private_engine.cli_config(state=tmp_path / "state", environ=environ)
+    assert [entry.name for entry in (places.home / "config").iterdir()] == ["cli-plugins"]
+
+
+def test_without_any_docker_the_advice_is_engine_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "DEFAULT_HOST", f"unix://{tmp_path}/none.sock")
+    with pytest.raises(EngineError, match="invoke engine-up"):
+        engine.find(state=tmp_path, environ={"PATH": str(tmp_path)})
+
+
+def test_a_free_subnet_avoids_every_route() -> None:
+    header = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\n"
+    row = "eth0\t{}\t00000000\t0001\t0\t0\t0\t{}\n"
+    free = private_engine.free_subnet(header + row.format("00000000", "00000000"), seed="x")
+    assert free.startswith("10.")
+    assert free.endswith(".1/24")
+    _, second, third, _ = free.split(".")
+    taken = row.format(f"00{int(third):02X}{int(second):02X}0A", "00FFFFFF")
+    assert private_engine.free_subnet(header + taken, seed="x") != free
+    with pytest.raises(EngineError, match="subnet"):
+        private_engine.free_subnet(header + row.format("0000000A", "000000FF"), seed="x")
+
+
+def test_a_deep_project_folder_has_a_short_socket(tmp_path: Path) -> None:
+    places = private_engine.Places.of(tmp_path / ("deep" * 50))
+    assert len(str(places.socket)) < 100
+    assert len(places.bridge) <= 15
+    assert places != private_engine.Places.of(tmp_path)
+
+
+def test_os_release_is_read() -> None:
+    text = '# c\nID=debian\nVERSION_CODENAME=bookworm\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n'
+    assert private_engine.os_release(text) == {
+        "ID": "debian",
+        "VERSION_CODENAME": "bookworm",
+        "PRETTY_NAME": "Debian GNU/Linux 12 (bookworm)",
+    }

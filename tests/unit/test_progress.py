@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from jetpare.timeline import EventDecoder, Recorder
+from jetpare.views import progress
+from jetpare.views.progress import LiveProgress, PlainProgress, Progress, make_progress
+
+LONG = "[python 2/3] RUN mkdir -p /opt/venv && dd if=/dev/urandom of=/opt/venv/big bs=1M count=30 2>/dev/nu…"
+EVENTS = Path(__file__).parent.parent / "data" / "events"
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def replay(name: str, view: Progress, *labels: str) -> Recorder:
+    recorder = Recorder()
+    for event in EventDecoder().feed((EVENTS / f"{name}.jsonl").read_bytes()):
+        recorder.add(event)
+        for label in labels:
+            view.update(label, recorder)
+    return recorder
+
+
+def plain(clock: Clock) -> tuple[PlainProgress, io.StringIO]:
+    file = io.StringIO()
+    view = make_progress(Console(file=file, width=40), plain=False, clock=clock)
+    assert isinstance(view, PlainProgress)
+    return view, file
+
+
+def live(clock: Clock, width: int = 80) -> tuple[LiveProgress, Console]:
+    console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None, record=True)
+    view = make_progress(console, plain=False, clock=clock)
+    assert isinstance(view, LiveProgress)
+    return view, console
+
+
+def shown(view: LiveProgress, width: int = 80) -> list[str]:
+    """The table as a terminal of *width* columns shows it."""
+    console = Console(file=io.StringIO(), width=width, record=True)
+    console.print(view.table())
+    return [line.rstrip() for line in console.export_text().splitlines()]
+
+
+# --- which
+
+
+def test_which_view() -> None:
+    terminal = Console(file=io.StringIO(), force_terminal=True)
+    assert isinstance(make_progress(terminal, plain=False), LiveProgress)
+    assert isinstance(make_progress(terminal, plain=True), PlainProgress)
+    assert isinstance(make_progress(Console(file=io.StringIO()), plain=False), PlainProgress)
+
+
+def test_labels() -> None:
+    assert progress.of_label("cuda/gdal") == ("cuda-gdal", "gdal")
+    assert progress.of_label("inputs/x.y") == ("inputs-x_y", None)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words", "face"),
+    [(4.24, "4.2 s", "4.2 s"), (59.96, "1 min 00 s", "1:00"), (3725, "62 min 05 s", "62:05")],
+)
+def test_durations(seconds: float, words: str, face: str) -> None:
+    assert progress.duration(seconds) == words
+    assert progress.clock_face(seconds) == face
+
+
+def test_brief() -> None:
+    name = "[gdal 1/2] RUN --mount=type=bind,source=a,target=/b     --network=none JOBS=2     /b/run"
+    assert progress.brief(name) == "[gdal 1/2] RUN JOBS=2 /b/run"
+    assert progress.brief("[a 1/2] COPY --link --from=b /c /d") == "[a 1/2] COPY --from=b /c /d"
+    assert len(progress.brief("x" * 500)) == progress.NAME_WIDTH
+
+
+# --- plain lines
+
+
+def test_plain_lines() -> None:
+    clock = Clock()
+    view, file = plain(clock)
+    with view:
+        view.plan(["cuda/python", "cuda/runtime"])
+        view.begin("cuda/python")
+        replay("pull", view, "cuda/python")
+        clock.now += 83
+        view.finish("cuda/python", "ok", "cold: no step cached")
+        view.note("[red]as it is[/red] \x1b[31mplain\x1b[0m")
+        view.finish("cuda/runtime", "skipped", "cuda/gdal failed")
+    assert file.getvalue().splitlines() == [
+        "plan: cuda/python, cuda/runtime",
+        "cuda/python: start",
+        "cuda/python: [context base] 127.0.0.1:5055/base:1",
+        "cuda/python: [context base] 127.0.0.1:5055/base:1 done in 2.3 s, 61.1 MB",
+        'cuda/python: [python 1/3] RUN echo "python p1" && sleep 0.8',
+        "cuda/python: [python 1/3] done in 1.2 s",
+        f"cuda/python: {LONG}",
+        "cuda/python: [python 2/3] done in 0.7 s",
+        "cuda/python: ok, 1 min 23 s, cold: no step cached",
+        "note: [red]as it is[/red] plain",
+        "cuda/runtime: skipped, cuda/gdal failed",
+    ]
+
+
+def test_plain_lines_of_a_cached_stage() -> None:
+    view, file = plain(Clock())
+    replay("single-cached", view, "cuda/gdal")
+    lines = file.getvalue().splitlines()
+    assert len(lines) == 4
+    assert all(line.startswith("cuda/gdal: [gdal ") and line.endswith(" CACHED") for line in lines)
+
+
+def test_plain_lines_of_a_failure() -> None:
+    view, file = plain(Clock())
+    replay("failing", view, "cuda/gdal")
+    assert file.getvalue().splitlines()[-1] == "cuda/gdal: [failing 1/3] failed after 0.2 s"
+
+
+def test_plain_lines_of_many_targets_are_told_apart() -> None:
+    view, file = plain(Clock())
+    replay("parallel-cold", view, "cuda/gdal", "cuda/python")
+    lines = file.getvalue().splitlines()
+    assert [line for line in lines if line.startswith("cuda/python")] == [
+        'cuda/python: [python 1/3] RUN echo "python 20446" && sleep 0.8',
+        "cuda/python: [python 1/3] done in 1.1 s",
+        f"cuda/python: {LONG}",
+        "cuda/python: [python 2/3] done in 0.4 s",
+    ]
+    assert sum(line.startswith("cuda/gdal: [gdal") for line in lines) == 8
+    assert "\x1b" not in file.getvalue()
+
+
+# --- the live table
+
+
+def test_live_table_in_80_columns() -> None:
+    clock = Clock()
+    view, _ = live(clock)
+    view.plan(["cuda/gdal", "cuda/python", "cuda/runtime", "jetpack/gdal"])
+    view.begin("cuda/gdal")
+    replay("single-cold", view, "cuda/gdal")
+    clock.now += 286
+    view.finish("cuda/gdal", "ok", "cold: ccache 0 of 475 hits")
+    view.begin("cuda/python")
+    recorder = Recorder()
+    recorder.add({"vertexes": [{"digest": "a", "name": "[python 1/2] RUN a", "started": "2026-01-01T00:00:00Z"}]})
+    line = "W1tyZWRdIA=="  # '[[red] '
+    recorder.add({"logs": [{"vertex": "a", "stream": 1, "data": line}]})
+    view.update("cuda/python", recorder)
+    shown(view)
+    clock.now += 1.5
+    view.finish("jetpack/gdal", "failed", "exit code 1 " + "long " * 50)
+    lines = shown(view)
+    assert lines[0] == "ok      cuda/gdal      4:46 4/4 cold: ccache 0 of 475 hits"
+    assert lines[1].startswith("running cuda/python   1.5 s 1/1 [[red]")
+    assert lines[2] == "waiting cuda/runtime"
+    assert lines[3].split()[:5] == ["failed", "jetpack/gdal", "exit", "code", "1"]
+    assert lines[3].endswith("…")
+    assert max(map(len, lines)) <= 80
+    assert len(lines) == 4
+
+
+def test_live_download() -> None:
+    clock = Clock()
+    view, _ = live(clock)
+    view.plan(["cuda/python", "inputs/source"])
+    view.begin("inputs/source")
+    view.transfer("inputs/source", 0, 400_000_000)
+    shown(view)
+    clock.now += 4
+    view.transfer("inputs/source", 100_000_000, 400_000_000)
+    assert shown(view)[1] == "running inputs/source  4.0 s  100.0 MB of 400.0 MB, 25.0 MB/s"
+    view.begin("cuda/python")
+    recorder = Recorder()
+    for event in EventDecoder().feed((EVENTS / "pull.jsonl").read_bytes()):
+        recorder.add(event)
+        if recorder.activity(stage="python", target="cuda-python").current > 30_000_000:
+            break
+    view.update("cuda/python", recorder)
+    assert "MB of 61.1 MB  [context base] 127.0" in shown(view)[0]
+
+
+def test_live_rows_of_one_call_run_from_their_first_step_to_their_last() -> None:
+    clock = Clock()
+    view, _ = live(clock)
+    labels = ["cuda/gdal", "cuda/python", "cuda/runtime"]
+    view.plan(labels)
+    for label in labels:
+        view.begin(label)
+    replay("parallel-cold", view, *labels)
+    shown(view)
+    clock.now += 50
+    assert [line.split()[0] for line in shown(view)] == ["done", "done", "done"]
+    for label in labels:
+        view.finish(label, "ok", "")
+    assert [line.split()[-1] for line in shown(view)] == ["4/4", "2/2", "3/3"]
+
+
+def test_live_view_draws_and_stays() -> None:
+    clock = Clock()
+    view, console = live(clock)
+    with view:
+        view.plan(["cuda/gdal"])
+        view.begin("cuda/gdal")
+        replay("single-cached", view, "cuda/gdal")
+        view.note("[bold]read me[/bold]")
+        view.finish("cuda/gdal", "cached", "all 4 steps from the layer cache")
+    text = console.export_text()
+    assert "[bold]read me[/bold]" in text
+    assert "cuda/gdal" in text
+    assert "4/4 all 4 steps from the layer cache" in text

@@ -1,0 +1,309 @@
+"""The scripts that work inside a build, as far as they can be shown without an engine."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import struct
+import zipfile
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from jetpare import process
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ROOT / "scripts"
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name.replace("-", "_"), SCRIPTS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+check_python = load("check_python")
+collect = load("collect")
+probe = load("probe")
+standin = load("rehearsal-cuda")
+
+
+def elf(soname: str) -> bytes:
+    """A 64-bit ELF that holds nothing but a dynamic section with a soname."""
+    strings = b"\0" + soname.encode() + b"\0"
+    dynamic = struct.pack("<qQqQqQ", 5, 0x1000 + 64 + 2 * 56, 14, 1, 0, 0)
+    text = 64 + 2 * 56
+    header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 3, 62, 1, 0, 64, 0, 0, 64, 56, 2, 0, 0, 0)
+    size = text + len(strings) + len(dynamic)
+    segments = struct.pack("<IIQQQQQQ", 1, 4, 0, 0x1000, 0x1000, size, size, 4096)
+    segments += struct.pack("<IIQQQQQQ", 2, 4, text + len(strings), 0, 0, len(dynamic), len(dynamic), 8)
+    return header + segments + strings + dynamic
+
+
+@pytest.fixture
+def jetpack(tmp_path: Path) -> Path:
+    """JetPack's layout in small: cuda is a link, so is lib64; a library has its three names, a header its detour."""
+    root = tmp_path / "root"
+    lib = root / "usr/lib/aarch64-linux-gnu"
+    cuda = root / "usr/local/cuda-12.6/targets/aarch64-linux/lib"
+    include = root / "usr/include/aarch64-linux-gnu"
+    for folder in (lib, cuda, include, root / "etc/alternatives"):
+        folder.mkdir(parents=True)
+    (root / "usr/local/cuda").symlink_to("cuda-12.6")
+    (root / "usr/local/cuda-12.6/lib64").symlink_to("targets/aarch64-linux/lib")
+    (lib / "libcudnn.so.9.3.0").write_bytes(elf("libcudnn.so.9"))
+    (lib / "libcudnn.so.9").symlink_to("libcudnn.so.9.3.0")
+    (lib / "libcudnn.so").symlink_to("libcudnn.so.9")
+    (cuda / "libcupti.so.2024.3.2").write_bytes(elf("libcupti.so.12"))
+    (cuda / "libcupti.so.12").symlink_to("libcupti.so.2024.3.2")
+    (include / "cudnn_v9.h").write_text("#pragma once\n")
+    (include / "cudnn_v9.h").chmod(0o640)
+    (root / "etc/alternatives/libcudnn").symlink_to("/usr/include/aarch64-linux-gnu/cudnn_v9.h")
+    (include / "cudnn.h").symlink_to("/etc/alternatives/libcudnn")
+    return root
+
+
+def tree(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_symlink() or path.is_file()}
+
+
+def test_collect_keeps_links_and_brings_what_they_point_at(jetpack: Path, tmp_path: Path) -> None:
+    stage = tmp_path / "stage"
+    rows = collect.collect("usr/lib/*/libcudnn.so\nusr/include/*/cudnn.h", root=jetpack, stage=stage)
+    lib, include = "usr/lib/aarch64-linux-gnu/libcudnn.so", "usr/include/aarch64-linux-gnu/"
+    taken = {lib, lib + ".9", lib + ".9.3.0", include + "cudnn.h", include + "cudnn_v9.h", "etc/alternatives/libcudnn"}
+    assert tree(stage) == {*taken, collect.MANIFEST}
+    assert str((stage / lib).readlink()) == "libcudnn.so.9"
+    assert str((stage / include / "cudnn.h").readlink()) == "/etc/alternatives/libcudnn"
+    assert (stage / include / "cudnn_v9.h").stat().st_mode & 0o777 == 0o640
+    by_path = {row["path"]: row for row in rows}
+    assert by_path["/" + lib]["real_path"] == f"/{lib}.9.3.0"
+    assert by_path["/" + lib]["target"] == "libcudnn.so.9"
+    assert by_path[f"/{lib}.9.3.0"]["soname"] == "libcudnn.so.9"
+    assert by_path[f"/{include}cudnn.h"]["real_path"] == f"/{include}cudnn_v9.h"
+
+
+def test_collect_writes_below_real_folders_and_tells_the_loader(jetpack: Path, tmp_path: Path) -> None:
+    stage = tmp_path / "stage"
+    collect.collect("usr/local/cuda/lib64/libcupti.so*\nusr/lib/*/libcudnn.so*", root=jetpack, stage=stage)
+    assert not (stage / "usr/local/cuda").exists()
+    assert (stage / "usr/local/cuda-12.6/targets/aarch64-linux/lib/libcupti.so.12").is_symlink()
+    assert (stage / collect.LOADER).read_text() == "/usr/local/cuda-12.6/targets/aarch64-linux/lib\n"
+
+
+def test_collect_manifest_has_a_line_for_each_file_and_link(jetpack: Path, tmp_path: Path) -> None:
+    rows = collect.collect("usr/lib/*/libcudnn.so*", root=jetpack, stage=tmp_path / "stage")
+    lines = (tmp_path / "stage" / collect.MANIFEST).read_text().splitlines()
+    assert lines[0] == "path\ttype\tsize\tsoname\treal_path\ttarget"
+    assert len(lines) == 1 + len(rows) == 4
+    assert all(len(line.split("\t")) == 6 for line in lines)
+
+
+def test_collect_names_every_pattern_that_matches_nothing(
+    jetpack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLLECT", "usr/lib/*/libcudnn.so*\nusr/lib/libone.so\nopt/maybe/* ?\nusr/lib/libtwo.so")
+    stage = tmp_path / "stage"
+    assert collect.main(["--root", str(jetpack), "--stage", str(stage)]) == 1
+    said = capsys.readouterr().err
+    assert "usr/lib/libone.so" in said
+    assert "usr/lib/libtwo.so" in said
+    assert "maybe" not in said
+    assert not stage.exists()
+
+
+@pytest.mark.parametrize("pattern", ["/etc/passwd", "../etc/passwd", "usr/../../x", ""])
+def test_collect_refuses_patterns_that_could_leave_the_root(pattern: str, jetpack: Path, tmp_path: Path) -> None:
+    with pytest.raises(collect.Refused):
+        collect.collect(pattern, root=jetpack, stage=tmp_path / "stage")
+
+
+def test_collect_refuses_a_dangling_link_and_one_that_leaves_the_root(jetpack: Path, tmp_path: Path) -> None:
+    (jetpack / "usr/lib/dangling.so").symlink_to("nowhere.so")
+    (jetpack / "usr/lib/out.so").symlink_to("../../../../../../../../../../etc/passwd")
+    for name in ("dangling.so", "out.so"):
+        with pytest.raises(collect.Refused, match=name if name == "out.so" else "nowhere"):
+            collect.collect(f"usr/lib/{name}", root=jetpack, stage=tmp_path / "stage")
+
+
+def test_soname_of_what_is_no_library_is_empty(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("not an ELF")
+    (tmp_path / "short").write_bytes(b"\x7fELF")
+    assert collect.soname(tmp_path / "text") == ""
+    assert collect.soname(tmp_path / "short") == ""
+
+
+def test_probe_knows_what_the_host_mounts() -> None:
+    def status(library: str) -> str:
+        return str(probe.judge(OSError(f"{library}: cannot open shared object file: No such file or directory"))[0])
+
+    for library in ("libcuda.so.1", "libnvrm_gpu.so", "libnvos.so", "libnvidia-ml.so.1", "libnvcudla.so"):
+        assert status(library) == "not measured"
+    for library in (
+        "libcudnn.so.9",
+        "libnvrtc.so.12",
+        "libnvJitLink.so.12",
+        "libnvinfer.so.10",
+        "libnvdla_compiler.so",
+    ):
+        assert status(library) == "failed"
+    assert probe.judge(ValueError("no"))[0] == "failed"
+
+
+def test_probe_reads_version_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def library(**functions: int) -> object:
+        return lambda *_: SimpleNamespace(**{name: (lambda value=value: value) for name, value in functions.items()})
+
+    for number, version in ((90300, "9.3.0"), (91002, "9.10.2"), (8904, "8.9.4")):
+        monkeypatch.setattr(probe, "load", library(cudnnGetVersion=number))
+        assert probe.cudnn_version() == version
+    for number, version in ((8601, "8.6.1"), (100300, "10.3.0")):
+        monkeypatch.setattr(probe, "load", library(getInferLibVersion=number))
+        assert probe.tensorrt_version() == version
+
+
+def test_probe_compares_numbers() -> None:
+    probe.expect([[1.0, 2.0]], [1.0, 2.0 + 1e-12], "same")
+    for found in ([1.0], [1.0, 2.1]):
+        with pytest.raises(probe.Failed):
+            probe.expect(found, [1.0, 2.0], "other")
+
+
+def test_stand_in_lays_wheels_out_as_jetpack_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standin.platform, "machine", lambda: "aarch64")
+    wheels, root = tmp_path / "wheels", tmp_path / "root"
+    wheels.mkdir()
+    for name, package, library in (
+        ("nvidia_cudnn_cu12-9.10.2.21", "nvidia/cudnn", "libcudnn.so.9"),
+        ("nvidia_cublas_cu12-12.6.4.1", "nvidia/cublas", "libcublas.so.12"),
+    ):
+        with zipfile.ZipFile(wheels / f"{name}-py3-none-manylinux_2_27_aarch64.whl", "w") as archive:
+            archive.writestr(f"{package}/lib/{library}", "elf")
+            archive.writestr(f"{package}/include/{package[7:]}.h", "header")
+    assert standin.main(["runtime", str(wheels), "--root", str(root)]) == 0
+    cuda = root / "usr/local/cuda-12.6/targets/aarch64-linux"
+    assert tree(root / "usr/local/cuda-12.6/targets") == {
+        "aarch64-linux/lib/libcublas.so.12",
+        "aarch64-linux/lib/libcublas.so.12.6.4.1",
+    }
+    assert (root / "usr/local/cuda/lib64/libcublas.so.12").read_text() == "elf"
+    assert standin.main(["devel", str(wheels), "--root", str(root)]) == 0
+    lib = root / "usr/lib/aarch64-linux-gnu"
+    assert [str((lib / name).readlink()) for name in ("libcudnn.so", "libcudnn.so.9")] == [
+        "libcudnn.so.9",
+        "libcudnn.so.9.10.2",
+    ]
+    assert (root / "usr/include/aarch64-linux-gnu/cudnn.h").is_file()
+    assert (cuda / "include/cublas.h").is_file()
+    assert str((cuda / "lib/libcublas.so").readlink()) == "libcublas.so.12"
+
+
+def test_rehearsal_wheels_are_all_pinned_by_checksum() -> None:
+    text = (SCRIPTS / "rehearsal-cuda.txt").read_text()
+    entries = [entry for entry in text.replace("\\\n", "").splitlines() if entry and not entry.startswith("#")]
+    assert len(entries) == 14
+    assert all("==" in entry and "--hash=sha256:" in entry for entry in entries)
+
+
+@pytest.mark.parametrize(
+    "name", ["apt-install", "compile-gdal", "debian-source", "install-pytorch", "net", "rehearsal-cuda"]
+)
+def test_shell_scripts_tell_how_they_are_used_and_stop_at_errors(name: str) -> None:
+    path = SCRIPTS / f"{name}.sh"
+    text = path.read_text()
+    assert text.startswith("#!/bin/sh\n")
+    assert "\n# usage: " in text
+    if name != "net":  # sourced
+        assert os.access(path, os.X_OK)
+        assert "\nset -eu" in text
+
+
+@pytest.fixture
+def venv(tmp_path: Path) -> Path:
+    """An environment with a torch for CUDA, numpy, and one dependency."""
+    site = tmp_path / "venv/lib/python3.11/site-packages"
+    distribution(
+        site, "torch", "2.8.0+cu126", "filelock", "sympy>=1.13.3", 'nvidia-cudnn-cu12==9.10; python_version > "3"'
+    )
+    distribution(site, "numpy", "1.26.4")
+    distribution(site, "filelock", "3.0", 'pytest; extra == "test"')
+    distribution(site, "sympy", "1.14.0")
+    (site / "torch/lib").mkdir(parents=True)
+    (site / "torch/lib/libtorch_cuda.so").touch()
+    (site / "torch/version.py").write_text("__version__ = '2.8.0+cu126'\ncuda: Optional[str] = '12.6'\nhip = None\n")
+    return tmp_path / "venv"
+
+
+def distribution(site: Path, name: str, version: str, *requires: str) -> None:
+    folder = site / f"{name}-{version}.dist-info"
+    folder.mkdir(parents=True)
+    needs = "".join(f"Requires-Dist: {text}\n" for text in requires)
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}")
+    (folder / "RECORD").write_text(f"{name}-{version}.dist-info/METADATA,,\n")
+
+
+PINS = ("torch==2.8.0", "numpy==1.26.4", "filelock==3.0", "sympy==1.14.0")
+
+
+def checked(venv: Path, *pins: str, provided: str = "nvidia-*") -> tuple[int, dict[str, Any]]:
+    report = venv.parent / "python.json"
+    options = ["--venv", str(venv), "--report", str(report), "--cuda", "1", "--provided", provided]
+    code = check_python.main([*options, "--indexes", "https://user:word@index.example/simple", "--", *pins])
+    return code, json.loads(report.read_text())
+
+
+def test_check_python_passes_and_records(venv: Path) -> None:
+    code, report = checked(venv, *PINS)
+    assert (code, report["faults"]) == (0, [])
+    assert report["distributions"]["torch"]["version"] == "2.8.0+cu126"
+    assert report["distributions"]["torch"]["bytes"] > 0
+    assert report["torch_cuda"] == "12.6"
+    assert report["indexes"] == ["https://index.example/simple"]
+
+
+def test_check_python_names_every_fault(venv: Path) -> None:
+    code, report = checked(venv, "torch==2.7.0", "numpy==1.26.4", "sympy==1.14.0", "rich==1.0", provided="")
+    assert code == 1
+    said = "\n".join(report["faults"])
+    for part in (
+        "torch==2.7.0 was asked for, 2.8.0+cu126 is installed",
+        "rich==1.0 is not installed",
+        "filelock 3.0 is installed, and no requirement names it",
+        "torch needs nvidia-cudnn-cu12==9.10",
+    ):
+        assert part in said
+    assert "pytest" not in said
+
+
+@pytest.mark.parametrize("version", ["2.8.0+cpu", "2.8.0"])
+def test_check_python_refuses_a_cpu_torch(version: str, venv: Path) -> None:
+    site = venv / "lib/python3.11/site-packages"
+    (site / "torch-2.8.0+cu126.dist-info/METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: torch\nVersion: {version}\n"
+    )
+    (site / "torch/version.py").write_text("cuda: Optional[str] = None\n")
+    (site / "torch/lib/libtorch_cuda.so").unlink()
+    code, report = checked(venv, *PINS)
+    assert code == 1
+    assert "CPU build" in report["faults"][0]
+    assert "libtorch_cuda.so" in report["faults"][1]
+
+
+@pytest.mark.processes
+def test_network_settings_come_from_the_secrets_alone(tmp_path: Path) -> None:
+    ca, net = tmp_path / "ca.pem", tmp_path / "net"
+    ca.write_text("PEM")
+    net.write_text("export UV_INDEX='https://index.example/simple'\n")
+    script = f". {SCRIPTS}/net.sh; echo $UV_INDEX $PIP_CERT; cat $APT_CONFIG"
+    env = {"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path), "JETPARE_CA": str(ca), "JETPARE_NET": str(net)}
+    said = process.run(["sh", "-euc", script], env=env)
+    assert said.startswith(f"https://index.example/simple {ca}\nAcquire::https::CAInfo ")
+    for path in (ca, net):
+        path.write_text("")
+    assert process.run(["sh", "-euc", f". {SCRIPTS}/net.sh; env"], env=env).find("PIP_CERT") == -1
