@@ -27,7 +27,7 @@ def clean(project: Project, running: Engine, *, cache: bool) -> Iterator[str]:
             yield from _images(docker, project.config.project.name)
             if cache:
                 yield from _build_cache(docker, everything=running.private)
-        folders = ["reports", "secrets", "empty", "measured", *(["downloads"] if cache else [])]
+        folders = ["reports", "secrets", "empty", *(["downloads"] if cache else [])]
         for name in folders:
             shutil.rmtree(project.state_path / name, ignore_errors=True)
         (project.state_path / "bake.json").unlink(missing_ok=True)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from jetpare import bake, engine, ledger
@@ -41,6 +39,10 @@ def _figures(project: Project, plan: Plan, running: Engine, name: str, records: 
     built = _built_by(facts.id, records)
     row = next((image for image in built.images if image.id == facts.id), None) if built else None
     notes = [*_failures(name, records, since=built)]
+    if not facts.layers_exact:
+        notes.append(
+            f"the {facts.store} store counts uncompressed layers in disk blocks, some percent above their bytes"
+        )
     if built is None:
         notes.append("no run record of this project tells how it was built, so its checks and times are not measured")
     return ImageFigures(
@@ -54,7 +56,7 @@ def _figures(project: Project, plan: Plan, running: Engine, name: str, records: 
         base=facts.labels.get("org.opencontainers.image.base.name") or table.base,
         revision=facts.labels.get("org.opencontainers.image.revision"),
         layers=facts.layer_count,
-        sizes={"layers": facts.layers_bytes, "merged": _merged_bytes(project, running, facts)},
+        sizes={"layers": facts.layers_bytes, "merged": _merged_bytes(running, row, facts)},
         layer_sizes=None if facts.layers is None else tuple((layer.diff_id, layer.size) for layer in facts.layers),
         versions=version_rows(row.versions if row else {}, dict(plan.profile.expect)),
         checks=row.checks if row else (),
@@ -94,17 +96,9 @@ def _failures(name: str, records: list[Record], *, since: Record | None) -> Iter
             return
 
 
-def _merged_bytes(project: Project, running: Engine, facts: ImageFacts) -> int | None:
-    """The merged file system's size; measured once for an image id, since an id never changes its content."""
-    cache = project.state_path / "measured" / f"{facts.id.replace(':', '-')}.json"
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        return int(json.loads(cache.read_text())["merged_bytes"])
-    measured = engine.merged_bytes(running, facts.id)
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    temporary = cache.with_suffix(".new")
-    temporary.write_text(json.dumps({"id": facts.id, "merged_bytes": measured}) + "\n")
-    temporary.replace(cache)
-    return measured
+def _merged_bytes(running: Engine, row: ImageRecord | None, facts: ImageFacts) -> int | None:
+    """The merged file system's size, from the record where there is one: an id never changes its content."""
+    return row.merged_bytes if row and row.merged_bytes is not None else engine.merged_bytes(running, facts.id)
 
 
 def _bytes(gigabytes: float | None) -> int | None:

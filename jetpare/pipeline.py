@@ -431,10 +431,19 @@ class _Run:
                 + f"\nCorrect [profiles.{self.plan.profile_name}.expect] or what is installed. The image is {image_id}."
             )
         replace_tag(self.engine, image_id, reference)
+        self.put(images=(*self.record.images, record.model_copy(update=self.measure(image_id, reference))))
+
+    def measure(self, image_id: str, reference: str) -> dict[str, int | None]:
+        """The image's layers and sizes; taken from the record of an earlier run that made the very same image."""
+        for record, _ in self.ledger.records():
+            for image in record.images if record else ():
+                if image.id == image_id and image.merged_bytes is not None:
+                    return {name: getattr(image, name) for name in ("layers", "layers_bytes", "merged_bytes")}
         facts = engine.inspect_image(self.engine, reference)
-        if facts is not None:
-            record = record.model_copy(update={"layers": facts.layer_count, "layers_bytes": facts.layers_bytes})
-        self.put(images=(*self.record.images, record))
+        if facts is None:
+            return {}
+        merged = engine.merged_bytes(self.engine, image_id)
+        return {"layers": facts.layer_count, "layers_bytes": facts.layers_bytes, "merged_bytes": merged}
 
 
 def replace_tag(running: Engine, image_id: str, reference: str) -> None:

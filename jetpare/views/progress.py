@@ -284,10 +284,11 @@ class PlainProgress:
         if self._seen.get(label) == seen:
             return
         self._seen[label] = seen
-        target, _ = of_label(label)
+        target, stage = of_label(label)
         for step in recorder.timeline().steps:
             place = step.place(target)
-            if place is not None and step.intervals:
+            # What other stages left in the cache is no news of this one.
+            if place is not None and step.intervals and not (step.cached and stage not in {None, place.stage}):
                 self._tell(label, step, place)
 
     def transfer(self, label: str, done: int, total: int | None) -> None:

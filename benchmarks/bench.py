@@ -1,0 +1,224 @@
+"""Figures of the README and docs/performance.md, measured. Every figure is a ratio, or a difference, within one run.
+
+usage: .venv/bin/python benchmarks/bench.py NAME      from the project's folder, with an engine
+
+  size      the `cuda` image against the reference document's own recipe on the same stack
+  ccache    GDAL compiled cold, then again with the compiler cache that this left
+  unchanged `build-all` with nothing changed, against the bare `docker buildx bake` of the same definition
+  cold      `build-all --cold --image cuda`, against the bare bake calls of the same definitions
+  listing   `invoke --list`
+  fresh     the README's first command in a fresh clone without engine or cache: wall time, and peak disk by `df`
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from jetpare import bake, engine, network, pipeline, process, timeline
+from jetpare.config import GB
+from jetpare.engine import Engine
+from jetpare.pipeline import Request
+from jetpare.plan import Plan
+from jetpare.project import Project, host_architecture, open_project, source_revision
+
+ROOT = Path(__file__).parent.parent
+INVOKE = ROOT / ".venv/bin/invoke"
+MAIN_COMMAND = "scripts/setup.sh && .venv/bin/invoke engine-up build-all"
+
+
+class Bench:
+    """The project, its plan for this host, and the engine."""
+
+    def __init__(self) -> None:
+        self.environ = dict(os.environ)
+        self.project: Project = open_project(ROOT, self.environ)
+        self.plan: Plan = self.project.plan(profile=None, architecture=host_architecture())
+        self.engine: Engine = engine.find(state=self.project.state_path, environ=self.environ)
+        network.write_secrets(
+            network.read_settings(self.environ, Path.home()), root=self.project.root, state=self.project.state
+        )
+
+    def options(self, **changes: object) -> bake.Options:
+        """The options of a plain `build-all`, so that the bare definition is the same."""
+        revision = source_revision(ROOT, self.environ)
+        made = pipeline.options(self.project, self.plan, Request(task="bench"), run="bench", revision=revision)
+        return replace(made, **changes)  # type: ignore[arg-type]
+
+    def bare(self, targets: tuple[str, ...], definition: dict[str, object]) -> tuple[timeline.Timeline, float]:
+        """One bare call of bake: its timeline and its wall time in seconds."""
+        bake.write_definition(self.project.root, self.project.state, definition)
+        decoder, recorder = timeline.EventDecoder(), timeline.Recorder()
+
+        def on_chunk(chunk: bytes) -> None:
+            for event in decoder.feed(chunk):
+                recorder.add(event)
+
+        begin = time.monotonic()
+        status, _ = bake.run(
+            bake.command(self.engine.docker, self.project.state, targets),
+            root=self.project.root,
+            env=self.engine.env,
+            metadata=self.project.state_path / "bench-metadata.json",
+            on_chunk=on_chunk,
+        )
+        wall = time.monotonic() - begin
+        recorder.close()
+        if status:
+            sys.exit("\n".join([f"bake failed: {targets}", *decoder.text]))
+        return recorder.timeline(), wall
+
+    def invoke(self, *words: str) -> float:
+        """The wall time of one `invoke` in seconds."""
+        begin = time.monotonic()
+        process.run([INVOKE, *words], env=self.environ, cwd=ROOT)
+        return time.monotonic() - begin
+
+
+def size(bench: Bench) -> None:
+    """Size against the recipe; builds what is missing first."""
+    bench.invoke("build-all", "--image", "cuda")
+    node = bench.plan.node("cuda/runtime")
+    definition = bake.definition(bench.project.config, bench.plan, bench.options())
+    target = definition["target"][node.target]
+    stages = {
+        name: dict(definition["target"][bench.plan.node(f"cuda/{name}").target])
+        | {"target": name, "output": ["type=cacheonly"]}
+        for name in ("gdal", "python")
+    }
+    recipe = f"{bench.project.config.project.name}/recipe:{bench.plan.profile_name}"
+    definition["target"] |= {f"recipe-{name}": stage for name, stage in stages.items()}
+    definition["target"]["recipe"] = target | {
+        "dockerfile": "benchmarks/recipe.Dockerfile",
+        "contexts": target["contexts"] | {name: f"target:recipe-{name}" for name in stages},
+        "output": [f"type=docker,name={recipe}"],
+        "labels": {bake.LABEL_PROJECT: bench.project.config.project.name},
+    }
+    bench.bare(("recipe",), definition)
+    cuda = bake.image_tag(bench.project.config, "cuda", bench.plan.profile_name)
+    sizes = {}
+    for name, reference in (("cuda", cuda), ("recipe", recipe)):
+        facts = engine.inspect_image(bench.engine, reference)
+        if facts is None or facts.layers_bytes is None:
+            sys.exit(f"{reference}: not measured")
+        merged = engine.merged_bytes(bench.engine, facts.id)
+        sizes[name] = (facts.layers_bytes, merged)
+        print(
+            f"{name:8} layers {facts.layers_bytes / GB:.3f} GB, merged {merged / GB:.3f} GB, {facts.layer_count} layers"
+        )
+    ratios = [mine / theirs for mine, theirs in zip(sizes["cuda"], sizes["recipe"], strict=True)]
+    print(f"cuda / recipe: layers {ratios[0]:.3f}, merged {ratios[1]:.3f}")
+
+
+def ccache(bench: Bench) -> None:
+    """The compile step, cold and warm, with a cache mount of its own."""
+    node = bench.plan.node("cuda/gdal")
+    options = bench.options(cache_id=f"bench{int(time.time())}", fresh=frozenset({node.label}))
+    definition = bake.definition(bench.project.config, bench.plan, options)
+    times = []
+    for state in ("cold", "warm"):
+        made, _ = bench.bare((node.target,), definition)
+        steps = [step for step in made.steps if "compile-gdal.sh" in step.name and not step.cached]
+        times.append(timeline.union_seconds(steps))
+        counts = pipeline.cache_counts(bench.project.root / bake.report_folder(bench.project.state, node))
+        print(
+            f"{state}: compile step {times[-1]:.1f} s, ccache {counts[0]} of {counts[1]} hits"
+            if counts
+            else "no counts"
+        )
+    print(f"warm / cold: {times[1] / times[0]:.3f}")
+
+
+def unchanged(bench: Bench) -> None:
+    """Alternates the two, and compares medians."""
+    bench.invoke("build-all")
+    definition = bake.definition(bench.project.config, bench.plan, bench.options())
+    nodes = [node for node in bench.plan.nodes if node.baked]
+    targets = tuple(target for node in nodes for target in bake.call_targets(node))
+    ours, theirs = [], []
+    for _ in range(5):
+        theirs.append(bench.bare(targets, definition)[1])
+        ours.append(bench.invoke("build-all"))
+    mine, bare = statistics.median(ours), statistics.median(theirs)
+    print(f"build-all {mine:.2f} s, bare bake {bare:.2f} s (medians of 5): {mine - bare:.2f} s over it")
+
+
+def cold(bench: Bench) -> None:
+    """Both build the `cuda` image from nothing, one call for each node, with cache mounts that start empty."""
+    plan = bench.project.plan(profile=None, architecture=host_architecture(), images=("cuda",))
+    name, bare = f"bench{int(time.time())}", 0.0
+    for node in plan.nodes:
+        if node.baked:
+            options = bench.options(cache_id=name, fresh=frozenset({node.label}))
+            bare += bench.bare(bake.call_targets(node), bake.definition(bench.project.config, plan, options))[1]
+    ours = bench.invoke("build-all", "--cold", "--image", "cuda")
+    print(f"build-all --cold --image cuda {ours:.1f} s, bare bake {bare:.1f} s: ratio {ours / bare:.3f}")
+
+
+def listing(bench: Bench) -> None:
+    """The front page."""
+    times = [bench.invoke("--list") for _ in range(11)][1:]
+    print(f"invoke --list: median {statistics.median(times):.2f} s, worst {max(times):.2f} s of {len(times)}")
+
+
+def fresh() -> None:
+    """In a clone of HEAD, with an engine of its own that is removed afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="jetpare-fresh-"))
+    environ = {key: value for key, value in os.environ.items() if key not in {"DOCKER_HOST", "DOCKER_CONTEXT"}}
+    free = [shutil.disk_usage(folder).free]
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(1):
+            free.append(shutil.disk_usage(folder).free)
+
+    try:
+        process.run(["git", "clone", "--quiet", ROOT, folder / "jetpare"], env=environ)
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        begin = time.monotonic()
+        try:
+            out = process.run(["sh", "-c", MAIN_COMMAND], env=environ, cwd=folder / "jetpare")
+        finally:
+            wall = time.monotonic() - begin
+            done.set()
+            watcher.join()
+        print(out)
+        cores = os.cpu_count()
+        print(f"`{MAIN_COMMAND}`: {wall / 60:.1f} min on {cores} cores, peak disk {(free[0] - min(free)) / GB:.1f} GB")
+        records = sorted((folder / "jetpare/.jetpare/runs").glob("*/run.json"))
+        print(json.dumps({"wall_seconds": round(wall), "run": json.loads(records[-1].read_text())["wall_seconds"]}))
+    finally:
+        invoke = folder / "jetpare/.venv/bin/invoke"
+        if invoke.exists():
+            process.run([invoke, "engine-down", "--purge"], env=environ, cwd=folder / "jetpare")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+BENCHES = {"size": size, "ccache": ccache, "unchanged": unchanged, "cold": cold, "listing": listing}
+
+
+def main() -> None:
+    """Run one of them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=[*BENCHES, "fresh"])
+    name = parser.parse_args().name
+    if name == "fresh":
+        fresh()
+    else:
+        BENCHES[name](Bench())
+
+
+if __name__ == "__main__":
+    main()
