@@ -18,6 +18,8 @@ from jetpare import process
 from jetpare.config import CUDA_TARGET, MULTIARCH, Config, architecture_of
 from jetpare.plan import INPUTS, Kind, Node, Plan
 
+# Targets that are only linked to would be exported as untagged images otherwise: seconds, and gigabytes in the lists.
+ENVIRONMENT = {"BUILDX_NO_DEFAULT_LOAD": "1"}
 SECRETS = ("ca", "net")
 WHEELS = "wheels"
 
@@ -229,7 +231,7 @@ def run(
     """Run bake; the chunks of its event stream go to *on_chunk*. Returns the exit status and the metadata by target."""
     metadata.unlink(missing_ok=True)  # buildx wants a path that does not exist yet
     extra = ["--progress=rawjson", f"--metadata-file={metadata}"]
-    status = process.stream([*argv, *extra], on_chunk, env=env, cwd=root)
+    status = process.stream([*argv, *extra], on_chunk, env={**env, **ENVIRONMENT}, cwd=root)
     try:
         found = json.loads(metadata.read_text())
     except (FileNotFoundError, json.JSONDecodeError):

@@ -156,7 +156,7 @@ class Session:
                     f"# {node.label} ({node.kind.value}) is made by jetpare itself, and has to be there", markup=False
                 )
         targets = tuple(target for node in goals for target in bake.call_targets(node))
-        words = [f"{name}={shlex.quote(value)}" for name, value in overrides.items()]
+        words = [f"{name}={shlex.quote(value)}" for name, value in {**overrides, **bake.ENVIRONMENT}.items()]
         command = " ".join([*words, process.render(bake.command(docker, state, targets))])
         self.out.print(f"cd {shlex.quote(str(root))} && {command}", markup=False, soft_wrap=True)
 

@@ -56,10 +56,12 @@ cp "$work/build/CMakeCache.txt" "$report/"
 configured=$(now)
 
 # --- compile
-ccache --zero-stats >/dev/null
+# ccache's own log of this build alone: its counters are the cache's, and another stage may be using that at the same time
+export CCACHE_STATSLOG="$work/ccache.log"
 ninja -C "$work/build" -j "$jobs"
 compiled=$(now)
-ccache --print-stats >"$report/ccache.tsv"
+awk '!/^#/ { count[$1]++ } END { for (name in count) printf "%s\t%d\n", name, count[name] }' "$CCACHE_STATSLOG" |
+    sort >"$report/ccache.tsv"
 cp "$work/build/.ninja_log" "$report/ninja_log"
 DESTDIR="$stage" cmake --install "$work/build" --strip >/dev/null
 # what only a compiler reads

@@ -4,60 +4,19 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import signal
-import subprocess
 import tarfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from jetpare import engine, private_engine, process
 from jetpare.errors import EngineError
 from jetpare.private_engine import Places
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from tests.engine.conftest import clean_environ, leftovers
 
 pytestmark = pytest.mark.engine
-
-LINUX_ROOT = os.geteuid() == 0 and shutil.which("apt-get") is not None
-
-
-def clean_environ() -> dict[str, str]:
-    """This environment, pointing to no engine."""
-    return {key: value for key, value in os.environ.items() if not key.startswith("DOCKER_")}
-
-
-@pytest.fixture(scope="module")
-def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    if not LINUX_ROOT:
-        if os.environ.get("CI"):
-            pytest.fail("a private engine needs root and apt")
-        pytest.skip("a private engine needs root and apt")
-    # Deeper than a unix socket's path may be long.
-    state = tmp_path_factory.mktemp("deep") / ("a-deep-project-folder-" * 5) / "state"
-    yield state
-    private_engine.down(state=state, purge=True)
-    places = Places.of(state)
-    assert leftovers(places) == []
-    assert not places.home.exists()
-
-
-def leftovers(places: Places) -> list[str]:
-    """Whatever of the engine is still on this host after `down`."""
-    found = [f"process {pid}: {words}" for pid, words in private_engine._processes() if places.mark in " ".join(words)]
-    found += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(places.home) in line]
-    found += [str(path) for path in (places.run, Path("/sys/class/net", places.bridge)) if path.exists()]
-    found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/{places.mark}")]
-    if (places.rootfs / "usr/sbin/iptables-nft").exists():
-        for table in ("nat", "filter"):
-            words = ["chroot", str(places.rootfs), "iptables-nft", "-t", table, "-S"]
-            rules = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-            found += [rule for rule in rules.splitlines() if places.bridge in rule]
-    return found
 
 
 def load_tiny_image(target: engine.Engine, name: str) -> None:
@@ -75,21 +34,21 @@ def load_tiny_image(target: engine.Engine, name: str) -> None:
 
 
 @pytest.mark.parametrize("store", ["overlay2", "containerd"])
-def test_up_measure_down(state: Path, store: private_engine.Store) -> None:
+def test_up_measure_down(private_state: Path, store: private_engine.Store) -> None:
     lines: list[str] = []
     environ = clean_environ()
-    up = private_engine.up(state=state, environ=environ, store=store, say=lines.append)
+    up = private_engine.up(state=private_state, environ=environ, store=store, say=lines.append)
     try:
-        assert engine.find(state=state, environ=environ) == up
+        assert engine.find(state=private_state, environ=environ) == up
         said = engine.facts(up)
         assert said.store == store
         assert said.buildx is not None
-        again = private_engine.up(state=state, environ=environ, store=store, say=lines.append)
+        again = private_engine.up(state=private_state, environ=environ, store=store, say=lines.append)
         assert again == up
         assert "up already" in lines[-1]
         other: private_engine.Store = "containerd" if store == "overlay2" else "overlay2"
         with pytest.raises(EngineError, match="engine-down"):
-            private_engine.up(state=state, environ=environ, store=other)
+            private_engine.up(state=private_state, environ=environ, store=other)
 
         load_tiny_image(up, "tiny:base")
         dockerfile = b"FROM tiny:base\nWORKDIR /deep/er\nCOPY <<EOF /new\n12345\nEOF\nENV A=1\n"
@@ -119,16 +78,16 @@ def test_up_measure_down(state: Path, store: private_engine.Store) -> None:
         assert engine.remove_image(up, "tiny:other")
         assert not engine.remove_image(up, "tiny:other")
     finally:
-        private_engine.down(state=state, purge=False)
-    assert leftovers(Places.of(state)) == []
+        private_engine.down(state=private_state, purge=False)
+    assert leftovers(Places.of(private_state)) == []
     with pytest.raises(EngineError, match="engine-up"):
-        engine.find(state=state, environ={**environ, "PATH": "/nonexistent"})
+        engine.find(state=private_state, environ={**environ, "PATH": "/nonexistent"})
 
 
-def test_up_recovers_after_a_crash(state: Path) -> None:
+def test_up_recovers_after_a_crash(private_state: Path) -> None:
     environ = clean_environ()
-    places = Places.of(state)
-    private_engine.up(state=state, environ=environ)
+    places = Places.of(private_state)
+    private_engine.up(state=private_state, environ=environ)
     for pid, words in list(private_engine._processes()):
         if words[0] == "dockerd" and f"jetpare.engine={places.mark}" in words:
             os.kill(pid, signal.SIGKILL)
@@ -137,14 +96,14 @@ def test_up_recovers_after_a_crash(state: Path) -> None:
         time.sleep(0.1)
     assert private_engine.supervisor(places) is None
     assert places.socket.exists()
-    up = private_engine.up(state=state, environ=environ)
+    up = private_engine.up(state=private_state, environ=environ)
     assert engine.not_answering(up) == ""
-    private_engine.down(state=state, purge=False)
+    private_engine.down(state=private_state, purge=False)
     assert leftovers(places) == []
 
 
-def test_an_engine_that_cannot_start_says_why(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_cannot_start_says_why(private_state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(private_engine, "KEEP_CACHE", "many")
     with pytest.raises(EngineError, match=r"dockerd\.log:\n(.|\n)*many"):
-        private_engine.up(state=state, environ=clean_environ())
-    assert leftovers(Places.of(state)) == []
+        private_engine.up(state=private_state, environ=clean_environ())
+    assert leftovers(Places.of(private_state)) == []
