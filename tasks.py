@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from invoke.collection import Collection
 from invoke.context import Context
-from invoke.tasks import task
+from invoke.tasks import Task, task
 
 from jetpare.commands import Session
+from jetpare.errors import HostError, Interrupted
 
 IMAGE = "an image of build.toml, such as cuda"
 STAGE_IMAGE = "the image whose stage is meant; default: the last one of build.toml that has it"
@@ -25,7 +29,26 @@ def session(profile: str = "") -> Session:
     return Session(root=Path(root), environ=dict(os.environ), profile=profile or None)
 
 
-@task(
+def command(**options: object) -> Callable[[Callable[..., None]], Task[Any]]:
+    """An Invoke task for which a refusal of the machine, or Ctrl-C, is a message and an exit code, not a traceback."""
+
+    def make(function: Callable[..., None]) -> Task[Any]:
+        @functools.wraps(function)
+        def guarded(*args: object, **flags: object) -> None:
+            try:
+                function(*args, **flags)
+            except KeyboardInterrupt:
+                raise Interrupted("Interrupted.") from None
+            except OSError as error:
+                raise HostError(f"{error.filename or function.__name__}: {error.strerror or error}.") from error
+
+        made: Task[Any] = task(auto_shortflags=False, **options)(guarded)
+        return made
+
+    return make
+
+
+@command(
     iterable=["image"],
     help={
         "image": f"{IMAGE}; repeatable; default: all",
@@ -42,7 +65,7 @@ def build_all(
     session(profile).build_all(images=tuple(image), parallel=parallel, cold=cold, dry_run=dry_run)
 
 
-@task(help=STAGE)
+@command(help=STAGE)
 def extract_cudnn(
     _: Context, image: str = "", profile: str = "", no_cache: bool = False, dry_run: bool = False
 ) -> None:
@@ -50,13 +73,13 @@ def extract_cudnn(
     session(profile).stage("cudnn", image=image or None, no_cache=no_cache, dry_run=dry_run)
 
 
-@task(help=STAGE)
+@command(help=STAGE)
 def compile_gdal(_: Context, image: str = "", profile: str = "", no_cache: bool = False, dry_run: bool = False) -> None:
     """Compile GDAL with Ninja (stage gdal), with what it needs before."""
     session(profile).stage("gdal", image=image or None, no_cache=no_cache, dry_run=dry_run)
 
 
-@task(help=STAGE)
+@command(help=STAGE)
 def install_pytorch(
     _: Context, image: str = "", profile: str = "", no_cache: bool = False, dry_run: bool = False
 ) -> None:
@@ -64,7 +87,7 @@ def install_pytorch(
     session(profile).stage("python", image=image or None, no_cache=no_cache, dry_run=dry_run)
 
 
-@task(help=STAGE)
+@command(help=STAGE)
 def assemble_runtime(
     _: Context, image: str = "", profile: str = "", no_cache: bool = False, dry_run: bool = False
 ) -> None:
@@ -72,7 +95,7 @@ def assemble_runtime(
     session(profile).stage("runtime", image=image or None, no_cache=no_cache, dry_run=dry_run)
 
 
-@task(
+@command(
     help={
         "profile": PROFILE,
         "json": "print the documented JSON instead of tables",
@@ -84,13 +107,13 @@ def compare(_: Context, profile: str = "", json: bool = False, output: str = "")
     session(profile).compare(as_json=json, output=output or None)
 
 
-@task(iterable=["image"], help={"image": f"{IMAGE}; repeatable; default: all", "profile": PROFILE})
+@command(iterable=["image"], help={"image": f"{IMAGE}; repeatable; default: all", "profile": PROFILE})
 def plan(_: Context, image: list[str], profile: str = "") -> None:
     """Show what would run, in which order, and what the cache should hold already."""
     session(profile).plan(images=tuple(image))
 
 
-@task(
+@command(
     positional=["stage"],
     help={
         "stage": "a stage: cudnn, gdal, python or runtime",
@@ -104,7 +127,7 @@ def shell(_: Context, stage: str, image: str = "", profile: str = "", command: s
     session(profile).shell(stage, image=image or None, command=command)
 
 
-@task(
+@command(
     positional=["stage"],
     help={"stage": "a stage: cudnn, gdal, python or runtime", "image": STAGE_IMAGE, "profile": PROFILE},
 )
@@ -113,25 +136,25 @@ def logs(_: Context, stage: str, image: str = "", profile: str = "") -> None:
     session(profile).logs(stage, image=image or None)
 
 
-@task(help={"profile": PROFILE})
+@command(help={"profile": PROFILE})
 def doctor(_: Context, profile: str = "") -> None:
     """Check engine, disk, memory, platform and network, and say what to do about each fault."""
     session(profile).doctor()
 
 
-@task(help={"store": "the image store of a private engine: overlay2 or containerd"})
+@command(help={"store": "the image store of a private engine: overlay2 or containerd"})
 def engine_up(_: Context, store: str = "overlay2") -> None:
     """Start a private Docker engine in this folder, unless an engine answers already."""
     session().engine_up(store=store)
 
 
-@task(help={"purge": "remove the engine's folder too, with all its images and caches"})
+@command(help={"purge": "remove the engine's folder too, with all its images and caches"})
 def engine_down(_: Context, purge: bool = False) -> None:
     """Stop the private engine that engine-up started; no other engine is touched."""
     session().engine_down(purge=purge)
 
 
-@task(help={"cache": "remove build caches and downloads too"})
+@command(help={"cache": "remove build caches and downloads too"})
 def clean(_: Context, cache: bool = False) -> None:
     """Remove the images that this project made; run records stay."""
     session().clean(cache=cache)
@@ -153,6 +176,5 @@ for each in (
     engine_down,
     clean,
 ):
-    each.auto_shortflags = False
     ns.add_task(each)
 ns.configure({"run": {"echo": False}})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import humanize
@@ -68,13 +68,25 @@ def _build_cache(docker: DockerClient, *, everything: bool) -> Iterator[str]:
     if everything:  # a private engine holds nothing that is not ours
         freed = int(docker.api.prune_builds(all=True).get("SpaceReclaimed") or 0)
     else:
-        records = docker.df().get("BuildCache") or []
-        freed = sum(_prune(docker, str(record.get("ID"))) for record in records if _is_ours(record))
+        freed = _prune_ours(docker)
     yield f"build cache: {humanize.naturalsize(freed)} freed"
 
 
-def _is_ours(record: dict[str, Any]) -> bool:
-    return OUR_COMMANDS in str(record.get("Description") or "")
+def _prune_ours(docker: DockerClient) -> int:
+    """Prune our records and what stands on them; in rounds, since a record stays while another stands on it."""
+    freed, before = 0, 0
+    while (found := ours(docker.df().get("BuildCache") or [])) and len(found) != before:
+        before = len(found)
+        freed += sum(_prune(docker, identity) for identity in found)
+    return freed
+
+
+def ours(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The ids of the cache records that our commands made, and of all that stand on one, such as a COPY of its result."""
+    found = {str(record.get("ID")) for record in records if OUR_COMMANDS in str(record.get("Description") or "")}
+    while standing := {str(record.get("ID")) for record in records if found & set(record.get("Parents") or ())} - found:
+        found |= standing
+    return [str(record.get("ID")) for record in records if str(record.get("ID")) in found]
 
 
 def _prune(docker: DockerClient, identity: str) -> int:

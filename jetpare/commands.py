@@ -249,12 +249,13 @@ class Session:
         from jetpare import engine, private_engine
         from jetpare.errors import EngineError
 
+        wanted = _store(store)
         try:
             found = engine.find(state=self.project.state_path, environ=self.environ)
         except EngineError:
-            found = private_engine.up(
-                state=self.project.state_path, environ=self.environ, store=_store(store), say=self.say
-            )
+            if self.environ.get("DOCKER_HOST") or self.environ.get("DOCKER_CONTEXT"):
+                raise  # an engine was named: starting another one beside it would not help
+            found = private_engine.up(state=self.project.state_path, environ=self.environ, store=wanted, say=self.say)
         facts = engine.facts(found)
         whose = "private engine of this project" if found.private else "engine"
         self.say(f"The {whose} at {found.host} runs: Docker {facts.version_text}, {facts.store} store.")

@@ -61,7 +61,8 @@ class ImageFigures:
     versions: tuple[VersionRow, ...] = ()
     checks: tuple[Mapping[str, Any], ...] = ()
     budget: int | None = None  # bytes of `layers` allowed
-    build_seconds: float | None = None  # sum of the stages' times in the run that built it
+    build_seconds: float | None = None  # sum of the stages' times, each when it was last built
+    build_warm: tuple[str, ...] = ()  # the stages among them that met a warm cache, so that times do not compare
     notes: tuple[str, ...] = ()
 
 

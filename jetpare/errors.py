@@ -87,6 +87,12 @@ class BudgetError(JetpareError):
     code = 12
 
 
+class HostError(JetpareError):
+    """The machine refused: a file cannot be read or written, or the disk is full."""
+
+    code = 13
+
+
 class Interrupted(JetpareError):  # noqa: N818 - it is no error
     """Ctrl-C or SIGTERM; 130 is what a shell reports for it."""
 

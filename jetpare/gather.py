@@ -9,7 +9,7 @@ from jetpare import bake, engine, ledger
 from jetpare.compare import BUILT, NOT_BUILT, Comparison, ImageFigures, compare, version_rows
 from jetpare.config import GB
 from jetpare.engine import Engine, ImageFacts
-from jetpare.ledger import ImageRecord, Ledger, Record
+from jetpare.ledger import ImageRecord, Ledger, Record, StageRecord
 from jetpare.plan import Plan
 from jetpare.project import Project
 
@@ -38,6 +38,7 @@ def _figures(project: Project, plan: Plan, running: Engine, name: str, records: 
         return ImageFigures(name=name, reference=reference, status=NOT_BUILT, budget=_bytes(budget), notes=failures)
     built = _built_by(facts.id, records)
     row = next((image for image in built.images if image.id == facts.id), None) if built else None
+    stages = _built_stages(name, row, records)
     notes = [*_failures(name, records, since=built)]
     if not facts.layers_exact:
         notes.append(
@@ -61,7 +62,8 @@ def _figures(project: Project, plan: Plan, running: Engine, name: str, records: 
         versions=version_rows(row.versions if row else {}, dict(plan.profile.expect)),
         checks=row.checks if row else (),
         budget=_bytes(budget),
-        build_seconds=_build_seconds(name, row, records),
+        build_seconds=sum(stage.seconds or 0.0 for stage in stages) if stages else None,
+        build_warm=tuple(stage.label.split("/")[1] for stage in stages if stage.cache == "warm"),
         notes=tuple(notes),
     )
 
@@ -71,17 +73,13 @@ def _built_by(image_id: str, records: list[Record]) -> Record | None:
     return next((run for run in reversed(records) if any(image.id == image_id for image in run.images)), None)
 
 
-def _build_seconds(name: str, row: ImageRecord | None, records: list[Record]) -> float | None:
-    """Sum of the times of the image's stages, each in the newest run that did not find it in the cache."""
-    if row is None:
-        return None
-    times: dict[str, float] = {}
-    for run in records:  # newest first
-        for stage in run.stages:
-            fresh = stage.status == ledger.OK and stage.cache != "cached" and stage.seconds is not None
-            if fresh and stage.label.startswith(f"{name}/"):
-                times.setdefault(stage.label, stage.seconds or 0.0)
-    return sum(times.values()) if times else None
+def _built_stages(name: str, row: ImageRecord | None, records: list[Record]) -> tuple[StageRecord, ...]:
+    """The image's stages, each from the newest run that did not find it in the cache."""
+    found: dict[str, StageRecord] = {}
+    for stage in (stage for run in records if row for stage in run.stages):  # newest first
+        if stage.status == ledger.OK and stage.cache != "cached" and stage.label.startswith(f"{name}/"):
+            found.setdefault(stage.label, stage)
+    return tuple(found.values())
 
 
 def _failures(name: str, records: list[Record], *, since: Record | None) -> Iterator[str]:

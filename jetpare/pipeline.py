@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import time
@@ -326,7 +327,7 @@ class _Run:
             raise BuildError(self.explain(call))
         for node in nodes:
             if node.kind is Kind.IMAGE:
-                self.finish_image(node, metadata)
+                self.finish_image(node, call, metadata)
 
     def write_definition(self, nodes: Sequence[Node]) -> None:
         chosen = options(self.project, self.plan, self.request, run=self.id, revision=self.revision)
@@ -401,7 +402,19 @@ class _Run:
 
     # --- the image
 
-    def finish_image(self, node: Node, metadata: Mapping[str, Any]) -> None:
+    def base_digest(self, base: str, seen: timeline.Timeline) -> str | None:
+        """The digest of the base: the one in build.toml, else what BuildKit resolved, else the stand-in's id."""
+        context = self.plan.profile.contexts[base]
+        if context.digest or not context.image:
+            tag = bake.input_tag(self.project.config, self.plan, base)
+            facts = None if context.digest else engine.inspect_image(self.engine, tag)
+            return context.digest or (facts.id if facts else None)
+        resolved = (
+            re.search(r"@(sha256:[0-9a-f]{64})", step.name) for step in seen.steps if context.image in step.name
+        )
+        return next((match[1] for match in resolved if match), None)
+
+    def finish_image(self, node: Node, call: _Call, metadata: Mapping[str, Any]) -> None:
         """Check the image that was built, and tag it only if it passes."""
         found = metadata.get(node.target, {})
         image_id = str(found.get("containerimage.digest") or found.get("containerimage.config.digest") or "")
@@ -418,7 +431,7 @@ class _Run:
             status=ledger.FAILED if wrong else ledger.OK,
             reason="; ".join(wrong),
             base=self.plan.profile.contexts[table.base].image or f"{table.base} (stand-in)",
-            base_digest=self.plan.profile.contexts[table.base].digest,
+            base_digest=self.base_digest(table.base, call.timeline),
             versions=versions,
             expected=expected,
             checks=tuple(probe.get("checks") or ()),

@@ -172,7 +172,8 @@ def _size_cell(result: Comparison, image: ImageFigures, size: str) -> str:
 
 
 def _time_cell(image: ImageFigures) -> str:
-    return "-" if image.status != BUILT else seconds_text(image.build_seconds)
+    warm = f" (warm: {', '.join(image.build_warm)})" if image.build_warm else ""
+    return "-" if image.status != BUILT else seconds_text(image.build_seconds) + warm
 
 
 def _created(image: ImageFigures) -> str:

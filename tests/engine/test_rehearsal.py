@@ -1,0 +1,138 @@
+"""The full rehearsal, once: real CUDA and cuDNN libraries, a real GDAL compile, real PyTorch, on stand-in bases."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jetpare import engine
+from jetpare.engine import Engine
+from jetpare.ledger import Ledger, Record
+from tests.conftest import ROOT
+
+pytestmark = [pytest.mark.engine, pytest.mark.rehearsal]
+INVOKE = Path(sys.executable).with_name("invoke")
+
+
+def invoke(running: Engine, *words: str) -> str:
+    done = subprocess.run(
+        [INVOKE, *words], cwd=ROOT, env={**os.environ, **running.overrides}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def newest(task: str) -> tuple[Record, Path]:
+    return next(
+        (record, folder) for record, folder in Ledger(ROOT / ".jetpare").records() if record and record.task == task
+    )
+
+
+@pytest.fixture(scope="module")
+def built(running: Engine) -> tuple[Record, Path, str]:
+    """The images, their record, the record's folder, and what was printed."""
+    out = invoke(running, "build-all", "--profile", "rehearsal")
+    return *newest("build-all"), out
+
+
+def in_image(running: Engine, image: str, *argv: str) -> str:
+    with engine.client(running) as docker:
+        said = docker.containers.run(f"jetpare/{image}:rehearsal", list(argv), remove=True, network_disabled=True)
+    assert isinstance(said, bytes)
+    return said.decode()
+
+
+def test_every_stage_is_built_and_timed(built: tuple[Record, Path, str]) -> None:
+    record, folder, out = built
+    assert record.status == "succeeded"
+    assert [row.status for row in record.stages] == ["ok"] * 11
+    assert all(row.seconds is not None and row.why for row in record.stages)
+    assert all((folder / str(row.log)).is_file() for row in record.stages if row.log)
+    assert "cuda is" in out
+    assert "smaller than jetpack" in out
+
+
+def test_both_images_hold_what_is_expected_and_work(built: tuple[Record, Path, str]) -> None:
+    for image in built[0].images:
+        assert image.status == "ok"
+        for name, version in image.expected.items():
+            assert str(image.versions[name]).startswith(version), (image.name, name)
+        assert {check["name"]: check["status"] for check in image.checks} == dict.fromkeys(
+            ("torch", "cudnn", "torchvision", "numpy", "gdal", "data"), "ok"
+        )
+
+
+def test_the_small_image_is_smaller(built: tuple[Record, Path, str], running: Engine) -> None:
+    made = json.loads(invoke(running, "compare", "--profile", "rehearsal", "--json"))
+    sizes = {image["name"]: image["sizes"] for image in made["images"]}
+    for name in ("layers", "merged", "alone"):
+        assert sizes["cuda"][name] < sizes["jetpack"][name]
+    assert sizes["cuda"]["layers"] < 6_500_000_000
+    assert built[0].images
+
+
+def test_links_are_kept_and_no_library_is_there_twice(built: tuple[Record, Path, str], running: Engine) -> None:
+    text = (built[1] / "reports/cuda-cudnn/cudnn.tsv").read_text()
+    rows: list[dict[str, Any]] = list(csv.DictReader(io.StringIO(text), delimiter="\t"))
+    kinds = {row["type"] for row in rows}
+    assert {"file", "link"} <= kinds
+    assert any("libcudnn.so.9" in row["path"] and row["type"] == "link" for row in rows)
+    assert any("libcupti.so" in row["path"] for row in rows)
+    real = in_image(running, "cuda", "sh", "-c", "find / -xdev -type f -name 'libcudnn.so*'").split()
+    assert len(real) == 1
+
+
+def test_nothing_that_builds_is_in_the_small_image(built: tuple[Record, Path, str], running: Engine) -> None:
+    packages = in_image(running, "cuda", "dpkg-query", "-W", "-f", "${Package}\\n").split()
+    assert built[0].images
+    assert not [
+        name for name in packages if name.endswith("-dev") or name.startswith(("g++", "gcc-1", "cmake", "ninja"))
+    ]
+    assert {"python3", "tzdata", "ca-certificates"} <= set(packages)
+
+
+def test_ours_wins_over_the_older_gdal_of_the_base(built: tuple[Record, Path, str], running: Engine) -> None:
+    assert built[0].images
+    assert "3.6.2" in in_image(running, "jetpack", "/usr/bin/gdalinfo", "--version")
+    for image in ("jetpack", "cuda"):
+        assert "3.10.3" in in_image(running, image, "gdalinfo", "--version")
+
+
+def test_the_bases_environment_is_kept_and_labels_say_where_it_comes_from(
+    built: tuple[Record, Path, str], running: Engine
+) -> None:
+    facts = engine.inspect_image(running, "jetpare/cuda:rehearsal")
+    assert facts is not None
+    assert facts.env["NVIDIA_DRIVER_CAPABILITIES"] == "compute,utility,video"
+    assert facts.env["PATH"].startswith("/opt/venv/bin:")
+    assert facts.labels["jetpare.profile"] == "rehearsal"
+    assert "stand-in" in facts.labels["org.opencontainers.image.base.name"]
+    assert facts.labels.get("org.opencontainers.image.revision") == built[0].revision
+
+
+def test_a_second_build_changes_nothing(built: tuple[Record, Path, str], running: Engine) -> None:
+    invoke(running, "build-all", "--profile", "rehearsal")
+    again, _ = newest("build-all")
+    assert again.id != built[0].id
+    assert {row.cache for row in again.stages} == {"cached"}
+    assert [image.id for image in again.images] == [image.id for image in built[0].images]
+
+
+def test_a_compile_with_a_warm_cache_is_called_warm(built: tuple[Record, Path, str], running: Engine) -> None:
+    assert built[0].images
+    invoke(running, "compile-gdal", "--image", "cuda", "--no-cache", "--profile", "rehearsal")
+    record, folder = newest("gdal")
+    row = record.stage("cuda/gdal")
+    assert row is not None
+    assert row.cache == "warm"
+    assert "ccache" in row.why
+    counts = json.loads((folder / str(row.report) / "gdal.json").read_text())["ccache"]
+    assert counts["hits"] > 10 * max(counts["misses"], 1)
