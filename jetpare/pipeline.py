@@ -103,7 +103,7 @@ def build(project: Project, plan: Plan, engine_: Engine, request: Request, progr
                 "Interrupted. What was finished is kept in the cache; the record is "
                 f"{run.shown(run.folder / 'run.json')}."
             ) from None
-        except JetpareError as error:
+        except (JetpareError, OSError) as error:
             run.close(ledger.FAILED, str(error))
             raise
         run.close(ledger.SUCCEEDED, "")
@@ -255,15 +255,24 @@ class _Run:
     def batches(self, nodes: Sequence[Node]) -> list[list[Node]]:
         """What is built in one call: each node alone, so that its time is its own.
 
-        What did not change since its last good build is expected in the cache, and asked for at once, since a call
-        costs half a second.
+        What did not change, of images that the engine still holds, is expected in the cache and asked for at once,
+        since a call costs half a second.
         """
         if self.request.parallel:
             return [list(nodes)]
-        known = expectations(self.project, self.plan)
         again = self.request.fresh or self.request.cold
-        unchanged = [] if again else [node for node in nodes if known[node.label].startswith(UNCHANGED)]
+        held = set() if again else {name for name in self.plan.images if self.holds(name)}
+        groups = {*held, INPUTS} if held else held
+        known = expectations(self.project, self.plan)
+        unchanged = [node for node in nodes if node.group in groups and known[node.label].startswith(UNCHANGED)]
         return [batch for batch in (unchanged, *([node] for node in nodes if node not in unchanged)) if batch]
+
+    def holds(self, image: str) -> bool:
+        """Whether the engine has the very image that the last run that made it recorded."""
+        facts = engine.inspect_image(self.engine, bake.image_tag(self.project.config, image, self.plan.profile_name))
+        runs = (record for record, _ in self.ledger.records() if record and record.profile == self.plan.profile_name)
+        made = next((row for run in runs for row in run.images if row.name == image), None)
+        return facts is not None and made is not None and made.id == facts.id
 
     def prepare(self, node: Node) -> None:
         """Make an input that BuildKit does not make: a base system or a download."""
