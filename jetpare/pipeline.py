@@ -371,7 +371,7 @@ class _Run:
             context_seconds=timing.context_seconds,
             export_seconds=timing.export_seconds,
             pulled_bytes=timing.pulled,
-            overlaps=len(call.nodes) > 1,
+            overlaps=len(call.nodes) > 1 and state is not timeline.CacheState.CACHED,
             log=str(call.log_path(node).relative_to(self.folder)),
             events=str(call.events_path.relative_to(self.folder)),
             report=str(report.relative_to(self.folder)) if report else None,

@@ -58,6 +58,7 @@ configured=$(now)
 # --- compile
 # ccache's own log of this build alone: its counters are the cache's, and another stage may be using that at the same time
 export CCACHE_STATSLOG="$work/ccache.log"
+: >"$CCACHE_STATSLOG" # a ccache that knows no such log leaves the counts at zero
 ninja -C "$work/build" -j "$jobs"
 compiled=$(now)
 awk '!/^#/ { count[$1]++ } END { for (name in count) printf "%s\t%d\n", name, count[name] }' "$CCACHE_STATSLOG" |
