@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import humanize
@@ -67,26 +67,20 @@ def _remove(docker: DockerClient, reference: str) -> Iterator[str]:
 def _build_cache(docker: DockerClient, *, everything: bool) -> Iterator[str]:
     if everything:  # a private engine holds nothing that is not ours
         freed = int(docker.api.prune_builds(all=True).get("SpaceReclaimed") or 0)
-    else:
-        freed = _prune_ours(docker)
-    yield f"build cache: {humanize.naturalsize(freed)} freed"
+        yield f"build cache: {humanize.naturalsize(freed)} freed"
+        return
+    # On an engine that others use, layers cannot be told apart safely: removing single ones breaks those that stand on
+    # them. Cache mounts stand alone, and theirs is most of the space.
+    records = docker.df().get("BuildCache") or []
+    freed = sum(_prune(docker, str(record.get("ID"))) for record in records if _is_our_mount(record))
+    yield (
+        f"cache mounts: {humanize.naturalsize(freed)} freed. The engine is not this project's own, so its layer cache "
+        "stays; `docker builder prune` removes it, with everybody's."
+    )
 
 
-def _prune_ours(docker: DockerClient) -> int:
-    """Prune our records and what stands on them; in rounds, since a record stays while another stands on it."""
-    freed, before = 0, 0
-    while (found := ours(docker.df().get("BuildCache") or [])) and len(found) != before:
-        before = len(found)
-        freed += sum(_prune(docker, identity) for identity in found)
-    return freed
-
-
-def ours(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The ids of the cache records that our commands made, and of all that stand on one, such as a COPY of its result."""
-    found = {str(record.get("ID")) for record in records if OUR_COMMANDS in str(record.get("Description") or "")}
-    while standing := {str(record.get("ID")) for record in records if found & set(record.get("Parents") or ())} - found:
-        found |= standing
-    return [str(record.get("ID")) for record in records if str(record.get("ID")) in found]
+def _is_our_mount(record: dict[str, Any]) -> bool:
+    return record.get("Type") == "exec.cachemount" and OUR_COMMANDS in str(record.get("Description") or "")
 
 
 def _prune(docker: DockerClient, identity: str) -> int:

@@ -125,14 +125,15 @@ def check_space(plan: Plan, engine_: Engine, facts: engine.EngineFacts, state: P
 
 @contextmanager
 def _signals_as_interrupt() -> Iterator[None]:
-    """SIGTERM acts like Ctrl-C; the second signal does not disturb the clean-up of the first."""
+    """SIGTERM, and a terminal that closes, act like Ctrl-C; a second one does not disturb the clean-up of the first."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in numbers:
             signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:
@@ -220,16 +221,16 @@ class _Run:
             else row
             for row in self.record.stages
         )
-        for row in stages:
-            if row.status == ledger.SKIPPED:
-                self.progress.finish(row.label, row.status, row.reason)
-        self.put(
+        self.put(  # before anything is shown: the terminal may be gone
             status=status,
             failure=failure,
             finished=time.time(),
             wall_seconds=time.monotonic() - self.clock,
             stages=stages,
         )
+        for row in stages:
+            if row.status == ledger.SKIPPED:
+                self.progress.finish(row.label, row.status, row.reason)
 
     def shown(self, path: Path) -> str:
         """A path as a person at the project's folder would write it."""
@@ -397,10 +398,9 @@ class _Run:
         step = " ".join((failure.step or "").split()) if failure else ""
         if len(step) > LONGEST_STEP:
             step = f"{step[: LONGEST_STEP - 3]}..."
-        head = f"{node.label} failed" + (f" at step {step}" if step else "") + "."
+        lines = [f"{node.label} failed" + (f" at step {step}" if step else ".")]
         if failure and failure.out_of_memory:
-            head += " It was killed, most likely out of memory: lower `jobs` in build.toml, or end other programs."
-        lines = [head]
+            lines.append("It was killed, most likely out of memory: lower `jobs` in build.toml, or end other programs.")
         if failure:
             lines += [failure.error, *(f"  | {line}" for line in failure.tail[-LAST_LINES:])]
         else:
@@ -535,13 +535,20 @@ class _Call:
         file = stack.enter_context(self.log_path(node).open("w"))
         if len(self.nodes) == 1:
             return StageLog(file)  # all that the call says
-        return StageLog(file, target=node.target, stage=_dockerfile_stage(node))
+        return StageLog(file, target=node.target, stage=None if node.kind is Kind.INPUT else node.name)
 
     def log_path(self, node: Node) -> Path:
         return self.of.folder / "logs" / f"{node.target}.log"
 
     def timing(self, node: Node) -> StageTiming:
-        return timeline.summary(self.timeline, stage=_dockerfile_stage(node), target=node.target)
+        # An input is its target with all that this had to make first; what it found of others is not its own.
+        is_input = node.kind is Kind.INPUT
+        return timeline.summary(self.timeline, stage=self.stage(node), target=node.target, with_needs=is_input)
+
+    def stage(self, node: Node) -> str:
+        """The Dockerfile stage that *node* stands for."""
+        context = self.of.plan.profile.contexts[node.name] if node.kind is Kind.INPUT else None
+        return str(context.target) if context else node.name
 
     def failed_node(self) -> Node:
         """The node whose stage failed; the first one where BuildKit does not tell."""
@@ -557,11 +564,6 @@ class _Call:
     def critical_path(self) -> tuple[dict[str, Any], ...]:
         steps = timeline.critical_path(self.timeline)
         return tuple({"name": step.name, "target": step.target, "seconds": step.seconds} for step in steps)
-
-
-def _dockerfile_stage(node: Node) -> str | None:
-    """The Dockerfile stage that a node stands for; an input is all the stages of its target."""
-    return None if node.kind is Kind.INPUT else node.name
 
 
 def _first_line(text: str) -> str:

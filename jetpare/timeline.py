@@ -640,7 +640,7 @@ class StageTiming:
     the call's target, not to the stage, and have rows of their own.
     """
 
-    stage: str | None
+    stage: str
     target: str
     started: float | None  # epoch seconds of its first step
     seconds: float
@@ -656,16 +656,21 @@ class StageTiming:
     pulled: int
 
 
-def summary(timeline: Timeline, *, stage: str | None, target: str) -> StageTiming:
-    """The times of *stage* (None: of all stages) as built by bake's *target* (or its report target).
+def summary(timeline: Timeline, *, stage: str, target: str, with_needs: bool = False) -> StageTiming:
+    """The times of *stage* as built by bake's *target* (or its report target).
 
-    Other stages that the target needs, from cache or not, are not counted.
+    Other stages that the target needs are not counted; with *with_needs*, those of their steps are that ran here.
     """
     mine = [step for step in timeline.steps if step.place(target) is not None]
-    own = [step for step in mine if step.kind is Kind.STAGE and step.place(target, stage) is not None]
+    staged = [step for step in mine if step.kind is Kind.STAGE]
+    own = [
+        step
+        for step in staged
+        if step.place(target, stage) is not None or (with_needs and step.intervals and not step.cached)
+    ]
     by_number: dict[tuple[str, int], list[Step]] = {}
     for step in own:
-        place = step.place(target, stage)
+        place = step.place(target, stage) or step.place(target)
         key = ((place.stage or "", place.number or 0)) if place else ("", 0)
         by_number.setdefault(key, []).append(step)
     ran = {number for number, steps in by_number.items() if any(each.intervals and not each.cached for each in steps)}

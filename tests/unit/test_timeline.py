@@ -339,6 +339,20 @@ def test_an_earlier_stage_is_not_counted_into_a_later_one() -> None:
     assert summary(found, stage="gdal", target="cuda-runtime").cached == 4
 
 
+def test_what_a_target_had_to_make_first_counts_only_where_asked_for_and_run() -> None:
+    made = recorded(
+        [
+            vertex("a", "[inputs-x tools 1/1] RUN apt", 0, 2, cached=True),
+            vertex("b", "[inputs-x source 1/1] RUN fetch", 2, 7),
+            vertex("c", "[inputs-x x 1/1] COPY", 7, 8),
+        ]
+    )
+    alone = summary(made, stage="x", target="inputs-x")
+    whole = summary(made, stage="x", target="inputs-x", with_needs=True)
+    assert (alone.seconds, alone.steps, alone.cached) == (1, 1, 0)
+    assert (whole.seconds, whole.steps, whole.cached) == (6, 2, 0)
+
+
 def test_targets_in_one_solve() -> None:
     found, _ = replay("parallel-cold")
     gdal = summary(found, stage="gdal", target="cuda-gdal")
