@@ -744,16 +744,12 @@ def test_containerd_store_clean(other: Mini) -> None:
     other.knob("gdal", ":")
     other.ok("build-all", "--parallel")
     answer = other.ok("clean", "--cache")
-    freed = re.search(r"build cache: (.+) freed", answer.err)
-    assert freed
-    assert not freed[1].startswith("0 ")
+    assert "its layer cache stays" in answer.err  # an engine that DOCKER_HOST names may be everybody's
     assert other.images() == []
     base = f"jetpare-mini/debian:bookworm-{engine.facts(other.engine).arch}"
     assert engine.inspect_image(other.engine, base) is not None  # of another project
     assert len(other.records()) > 1
-    # BuildKit 0.13 on this store trips over a cache from which single records were pruned ("failed to get state for
-    # index"), about every second time; what is tested here is that a build starts from nothing.
-    process.run([other.engine.docker, "builder", "prune", "--all", "--force"], env=other.engine.env)
     engine.tag_image(other.engine, base, f"{other.name}/{base.partition('/')[2]}")
     other.ok("build-all", "--image", "cuda", "--parallel")
-    assert {label: other.row(label).cache for label in CUDA} == dict.fromkeys(CUDA, "cold")
+    assert {label: other.row(label).cache for label in CUDA} == dict.fromkeys(CUDA, "cached")
+    assert other.image_id("cuda") is not None
