@@ -95,7 +95,7 @@ def test_not_toml_names_line_and_column(tmp_path: Path) -> None:
         ('dockerfile = "dockerfiles/jetpack', 'dockerfile = "../dockerfiles/jetpack', "must be a path below the project's folder"),
         ("cuda = 6.5", "cdua = 6.5", "[profiles.rehearsal.budget_gb] cdua: there is no image 'cdua' (did you mean 'cuda'?)"),
         ("[profiles.rehearsal.expect]", "[profiles.rehearsal.expcet]", "(did you mean 'expect'?)"),
-        ("\"-DGDAL_USE_PNG=ON\"", "\"-DA=1; rm\"", "is no CMake definition"),
+        ('"-DGDAL_USE_PNG=ON"', '"-DA=1; rm"', "is no CMake definition"),
     ],
 )  # fmt: skip
 def test_each_fault_is_one_clear_line(tmp_path: Path, old: str, new: str, expected: str) -> None:
