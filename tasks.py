@@ -136,6 +136,31 @@ def logs(_: Context, stage: str, image: str = "", profile: str = "") -> None:
     session(profile).logs(stage, image=image or None)
 
 
+@command(
+    iterable=["stage"],
+    help={
+        "stage": "only this stage, such as gdal; repeatable; default: all",
+        "last": "only the last N runs of each group; 0: all",
+        "json": "print JSON instead of a table",
+        "csv": "print CSV instead of a table, a line for each run of a stage",
+    },
+)
+def history(_: Context, stage: list[str], last: int = 0, json: bool = False, csv: bool = False) -> None:
+    """Show how long each stage took in the runs so far: median, spread, outliers."""
+    session().history(stages=tuple(stage), last=last, form="json" if json else "csv" if csv else "table")
+
+
+@command(
+    help={
+        "run": "the run's id, a folder's name in .jetpare/runs; default: the last one",
+        "trace": "write a trace to this file, for ui.perfetto.dev",
+    },
+)
+def timings(_: Context, run: str = "", trace: str = "") -> None:
+    """Show one run in detail: where the time went, the longest steps, clocks and load."""
+    session().timings(run, trace_file=trace)
+
+
 @command(help={"profile": PROFILE})
 def doctor(_: Context, profile: str = "") -> None:
     """Check engine, disk, memory, platform and network, and say what to do about each fault."""
@@ -172,6 +197,8 @@ for each in (
     assemble_runtime,
     shell,
     logs,
+    history,
+    timings,
     engine_up,
     engine_down,
     clean,

@@ -218,6 +218,53 @@ class Session:
         self.say(f"{path.relative_to(self.project.root)}:")
         sys.stdout.write(path.read_text(errors="replace"))
 
+    def history(self, *, stages: tuple[str, ...], last: int, form: str) -> None:
+        """Show the runs that compare, stage by stage; *form* is table, json or csv."""
+        from jetpare import history
+        from jetpare.ledger import Ledger
+        from jetpare.views import history as view
+        from jetpare.views import terminal
+
+        if last < 0:
+            raise ConfigError(f"--last {last}: a number of runs is wanted, or 0 for all.")
+        records = history.readable(Ledger(self.project.state_path).records(), warn=self.say)
+        labels = [
+            f"{group}/{stage}"
+            for stage in stages
+            for group, image in self.project.config.images.items()
+            if stage in image.stages
+        ]
+        unknown = [stage for stage in stages if not any(label.endswith(f"/{stage}") for label in labels)]
+        if unknown:
+            raise ConfigError(f"there is no stage '{unknown[0]}'. `invoke plan` shows them.")
+        found = history.groups(records, labels=labels, last=last or None)
+        if form == "json":
+            self.out.print_json(json.dumps(history.as_dict(found)))
+        elif form == "csv":
+            sys.stdout.write(history.as_csv(found))
+        elif found:
+            terminal.show(self.out, view.history(found))
+        else:
+            raise RecordError("No run of this project is recorded. `invoke build-all` makes one.")
+
+    def timings(self, run: str, *, trace_file: str) -> None:
+        """Show one run in detail; write its trace where a file is named."""
+        from jetpare import ledger, trace
+        from jetpare.views import history as view
+        from jetpare.views import terminal
+
+        kept = ledger.Ledger(self.project.state_path)
+        folders = [folder for record, folder in kept.records() if record is not None and run in {"", record.id}]
+        record = ledger.read(folders[0]) if folders else None
+        if record is None:
+            what = f"run '{run}' is not recorded or cannot be read" if run else "no run is recorded"
+            raise RecordError(f"{what}: {kept.folder.relative_to(self.project.root)} holds the runs.")
+        loaded = trace.load(record, folders[0])
+        terminal.show(self.out, view.timings(loaded))
+        if trace_file:
+            Path(trace_file).write_text(json.dumps(trace.chrome(loaded)))
+            self.say(f"The trace is in {trace_file}; ui.perfetto.dev or chrome://tracing opens it.")
+
     def shell(self, stage: str, *, image: str | None, command: str) -> None:
         """Run a shell in a stage's result; its exit status becomes ours."""
         from jetpare import engine, pipeline

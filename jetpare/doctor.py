@@ -135,12 +135,16 @@ def is_local(engine: Engine) -> bool:
     return engine.private or engine.host.startswith("unix://")
 
 
+def data_folder(engine: Engine, said: EngineFacts, state: Path) -> Path | None:
+    """Where the engine keeps its images; None where that cannot be seen from here."""
+    folder = Places.of(state).data if engine.private else said.data_root
+    return folder if is_local(engine) and folder.is_absolute() and folder.exists() else None
+
+
 def free_bytes(engine: Engine, said: EngineFacts, state: Path) -> int | None:
     """Free bytes where the engine keeps its images; None where that folder cannot be seen from here."""
-    folder = Places.of(state).data if engine.private else said.data_root
-    if not is_local(engine) or not folder.is_absolute() or not folder.exists():
-        return None
-    return shutil.disk_usage(folder).free
+    folder = data_folder(engine, said, state)
+    return None if folder is None else shutil.disk_usage(folder).free
 
 
 def check_disk(free: int | None, need: int, said: EngineFacts) -> Finding:

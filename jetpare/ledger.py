@@ -21,6 +21,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Strict, ValidationError
 
 from jetpare.errors import BusyError
+from jetpare.telemetry import StageTelemetry
 
 SCHEMA = 1
 RUNNING, SUCCEEDED, FAILED, INTERRUPTED = "running", "succeeded", "failed", "interrupted"
@@ -43,6 +44,7 @@ class StageRecord(Row):
     status: str  # waiting, running, ok, failed, skipped, interrupted
     reason: str = ""  # why it failed or was skipped
     started: float | None = None  # seconds since the epoch
+    finished: float | None = None  # seconds since the epoch
     seconds: float | None = None  # length of the union of its steps' intervals
     work: float | None = None  # sum of its steps' times: more than `seconds` where steps ran side by side
     cache: str | None = None  # cold, warm, cached
@@ -58,6 +60,7 @@ class StageRecord(Row):
     events: str | None = None
     report: str | None = None
     inputs: str | None = None  # digest of what decided the result
+    telemetry: StageTelemetry | None = None
 
 
 class ImageRecord(Row):

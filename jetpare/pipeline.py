@@ -8,14 +8,14 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from jetpare import __version__, bake, bootstrap, doctor, download, engine, ledger, network, timeline
+from jetpare import __version__, bake, bootstrap, doctor, download, engine, ledger, network, telemetry, timeline
 from jetpare.compare import DIFFERS, version_rows
 from jetpare.config import GB, architecture_of
 from jetpare.engine import Engine
@@ -94,6 +94,7 @@ def build(project: Project, plan: Plan, engine_: Engine, request: Request, progr
         run = _Run(project=project, plan=plan, engine_=engine_, request=request, progress=progress, facts=facts)
         run.open()
         try:
+            run.sampler = stack.enter_context(run.sensors())
             stack.enter_context(progress)
             progress.plan([node.label for node in plan.nodes])
             run.execute()
@@ -162,6 +163,7 @@ class _Run:
         self.revision = source_revision(project.root, project.environ)
         self.id = self.ledger.new_id(datetime.now(timezone.utc))
         self.folder = self.ledger.path(self.id)
+        self.sampler: telemetry.Sampler | None = None
         self.settings = network.read_settings(project.environ, Path.home())
 
     # --- the record
@@ -236,6 +238,26 @@ class _Run:
         """A path as a person at the project's folder would write it."""
         return str(path.relative_to(self.project.root))
 
+    # --- what the host does meanwhile
+
+    def sensors(self) -> AbstractContextManager[telemetry.Sampler | None]:
+        """The sampler of this host; none where the engine is on another one, whose sensors would be the right ones."""
+        if not doctor.is_local(self.engine):
+            return nullcontext()
+        disk = doctor.data_folder(self.engine, self.facts, self.project.state_path)
+        return telemetry.Sampler(disk=disk, file=self.folder / telemetry.SAMPLES_FILE)
+
+    def measured(self, started: float | None, finished: float | None) -> telemetry.StageTelemetry | None:
+        """What the sensors said between two times, in seconds since the epoch."""
+        if self.sampler is None or started is None or finished is None:
+            return None
+        return self.sampler.stage(started, finished)
+
+    def take_sample(self) -> None:
+        """A sample now, so that even a short stage has one at its start."""
+        if self.sampler is not None:
+            self.sampler.take()
+
     # --- the work
 
     def execute(self) -> None:
@@ -284,6 +306,7 @@ class _Run:
         started, clock = time.time(), time.monotonic()
         row = StageRecord(label=node.label, status=ledger.RUNNING, started=started)
         self.put_stage(row)
+        self.take_sample()
         self.progress.begin(node.label)
         try:
             cache, why = makers[node.kind](node)
@@ -291,9 +314,10 @@ class _Run:
             self.put_stage(row.model_copy(update={"status": ledger.FAILED, "reason": _first_line(str(error))}))
             self.progress.finish(node.label, ledger.FAILED, _first_line(str(error)))
             raise
-        seconds = time.monotonic() - clock
+        seconds, finished = time.monotonic() - clock, time.time()
         done = {"status": ledger.OK, "seconds": seconds, "work": seconds, "cache": cache, "why": why}
-        self.put_stage(row.model_copy(update=done))
+        sensors = {"finished": finished, "telemetry": self.measured(started, finished)}
+        self.put_stage(row.model_copy(update=done | sensors))
         self.progress.finish(node.label, cache if cache == "cached" else ledger.OK, why)
 
     def bootstrap(self, node: Node) -> tuple[str, str]:
@@ -352,6 +376,7 @@ class _Run:
         timing = call.timing(node)
         report = self.keep_report(node)
         state, why = timeline.cache_state(timing, cache_counts(report))
+        cached = state is timeline.CacheState.CACHED
         reason, status = "", ledger.OK
         if not ok:
             culprit = call.failed_node()
@@ -362,6 +387,7 @@ class _Run:
             status=status,
             reason=reason,
             started=timing.started,
+            finished=timing.finished,
             seconds=timing.seconds,
             work=timing.work,
             cache=state.value if ok else None,
@@ -372,11 +398,12 @@ class _Run:
             context_seconds=timing.context_seconds,
             export_seconds=timing.export_seconds,
             pulled_bytes=timing.pulled,
-            overlaps=len(call.nodes) > 1 and state is not timeline.CacheState.CACHED,
+            overlaps=len(call.nodes) > 1 and not cached,
             log=str(call.log_path(node).relative_to(self.folder)),
             events=str(call.events_path.relative_to(self.folder)),
             report=str(report.relative_to(self.folder)) if report else None,
             inputs=bake.inputs_digest(self.project.root, self.definition, node),
+            telemetry=None if cached else self.measured(timing.started, timing.finished),
         )
 
     def keep_report(self, node: Node) -> Path | None:
@@ -493,6 +520,7 @@ class _Call:
     def run(self) -> tuple[int, dict[str, Any]]:
         """Run bake to its end; its exit status and its metadata."""
         run = self.of
+        run.take_sample()
         targets = tuple(target for node in self.nodes for target in bake.call_targets(node))
         with ExitStack() as stack:
             events = stack.enter_context(self.events_path.open("wb"))

@@ -643,6 +643,7 @@ class StageTiming:
     stage: str
     target: str
     started: float | None  # epoch seconds of its first step
+    finished: float | None  # and of the end of its last one
     seconds: float
     work: float
     steps: int
@@ -689,6 +690,7 @@ def summary(timeline: Timeline, *, stage: str, target: str, with_needs: bool = F
         stage=stage,
         target=target,
         started=min((step.intervals[0].start for step in own if step.intervals), default=None),
+        finished=max((step.end for step in own if step.intervals), default=None),
         seconds=union_seconds(own),
         work=work_seconds(own),
         steps=len(by_number),

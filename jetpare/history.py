@@ -1,0 +1,222 @@
+"""Many runs: which of them can be compared, what is usual, and what stands out.
+
+Two measurements are comparable when the same work was done under the same conditions: profile, stage, digest of its
+inputs, machine, power mode, what the caches held, and alone or beside others. Everything here is data to data.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, astuple, dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from jetpare.ledger import OK, Record, StageRecord
+
+FEWEST_FOR_DEVIATION = 3
+FEWEST_FOR_OUTLIERS = 4  # of three, two that chance made alike would make the third an outlier
+OUTLIER_SCORE = 3.5  # the limit that Iglewicz and Hoaglin recommend (How to Detect and Handle Outliers, 1993)
+CACHE_ORDER = ("cold", "warm", "cached")
+BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """What makes measurements comparable.
+
+    As a question (`estimate`), None stands for any value; of ``cache``, for cold or warm: what comes from the layer
+    cache was not built.
+    """
+
+    profile: str
+    label: str
+    inputs: str | None  # digest
+    host: str | None
+    power_mode: str | None
+    cache: str | None  # cold, warm, cached
+    alone: bool  # not built in one solve with others; what came from the cache was built with nothing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One measurement of a stage. Seconds; ``started`` since the epoch."""
+
+    run: str
+    started: float
+    seconds: float
+    work: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Comparable measurements, oldest first, and their statistics in seconds."""
+
+    key: Key
+    points: tuple[Point, ...]
+    outliers: tuple[Point, ...]
+    median: float
+    minimum: float
+    maximum: float
+    deviation: float | None  # of the sample; None under FEWEST_FOR_DEVIATION
+
+    @property
+    def count(self) -> int:
+        """How many measurements there are."""
+        return len(self.points)
+
+
+def readable(found: Iterable[tuple[Record | None, Path]], *, warn: Callable[[str], None]) -> tuple[Record, ...]:
+    """The records of `Ledger.records()` that can be read; *warn* gets a sentence about each of the others."""
+    records = []
+    for record, folder in found:
+        if record is None:
+            warn(f"{folder / 'run.json'} is damaged or not a record of this tool: it is left out.")
+        else:
+            records.append(record)
+    return tuple(records)
+
+
+def host_of(record: Record) -> str:
+    """The machine of a run: its model where it has one, else what decides its speed."""
+    host = record.host
+    return str(host.get("model") or f"{host.get('machine', 'unknown')}, {host.get('cores', '?')} cores")
+
+
+def key_of(record: Record, row: StageRecord) -> Key:
+    """What the measurement *row* of *record* may be compared with."""
+    mode = record.host.get("power_mode")
+    return Key(
+        profile=record.profile,
+        label=row.label,
+        inputs=row.inputs,
+        host=host_of(record),
+        power_mode=None if mode is None else str(mode),
+        cache=row.cache,
+        alone=not row.overlaps or row.cache == "cached",
+    )
+
+
+def groups(records: Iterable[Record], *, labels: Sequence[str] = (), last: int | None = None) -> tuple[Group, ...]:
+    """The comparable groups in *records*, in the order of the largest plan; cold before warm before cached.
+
+    *labels* chooses stages (none: all), *last* the newest so many measurements of each group. What failed or never
+    ended is no measurement.
+    """
+    found: dict[Key, list[Point]] = {}
+    newest_first = sorted(records, key=lambda each: each.started, reverse=True)
+    plans = sorted(newest_first, key=lambda each: -len(each.stages))
+    order = list(dict.fromkeys(row.label for record in plans for row in record.stages))
+    for record in newest_first:
+        for row in record.stages:
+            if row.status == OK and row.seconds is not None and (not labels or row.label in labels):
+                started = row.started if row.started is not None else record.started
+                point = Point(run=record.id, started=started, seconds=row.seconds, work=row.work)
+                found.setdefault(key_of(record, row), []).append(point)
+    made = [_group(key, shown) for key, points in found.items() if (shown := points[:last])]
+    made.sort(key=lambda group: (order.index(group.key.label), _cache_rank(group.key), -group.points[-1].started))
+    return tuple(made)
+
+
+def _cache_rank(key: Key) -> int:
+    return CACHE_ORDER.index(key.cache) if key.cache in CACHE_ORDER else len(CACHE_ORDER)
+
+
+def _group(key: Key, newest_first: Sequence[Point]) -> Group:
+    points = tuple(reversed(newest_first))
+    seconds = [point.seconds for point in points]
+    return Group(
+        key=key,
+        points=points,
+        outliers=tuple(points[index] for index in outliers(seconds)),
+        median=statistics.median(seconds),
+        minimum=min(seconds),
+        maximum=max(seconds),
+        deviation=statistics.stdev(seconds) if len(seconds) >= FEWEST_FOR_DEVIATION else None,
+    )
+
+
+def modified_z_scores(values: Sequence[float]) -> list[float]:
+    """How far each value is from the median, in units in which 1 is a standard deviation of normal data.
+
+    0.6745 · (x - median) / MAD, after Iglewicz and Hoaglin. Where more than half of the values are equal, the median of
+    the deviations (MAD) is 0 and their mean takes its place: (x - median) / (1.2533 · mean).
+    """
+    middle = statistics.median(values)
+    deviations = [abs(value - middle) for value in values]
+    unit = statistics.median(deviations) / 0.6745 or statistics.fmean(deviations) * 1.2533
+    return [(value - middle) / unit if unit else 0.0 for value in values]
+
+
+def outliers(values: Sequence[float]) -> list[int]:
+    """The places of the values that stand out; none where there are too few to tell."""
+    if len(values) < FEWEST_FOR_OUTLIERS:
+        return []
+    return [index for index, score in enumerate(modified_z_scores(values)) if abs(score) > OUTLIER_SCORE]
+
+
+def estimate(records: Iterable[Record], key: Key) -> float | None:
+    """The median of what is comparable with *key*, in seconds; None where there is no base for an estimate."""
+    found = [
+        row.seconds
+        for record in records
+        for row in record.stages
+        if row.status == OK and row.seconds is not None and _matches(key_of(record, row), key)
+    ]
+    return statistics.median(found) if found else None
+
+
+def _matches(known: Key, wanted: Key) -> bool:
+    if wanted.cache is None and known.cache not in {"cold", "warm"}:
+        return False
+    names = ("inputs", "host", "power_mode", "cache")
+    filled = replace(wanted, **{name: getattr(known, name) for name in names if getattr(wanted, name) is None})
+    return filled == known
+
+
+def sparkline(values: Sequence[float], *, width: int = 12) -> str:
+    """The newest *width* values as bars from 0 to the largest, so that what is steady looks steady."""
+    shown = values[-width:]
+    top = max(shown, default=0.0)
+    steps = len(BLOCKS) - 1
+    return "".join(BLOCKS[round(value / top * steps) if top > 0 else 0] for value in shown)
+
+
+# --- for other programs
+
+
+def as_dict(found: Sequence[Group]) -> dict[str, Any]:
+    """*found* as JSON: seconds, epoch seconds, null for not measured."""
+    return {"schema_version": 1, "groups": [_group_dict(group) for group in found]}
+
+
+def _group_dict(group: Group) -> dict[str, Any]:
+    figures = {name: getattr(group, name) for name in ("count", "median", "minimum", "maximum", "deviation")}
+    return {
+        **asdict(group.key),
+        **figures,
+        "outliers": [point.run for point in group.outliers],
+        "points": [asdict(point) for point in group.points],
+    }
+
+
+CSV_COLUMNS = (
+    "run", "started", "profile", "stage", "inputs", "host", "power_mode", "cache", "alone", "seconds", "work", "outlier"
+)  # fmt: skip
+
+
+def as_csv(found: Sequence[Group]) -> str:
+    """A line for each measurement; times in UTC, empty for not measured."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for group in found:
+        for point in group.points:
+            started = datetime.fromtimestamp(point.started, timezone.utc).isoformat(timespec="seconds")
+            marked = int(point in group.outliers)
+            key = [int(value) if isinstance(value, bool) else value for value in astuple(group.key)]
+            writer.writerow([point.run, started, *key, point.seconds, point.work, marked])
+    return text.getvalue()
