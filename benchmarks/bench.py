@@ -46,9 +46,6 @@ class Bench:
         self.project: Project = open_project(ROOT, self.environ)
         self.plan: Plan = self.project.plan(profile=None, architecture=host_architecture())
         self.engine: Engine = engine.find(state=self.project.state_path, environ=self.environ)
-        network.write_secrets(
-            network.read_settings(self.environ, Path.home()), root=self.project.root, state=self.project.state
-        )
 
     def options(self, **changes: object) -> bake.Options:
         """The options of a plain `build-all`, so that the bare definition is the same."""
@@ -58,6 +55,8 @@ class Bench:
 
     def bare(self, targets: tuple[str, ...], definition: dict[str, object]) -> tuple[timeline.Timeline, float]:
         """One bare call of bake: its timeline and its wall time in seconds."""
+        settings = network.read_settings(self.environ, self.project.home)
+        network.write_secrets(settings, root=self.project.root, state=self.project.state)
         bake.write_definition(self.project.root, self.project.state, definition)
         decoder, recorder = timeline.EventDecoder(), timeline.Recorder()
 
@@ -67,7 +66,7 @@ class Bench:
 
         begin = time.monotonic()
         status, _ = bake.run(
-            bake.command(self.engine.docker, self.project.state, targets),
+            bake.command(self.engine.docker, bake.definition_file(self.project.state), targets),
             root=self.project.root,
             env=self.engine.env,
             metadata=self.project.state_path / "bench-metadata.json",
@@ -123,20 +122,16 @@ def size(bench: Bench) -> None:
 
 def ccache(bench: Bench) -> None:
     """The compile step, cold and warm, with a cache mount of its own."""
-    node = bench.plan.node("cuda/gdal")
-    options = bench.options(cache_id=f"bench{int(time.time())}", fresh=frozenset({node.label}))
-    definition = bake.definition(bench.project.config, bench.plan, options)
+    node, name = bench.plan.node("cuda/gdal"), f"bench{int(time.time())}"
     times = []
     for state in ("cold", "warm"):
+        options = bench.options(cache_id=name, rebuild={node.label: f"{name}-{state}"})
+        definition = bake.definition(bench.project.config, bench.plan, options)
         made, _ = bench.bare((node.target,), definition)
         steps = [step for step in made.steps if "compile-gdal.sh" in step.name and not step.cached]
         times.append(timeline.union_seconds(steps))
-        counts = pipeline.cache_counts(bench.project.root / bake.report_folder(bench.project.state, node))
-        print(
-            f"{state}: compile step {times[-1]:.1f} s, ccache {counts[0]} of {counts[1]} hits"
-            if counts
-            else "no counts"
-        )
+        counts = pipeline.cache_counts(bench.project.root / bake.report_folder(bench.project.state, node)) or (0, 0)
+        print(f"{state}: compile step {times[-1]:.1f} s, ccache {counts[0]} of {counts[1]} hits")
     print(f"warm / cold: {times[1] / times[0]:.3f}")
 
 

@@ -1,6 +1,7 @@
 # The small image: l4t-cuda, with cuDNN and the profiling libraries taken out of l4t-jetpack, GDAL and PyTorch.
 # `l4t-cuda`, `l4t-jetpack`, `gdal-source` and `wheels` are named contexts: the bake definition says what they are.
 ARG CACHE_ID=local
+# REBUILD_<STAGE>, declared in each stage, has a new value when that stage is to be built again
 ARG GDAL_VERSION
 ARG GDAL_CMAKE
 ARG GDAL_DRIVERS
@@ -17,6 +18,7 @@ ARG RUNTIME_PACKAGES
 
 # cudnn: the libraries that only JetPack has, links kept, with a manifest
 FROM l4t-jetpack AS cudnn
+ARG REBUILD_CUDNN
 ARG COLLECT
 RUN --mount=type=bind,source=scripts/collect.py,target=/run/jetpare/collect.py \
     COLLECT="${COLLECT}" python3 -B /run/jetpare/collect.py --stage /opt/stage && \
@@ -28,6 +30,7 @@ COPY --from=cudnn /opt/report/ /
 
 # gdal: compiled from source, with the list of the packages that its libraries need
 FROM l4t-cuda AS gdal
+ARG REBUILD_GDAL
 ARG CACHE_ID
 ARG GDAL_BUILD_PACKAGES
 RUN --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
@@ -53,6 +56,7 @@ COPY --from=gdal /opt/report/ /
 
 # python: PyTorch and what it needs, by uv, in a virtual environment
 FROM l4t-cuda AS python
+ARG REBUILD_PYTHON
 ARG CACHE_ID
 RUN --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
     --mount=type=bind,source=scripts/apt-install.sh,target=/run/jetpare/apt-install.sh \
@@ -79,6 +83,7 @@ COPY --from=python /opt/report/ /
 
 # runtime: the three trees and the packages they need, and nothing that builds
 FROM l4t-cuda AS runtime
+ARG REBUILD_RUNTIME
 ARG CACHE_ID
 ARG RUNTIME_PACKAGES
 RUN --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \

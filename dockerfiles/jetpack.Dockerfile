@@ -1,6 +1,7 @@
 # The baseline image: GDAL and PyTorch on all of l4t-jetpack.
 # `l4t-jetpack`, `gdal-source` and `wheels` are named contexts: the bake definition says what they are.
 ARG CACHE_ID=local
+# REBUILD_<STAGE>, declared in each stage, has a new value when that stage is to be built again
 ARG GDAL_VERSION
 ARG GDAL_CMAKE
 ARG GDAL_DRIVERS
@@ -16,6 +17,7 @@ ARG RUNTIME_PACKAGES
 
 # gdal: compiled from source, with the list of the packages that its libraries need
 FROM l4t-jetpack AS gdal
+ARG REBUILD_GDAL
 ARG CACHE_ID
 ARG GDAL_BUILD_PACKAGES
 RUN --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
@@ -41,6 +43,7 @@ COPY --from=gdal /opt/report/ /
 
 # python: PyTorch and what it needs, by uv, in a virtual environment
 FROM l4t-jetpack AS python
+ARG REBUILD_PYTHON
 ARG CACHE_ID
 RUN --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
     --mount=type=bind,source=scripts/apt-install.sh,target=/run/jetpare/apt-install.sh \
@@ -67,6 +70,7 @@ COPY --from=python /opt/report/ /
 
 # runtime: the two trees and the packages they need, and nothing that builds
 FROM l4t-jetpack AS runtime
+ARG REBUILD_RUNTIME
 ARG CACHE_ID
 ARG RUNTIME_PACKAGES
 RUN --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ class Options:
     state: Path  # .jetpare
     cache_id: str = "shared"  # part of every cache mount's id
     fresh: frozenset[str] = frozenset()  # labels of the nodes that are built without the layer cache
+    rebuild: Mapping[str, str] = field(
+        default_factory=dict
+    )  # by label: a value that is new when it is to be built again
     labels: Mapping[str, Mapping[str, str]] | None = None  # OCI labels by image
 
 
@@ -139,7 +143,10 @@ class _Maker:
             return by_stage[INPUTS]
         # The same Dockerfile stage must get the same arguments in every target, or its layers would not be found again.
         stages = self.plan.stages_below(node)
-        return {key: value for stage in stages for key, value in by_stage.get(stage, {}).items()}
+        found = {key: value for stage in stages for key, value in by_stage.get(stage, {}).items()}
+        # Not no-cache-filter, which empties the stage's cache mounts too, the compiler's among them.
+        tokens = {stage: self.options.rebuild.get(f"{node.group}/{stage}") for stage in stages}
+        return found | {rebuild_argument(stage): token for stage, token in tokens.items() if token}
 
     def _fresh_stages(self, node: Node) -> list[str]:
         if node.kind is Kind.INPUT:
@@ -169,6 +176,12 @@ class _Maker:
 
 
 LABEL_PROJECT = "jetpare.project"
+LABEL_REVISION = "org.opencontainers.image.revision"
+
+
+def rebuild_argument(stage: str) -> str:
+    """The build argument that makes a stage be built again: 'REBUILD_GDAL'."""
+    return "REBUILD_" + re.sub(r"[^A-Z0-9]", "_", stage.upper())
 
 
 def input_tag(config: Config, plan: Plan, name: str) -> str:
@@ -181,6 +194,11 @@ def input_tag(config: Config, plan: Plan, name: str) -> str:
 def image_tag(config: Config, image: str, profile_name: str) -> str:
     """The tag of a finished image: 'jetpare/cuda:rehearsal'."""
     return f"{config.project.name}/{image}:{profile_name}"
+
+
+def shell_tag(config: Config, plan: Plan, node: Node) -> str:
+    """The tag of a stage while someone looks around in it: 'jetpare/cuda-gdal:rehearsal-shell'."""
+    return f"{config.project.name}/{node.group}-{node.name}:{plan.profile_name}-shell"
 
 
 def report_target(node: Node) -> str:
@@ -208,21 +226,25 @@ def download_folder(state: Path, sha256: str) -> Path:
     return state / "downloads" / sha256
 
 
-def definition_file(state: Path) -> Path:
-    """Where the definition stands when bake runs, and for a person to paste."""
-    return state / "bake.json"
+def definition_file(state: Path, name: str = "bake") -> Path:
+    """Where a definition stands when bake runs; one of another *name* is for a person to paste."""
+    return state / f"{name}.json"
 
 
-def command(docker: str, state: Path, targets: tuple[str, ...]) -> list[str]:
-    """The argv that builds *targets*; to be run in the project's folder."""
+def command(docker: str, file: Path, targets: tuple[str, ...]) -> list[str]:
+    """The argv that builds *targets* of the definition in *file*; to be run in the project's folder."""
     # Provenance would change the top digest at every build.
-    return [docker, "buildx", "bake", "--file", str(definition_file(state)), "--provenance=false", *targets]
+    return [docker, "buildx", "bake", "--file", str(file), "--provenance=false", *targets]
 
 
-def write_definition(root: Path, state: Path, content: Mapping[str, Any]) -> None:
-    """Write the definition, and the folders that it names, below *root*."""
+def write_definition(root: Path, state: Path, content: Mapping[str, Any], name: str = "bake") -> Path:
+    """Write the definition, and the folders that it names, below *root*; its path is relative to *root*."""
     (root / state / "empty").mkdir(parents=True, exist_ok=True)
-    (root / definition_file(state)).write_text(json.dumps(content, indent=2) + "\n")
+    file = definition_file(state, name)
+    # Bake reads JSON through HCL, to which ${...} and %{...} are templates.
+    text = json.dumps(content, indent=2).replace("${", "$${").replace("%{", "%%{")
+    (root / file).write_text(text + "\n", encoding="utf-8")
+    return file
 
 
 def run(
@@ -242,22 +264,32 @@ def run(
 def inputs_digest(root: Path, content: Mapping[str, Any], node: Node) -> str:
     """A digest of all that decides what building *node* gives, as far as it stands in the project.
 
-    Its target and those it links to (without labels, outputs and cache ids), their Dockerfiles, and scripts/. Two runs
-    with the same digest did the same work; after a difference BuildKit may still find much in its cache.
+    Its target and those it links to, without outputs, cache ids and the commit; their Dockerfiles, folders; scripts/.
+    Two runs with the same digest did the same work; after a difference BuildKit may still find much in its cache.
     """
     found = hashlib.sha256()
     for target in sorted(_linked(content["target"], node.target)):
         table = dict(content["target"][target])
         kept = {key: table[key] for key in ("target", "contexts", "args", "platforms", "dockerfile") if key in table}
+        kept["labels"] = {key: value for key, value in table.get("labels", {}).items() if key != LABEL_REVISION}
         kept["args"] = {key: value for key, value in kept.get("args", {}).items() if key != "CACHE_ID"}
         found.update(json.dumps(kept, sort_keys=True).encode())
         dockerfile = root / str(table.get("dockerfile", ""))
         if dockerfile.is_file():
             found.update(dockerfile.read_bytes())
+        for context in kept.get("contexts", {}).values():
+            if ":" not in context:  # a folder
+                found.update(_folder_state(root / context))
     for script in sorted((root / "scripts").glob("*")):
         if script.is_file():
             found.update(script.name.encode() + script.read_bytes())
     return f"sha256:{found.hexdigest()}"
+
+
+def _folder_state(folder: Path) -> bytes:
+    """Names, sizes and times of the files in *folder*: a wheel that was replaced is another input."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return repr([(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]).encode()
 
 
 def _linked(targets: Mapping[str, Any], target: str) -> set[str]:

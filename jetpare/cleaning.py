@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import humanize
 
-from jetpare import engine, ledger
+from jetpare import bake, engine, ledger
 from jetpare.bake import LABEL_PROJECT
+from jetpare.config import CUDA_TARGET
 from jetpare.engine import Engine
+from jetpare.plan import Kind
 from jetpare.project import Project
 
 if TYPE_CHECKING:
@@ -24,31 +26,42 @@ def clean(project: Project, running: Engine, *, cache: bool) -> Iterator[str]:
     """Do it, and say one line for each thing done. Raises BusyError while a build is under way."""
     with ledger.exclusive(project.state_path):
         with engine.client(running) as docker:
-            yield from _images(docker, project.config.project.name)
+            yield from _images(docker, project)
             if cache:
                 yield from _build_cache(docker, everything=running.private)
         folders = ["reports", "secrets", "empty", *(["downloads"] if cache else [])]
         for name in folders:
             shutil.rmtree(project.state_path / name, ignore_errors=True)
-        (project.state_path / "bake.json").unlink(missing_ok=True)
+        for file in [*project.state_path.glob("*.json")]:  # definitions, and which stages were built again
+            file.unlink()
         yield f"The run records stay in {project.state / 'runs'}."
 
 
-def _images(docker: DockerClient, name: str) -> Iterator[str]:
-    labelled = docker.api.images(filters={"label": f"{LABEL_PROJECT}={name}"})
-    tagged = [
-        image for image in docker.api.images() if any(tag.startswith(f"{name}/") for tag in image.get("RepoTags") or ())
-    ]
+def _images(docker: DockerClient, project: Project) -> Iterator[str]:
+    ours = our_tags(project)
+    labelled = docker.api.images(filters={"label": f"{LABEL_PROJECT}={project.config.project.name}"})
+    tagged = [image for image in docker.api.images() if ours & set(image.get("RepoTags") or ())]
     removed = 0
     for image in {str(image["Id"]): image for image in [*labelled, *tagged]}.values():
-        tags = [tag for tag in image.get("RepoTags") or () if tag.startswith(f"{name}/")]
-        foreign = [tag for tag in image.get("RepoTags") or () if tag not in tags and tag != "<none>:<none>"]
+        tags = set(image.get("RepoTags") or ()) - {"<none>:<none>"}
         # An image that someone gave a name of their own keeps it, and loses ours.
-        for reference in tags or ([] if foreign else [str(image["Id"])]):
+        for reference in sorted(tags & ours) or ([] if tags else [str(image["Id"])]):
             yield from _remove(docker, reference)
             removed += 1
     if not removed:
         yield "There are no images of this project."
+
+
+def our_tags(project: Project) -> set[str]:
+    """Every tag that this project can give, by its build.toml."""
+    found = set()
+    for name in project.config.profiles:
+        for architecture in CUDA_TARGET:
+            plan = project.plan(profile=name, architecture=architecture)
+            found |= {bake.input_tag(project.config, plan, context) for context in plan.profile.contexts}
+            found |= {bake.image_tag(project.config, image, name) for image in plan.images}
+            found |= {bake.shell_tag(project.config, plan, node) for node in plan.nodes if node.kind is Kind.STAGE}
+    return found
 
 
 def _remove(docker: DockerClient, reference: str) -> Iterator[str]:

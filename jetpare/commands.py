@@ -6,6 +6,7 @@ Results go to stdout and can be piped; the narration goes to stderr. Modules are
 
 from __future__ import annotations
 
+import io
 import json
 import shlex
 import sys
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TextIO
 
 from jetpare.errors import BudgetError, ConfigError, DoctorError, RecordError
 
@@ -26,6 +27,14 @@ if TYPE_CHECKING:
     from jetpare.pipeline import Request
     from jetpare.plan import Plan
     from jetpare.project import Project
+
+
+FILE_WIDTH = 100  # columns of a table in a file or a pipe
+IN_THE_TREE = (
+    "cd /opt/stage; PATH=/opt/stage/opt/venv/bin:/opt/stage/usr/local/bin:$PATH; "
+    "LD_LIBRARY_PATH=/opt/stage/usr/local/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}; "
+    "GDAL_DATA=/opt/stage/usr/local/share/gdal; export PATH LD_LIBRARY_PATH GDAL_DATA; "
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,14 +67,14 @@ class Session:
         from rich.console import Console
 
         # A file or a pipe has no width of its own; tables there are not squeezed into 80 columns.
-        return Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+        return Console(highlight=False, width=None if _is_terminal(sys.stdout) else FILE_WIDTH)
 
     @cached_property
     def err(self) -> Console:
         """Where narration goes."""
         from rich.console import Console
 
-        return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+        return Console(stderr=True, highlight=False, soft_wrap=not _is_terminal(sys.stderr))
 
     def say(self, line: str) -> None:
         """One line of narration."""
@@ -98,12 +107,12 @@ class Session:
 
     def stage(self, stage: str, *, image: str | None, no_cache: bool, dry_run: bool) -> None:
         """Build one stage and what it needs; say where its log, record and tree are."""
-        from jetpare import bake
+        from jetpare import bake, gather
         from jetpare.pipeline import Request
         from jetpare.plan import find_stage
 
         label = find_stage(self.project.config, stage, image)
-        request = Request(task=stage, fresh=frozenset({label}) if no_cache else frozenset())
+        request = Request(task=stage, again=frozenset({label}) if no_cache else frozenset())
         if dry_run:
             self.dry_run(self.plan_of(only=label, architecture=_host()), request)
             return
@@ -117,8 +126,10 @@ class Session:
         self.out.print(f"record: {folder / str(row.report if row and row.report else 'run.json')}", markup=False)
         where = bake.image_tag(self.project.config, group, plan.profile_name)
         final = plan.images[group].final == name
-        tree = f"the image {where}" if final else "/opt/stage inside the stage"
+        tree = f"in the image {where}" if final else "/opt/stage inside the stage"
         self.out.print(f"tree:   {tree}; look around with `{shell}`", markup=False)
+        if final:
+            self.check_budgets(gather.comparison(self.project, plan, self.engine))
 
     def run(self, plan: Plan, request: Request) -> Record:
         """Build *plan* with a progress view and show the times."""
@@ -146,18 +157,18 @@ class Session:
         revision = source_revision(root, self.environ)
         chosen = pipeline.options(self.project, plan, request, run="dry-run", revision=revision)
         definition = bake.definition(self.project.config, plan, chosen)
-        bake.write_definition(root, state, definition)
-        network.write_secrets(network.read_settings(self.environ, Path.home()), root=root, state=state)
+        names = "-".join([request.task, *plan.images, plan.profile_name])
+        file = bake.write_definition(root, state, definition, name=f"dry-run-{names}")
+        network.write_secrets(network.read_settings(self.environ, self.project.home), root=root, state=state)
         self.out.print_json(json.dumps(definition))
         goals = [node for node in plan.nodes if node.kind is Kind.IMAGE] or [plan.nodes[-1]]
         for node in plan.nodes:
             if not node.baked:
-                self.out.print(
-                    f"# {node.label} ({node.kind.value}) is made by jetpare itself, and has to be there", markup=False
-                )
+                self.say(f"{node.label} ({node.kind.value}) is made by jetpare itself, and has to be there.")
+        self.say("The image that the command exports has no name: jetpare checks it before it tags it. The command:")
         targets = tuple(target for node in goals for target in bake.call_targets(node))
         words = [f"{name}={shlex.quote(value)}" for name, value in {**overrides, **bake.ENVIRONMENT}.items()]
-        command = " ".join([*words, process.render(bake.command(docker, state, targets))])
+        command = " ".join([*words, process.render(bake.command(docker, file, targets))])
         self.out.print(f"cd {shlex.quote(str(root))} && {command}", markup=False, soft_wrap=True)
 
     # --- looking
@@ -169,10 +180,19 @@ class Session:
         plan = self.engine_plan()
         result = gather.comparison(self.project, plan, self.engine)
         self.show_comparison(result, as_json=as_json, output=output)
+        self.check_budgets(result)
+
+    def check_budgets(self, result: Comparison) -> None:
+        """Raise BudgetError where an image is larger than build.toml allows."""
+        from jetpare.compare import gigabytes
+
         if result.over_budget:
-            names = ", ".join(image.name for image in result.over_budget)
+            over = [
+                f"{image.name} takes {gigabytes(image.sizes.get('layers'))} of {gigabytes(image.budget)}"
+                for image in result.over_budget
+            ]
             raise BudgetError(
-                f"over budget: {names}. Find what grew, or raise [profiles.{plan.profile_name}.budget_gb]."
+                f"over budget: {', '.join(over)}. Find what grew, or raise [profiles.{result.profile}.budget_gb]."
             )
 
     def show_comparison(self, result: Comparison, *, as_json: bool, output: str | None) -> None:
@@ -191,8 +211,8 @@ class Session:
             write(self.out)
             return
         try:
-            with Path(output).open("w") as file:
-                write(Console(file=file, width=120))
+            with Path(output).open("w", encoding="utf-8") as file:
+                write(Console(file=file, width=FILE_WIDTH))
         except OSError as error:
             raise ConfigError(f"{output}: cannot be written: {error.strerror}.") from None
         self.say(f"The comparison is in {output}.")
@@ -268,13 +288,21 @@ class Session:
     def shell(self, stage: str, *, image: str | None, command: str) -> None:
         """Run a shell in a stage's result; its exit status becomes ours."""
         from jetpare import engine, pipeline
-        from jetpare.plan import find_stage
+        from jetpare.plan import Kind, find_stage
 
         label = find_stage(self.project.config, stage, image)
         plan = self.engine_plan(only=label)
         reference = pipeline.stage_image(self.project, plan, self.engine, label, say=self.say)
-        argv = ["/bin/sh", "-c", command] if command else ["/bin/sh"]
-        status = engine.run_shell(self.engine, reference, argv)
+        final = plan.node(label).kind is Kind.IMAGE
+        # A stage's tree is not where its programs expect it yet.
+        setup = "" if final else IN_THE_TREE
+        if not final:
+            self.say("The stage's tree is /opt/stage; PATH and LD_LIBRARY_PATH point into it.")
+        try:
+            status = engine.run_shell(self.engine, reference, ["/bin/sh", "-c", setup + (command or "exec /bin/sh")])
+        finally:
+            if not final:  # its layers stay in the build cache
+                engine.remove_image(self.engine, reference)
         if status:
             raise SystemExit(status)
 
@@ -330,6 +358,13 @@ def _store(name: str) -> Literal["overlay2", "containerd"]:
     if name not in stores:
         raise ConfigError(f"there is no image store '{name}': {' or '.join(stores)} is wanted.")
     return stores[name]
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    """Whether a person watches; what cannot be shown in the stream's encoding is escaped from now on."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+    return stream is not None and stream.isatty()
 
 
 def _host() -> str:

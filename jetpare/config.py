@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -41,6 +41,17 @@ KNOWN_PLATFORMS = (
 )  # fmt: skip
 MULTIARCH = MappingProxyType({"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"})
 CUDA_TARGET = MappingProxyType({"amd64": "x86_64-linux", "arm64": "aarch64-linux"})
+# What scripts/probe.py measures in an image.
+KNOWN_COMPONENTS = (
+    "python", "glibc", "torch", "torchvision", "numpy", "torch_cuda", "torch_cuda_available", "gdal", "cuda_runtime",
+    "cudnn", "cudnn_compiled", "tensorrt",
+)  # fmt: skip
+# What plan.py and bake.py call what is no image's: no image may take these names away.
+INPUTS = "inputs"
+WHEELS = "wheels"
+_HOST = r"[a-z0-9]+([.-]+[a-z0-9]+)*(:[0-9]+)?/"
+_REPOSITORY = r"[a-z0-9]+((\.|__?|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|__?|-+)[a-z0-9]+)*)*"
+IMAGE_REFERENCE = re.compile(rf"({_HOST})?{_REPOSITORY}(:[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})?")
 
 
 # --- values
@@ -59,7 +70,28 @@ def _digest(text: str) -> str:
     return text
 
 
+def _image(text: str) -> str:
+    if "@" in text:
+        raise ValueError(f"{text!r} holds an '@': a digest goes into the key 'digest' beside it")
+    if not IMAGE_REFERENCE.fullmatch(text):
+        raise ValueError(f"{text!r} is no image reference: [HOST[:PORT]/]PATH[:TAG] is wanted, the path in lower case")
+    return text
+
+
+def _component(text: str) -> str:
+    if text not in KNOWN_COMPONENTS:
+        raise ValueError(f"unknown component {text!r}{suggest(text, KNOWN_COMPONENTS)}")
+    return text
+
+
+def _no_space(text: str) -> str:
+    if re.search(r"\s", text):
+        raise ValueError(f"{text!r} has white space in it")
+    return text
+
+
 def _version(text: str) -> str:
+    _no_space(text)
     try:
         Version(text)
     except InvalidVersion:
@@ -72,6 +104,7 @@ def _pin(text: str) -> str:
         requirement = Requirement(text)
     except InvalidRequirement:
         raise ValueError(f"{text!r} is no requirement: something like 'numpy==1.26.4' is wanted") from None
+    _no_space(text)
     specifiers = list(requirement.specifier)
     if len(specifiers) != 1 or specifiers[0].operator != "==" or specifiers[0].version.endswith(".*"):
         raise ValueError(f"{text!r} is not pinned: something like '{requirement.name}==1.2.3' is wanted")
@@ -86,9 +119,13 @@ def _pattern(text: str) -> str:
         raise ValueError(f"{text!r} is absolute: patterns are relative to the image's root")
     if not path.parts or ".." in path.parts:
         raise ValueError(f"{text!r} leaves the image's root: '..' and empty patterns are not allowed")
-    if re.search(r"\s", text):
-        raise ValueError(f"{text!r} has white space in it")
-    return text
+    known = ("{multiarch}", "{cuda_target}")
+    rest = text
+    for placeholder in known:
+        rest = rest.replace(placeholder, "/")
+    if "{" in rest or "}" in rest:
+        raise ValueError(f"{text!r}: braces stand only in the placeholders, which are {' and '.join(known)}")
+    return _no_space(text)
 
 
 def _platform(text: str) -> str:
@@ -117,14 +154,17 @@ def _distribution(text: str) -> str:
 
 
 def _url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or re.search(r"\s", text):
-        raise ValueError(f"{text!r} is no http or https URL")
+    try:
+        parts = urlsplit(text)
+    except ValueError:  # brackets that hold no IPv6 address; the text may hold credentials
+        raise ValueError("is no http or https URL: its host cannot be read") from None
     if parts.username or parts.password:
         raise ValueError(
             f"a URL at {parts.hostname} holds credentials, which must not stand in a file that is committed: "
             "put them into pip's own settings, which reach the build as a secret"
         )
+    if parts.scheme not in {"http", "https"} or not parts.hostname or re.search(r"\s", text):
+        raise ValueError(f"{text!r} is no http or https URL")
     return text
 
 
@@ -144,7 +184,13 @@ def _driver(text: str) -> str:
 
 def _relative_path(path: Path) -> Path:
     if path.is_absolute() or ".." in path.parts:
-        raise ValueError(f"'{path}' must be a path below the project's folder")
+        raise ValueError(f"{str(path)!r} must be a path below the project's folder")
+    return _no_home(path)
+
+
+def _no_home(path: Path) -> Path:
+    if str(path).startswith("~"):
+        raise ValueError(f"{str(path)!r}: '~' is not expanded here, write the path out")
     return path
 
 
@@ -164,8 +210,10 @@ Url = Annotated[str, AfterValidator(_url)]
 Define = Annotated[str, AfterValidator(_define)]
 Driver = Annotated[str, AfterValidator(_driver)]
 RelativePath = Annotated[Path, Strict(strict=False), AfterValidator(_relative_path)]
-AnyPath = Annotated[Path, Strict(strict=False)]
-Gigabytes = Annotated[float, Strict(strict=False), Field(gt=0, allow_inf_nan=False)]
+AnyPath = Annotated[Path, Strict(strict=False), AfterValidator(_no_home)]
+ImageReference = Annotated[str, AfterValidator(_image)]
+Component = Annotated[str, AfterValidator(_component)]
+Gigabytes = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 # --- tables
@@ -251,7 +299,7 @@ class Runtime(Table):
 class Context(Table):
     """What a name in a Dockerfile stands for. Exactly one of image, suite, target, urls, folder is given."""
 
-    image: str | None = None
+    image: ImageReference | None = None
     digest: Digest | None = None
     suite: Name | None = None
     dockerfile: RelativePath | None = None
@@ -288,7 +336,7 @@ class Profile(Table):
     indexes: Many[Url] = ()
     disk_gb: Gigabytes
     contexts: dict[Name, Context] = Field(min_length=1)
-    expect: dict[Name, VersionText] = Field(default_factory=dict)
+    expect: dict[Component, VersionText] = Field(default_factory=dict)
     budget_gb: dict[Name, Gigabytes] = Field(default_factory=dict)
 
     @field_validator("contexts")
@@ -297,7 +345,7 @@ class Profile(Table):
         for name, context in contexts.items():
             for need in context.needs:
                 if need not in contexts:
-                    raise ValueError(f"'{name}' needs '{need}', which is no context of it{suggest(need, contexts)}")
+                    raise ValueError(f"{name!r} needs {need!r}, which is no context of it{suggest(need, contexts)}")
         try:
             TopologicalSorter({name: context.needs for name, context in contexts.items()}).prepare()
         except CycleError as error:
@@ -326,7 +374,7 @@ class Config(Table):
             )
         if chosen not in self.profiles:
             raise ConfigError(
-                f"there is no profile '{chosen}'{suggest(chosen, self.profiles)}. "
+                f"there is no profile {chosen!r}{suggest(chosen, self.profiles)}. "
                 f"{FILE_NAME} has: {', '.join(self.profiles)}."
             )
         return chosen, self.profiles[chosen]
@@ -336,7 +384,7 @@ class Config(Table):
         for name in names:
             if name not in self.images:
                 raise ConfigError(
-                    f"there is no image '{name}'{suggest(name, self.images)}. "
+                    f"there is no image {name!r}{suggest(name, self.images)}. "
                     f"{FILE_NAME} has: {', '.join(self.images)}."
                 )
         return {name: image for name, image in self.images.items() if not names or name in names}
@@ -366,16 +414,18 @@ def load(path: Path) -> Config:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not UTF-8 (byte {error.start}), which TOML has to be.") from None
+        raise ConfigError(f"{path.name}: is not UTF-8 (byte {error.start}), which TOML has to be.") from None
     except tomli.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: line {error.lineno}, column {error.colno}: not TOML: {error.msg}.") from None
+        raise ConfigError(f"{path.name}: line {error.lineno}, column {error.colno}: not TOML: {error.msg}.") from None
+    except (RecursionError, ValueError) as error:  # brackets in a thousand brackets, a number of five thousand digits
+        raise ConfigError(f"{path.name}: not TOML that can be read: {error}.") from None
     faults: list[str] = []
     config = None
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
         faults = [_fault(path.name, details) for details in error.errors()]
-    faults += [f"{path.name}: {fault}" for fault in _cross_faults(raw)]
+    faults += [f"{path.name}: {fault}" for fault in (*_cross_faults(raw), *_path_faults(raw, path.parent))]
     if faults or config is None:
         raise ConfigError("\n".join(dict.fromkeys(faults)))
     return config
@@ -384,23 +434,25 @@ def load(path: Path) -> Config:
 def suggest(word: str, known: Any) -> str:  # noqa: ANN401 - any iterable of names, mappings included
     """', did you mean X?' where something is close, else ''."""
     close = difflib.get_close_matches(word, [str(name) for name in known], n=1)
-    return f" (did you mean '{close[0]}'?)" if close else ""
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _fault(file: str, details: Mapping[str, Any]) -> str:
-    location = [part for part in details["loc"] if part != "[key]"]
+    location = list(details["loc"])
     if details["type"] == "extra_forbidden":
         *tables, key = location
         known = _known_keys(tables)
         kind = "table" if isinstance(details["input"], dict) else "key"
-        return f"{file}: {_place(tables)}: unknown {kind} '{key}'{suggest(str(key), known)}"
+        return f"{file}: {_place(tables)}: unknown {kind} {key!r}{suggest(str(key), known)}"
+    if location[-1] == "[key]" and len(location) > 1:  # pydantic's mark for: the key itself is wrong
+        location.pop()
     *tables, key = location
     item = ""
     if isinstance(key, int) and tables:  # an item of an array
         item, key = f" item {key + 1}", tables.pop()
     if details["type"] == "missing":
         return f"{file}: {_place(tables)}: '{key}' is missing"
-    return f"{file}: {_place(tables)} {key}{item}: {_complaint(details)}"
+    return f"{file}: {_place(tables)} {_key(key)}{item}: {_complaint(details)}"
 
 
 def _complaint(details: Mapping[str, Any]) -> str:
@@ -413,12 +465,28 @@ def _complaint(details: Mapping[str, Any]) -> str:
         return f"wrong type: {wanted} is wanted, here: {details['input']!r}"
     if details["type"] == "too_short":
         return "must not be empty"
+    limits = {
+        "greater_than": ("more than", "gt"), "greater_than_equal": ("at least", "ge"),
+        "less_than": ("less than", "lt"), "less_than_equal": ("at most", "le"),
+    }  # fmt: skip
+    if details["type"] in limits:
+        words, limit = limits[details["type"]]
+        return f"must be {words} {details['ctx'][limit]:g}, here: {details['input']!r}"
+    if details["type"] == "finite_number":
+        return f"must be a finite number, here: {details['input']!r}"
     return str(details["msg"]).removeprefix("Value error, ")
 
 
-def _place(tables: list[str | int]) -> str:
-    names = [name if re.fullmatch(r"[A-Za-z0-9_-]+", str(name)) else f'"{name}"' for name in tables]
-    return f"[{'.'.join(str(name) for name in names)}]" if names else "top level"
+def _place(tables: Sequence[str | int]) -> str:
+    return f"[{'.'.join(_key(name) for name in tables)}]" if tables else "top level"
+
+
+def _key(name: str | int) -> str:
+    """A key as TOML writes it, in one line whatever it holds."""
+    text = str(name)
+    if re.fullmatch(r"[A-Za-z0-9_-]+", text):
+        return text
+    return f'"{text}"' if text.isprintable() else repr(text)
 
 
 def _known_keys(tables: list[str | int]) -> list[str]:
@@ -440,19 +508,87 @@ def _cross_faults(raw: Mapping[str, Any]) -> Iterator[str]:
     images, profiles, project = (_dict(raw.get(key)) for key in ("images", "profiles", "project"))
     baseline = project.get("baseline")
     if isinstance(baseline, str) and baseline not in images:
-        yield f"[project] baseline: there is no image '{baseline}'{suggest(baseline, images)}"
+        yield f"[project] baseline: there is no image {baseline!r}{suggest(baseline, images)}"
     for architecture, profile in _dict(project.get("default_profile")).items():
-        if profile not in profiles:
-            unknown = f"there is no profile '{profile}'{suggest(str(profile), profiles)}"
-            yield f"[project] default_profile.{architecture}: {unknown}"
+        if isinstance(profile, str) and profile not in profiles:
+            unknown = f"there is no profile {profile!r}{suggest(profile, profiles)}"
+            yield f"[project] default_profile.{_key(architecture)}: {unknown}"
     for name, profile in profiles.items():
         for image in _dict(_dict(profile).get("budget_gb")):
             if image not in images:
-                unknown = f"there is no image '{image}'{suggest(image, images)}"
-                yield f"{_place(['profiles', name, 'budget_gb'])} {image}: {unknown}"
+                unknown = f"there is no image {image!r}{suggest(image, images)}"
+                yield f"{_place(['profiles', name, 'budget_gb'])} {_key(image)}: {unknown}"
+        yield from _other_versions(name, _dict(profile))
     contexts = {name: _dict(_dict(profile).get("contexts")) for name, profile in profiles.items()}
     for image, table in images.items():
         yield from _unknown_needs(image, _dict(table), {name: known for name, known in contexts.items() if known})
+    if INPUTS in images:
+        yield f"[images] {INPUTS}: an image must not have this name, which stands for what all images build on"
+    yield from _same_targets(images, contexts)
+
+
+def _other_versions(name: str, profile: dict[str, Any]) -> Iterator[str]:
+    """URLs of GDAL's sources that are not of the version that the profile builds."""
+    version = profile.get("gdal")
+    urls = _dict(_dict(profile.get("contexts")).get("gdal-source")).get("urls")
+    if not isinstance(version, str) or not isinstance(urls, list):
+        return
+    whole = re.compile(rf"(?<![0-9])(?<![0-9]\.){re.escape(version)}(?!\.?[0-9])")
+    for number, url in enumerate(urls, start=1):
+        # One with an '@' may hold credentials, and is reported for that.
+        if isinstance(url, str) and "@" not in url and not whole.search(url):
+            yield (
+                f"{_place(['profiles', name, 'contexts', 'gdal-source'])} urls item {number}: "
+                f"gdal is {version!r}, but the URL {url!r} is of another version"
+            )
+
+
+def _same_targets(images: dict[str, Any], contexts: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """Names that differ here and are one in the bake definition (see plan.Node.target and bake.report_target)."""
+    owners: dict[str, str] = {f"{INPUTS}-{WHEELS}": f"[python] {WHEELS}"}
+    for image, table in images.items():
+        for stage in _dict(_dict(table).get("stages")):
+            place = f"{_place(['images', image])} stages.{_key(stage)}"
+            for suffix in ("", "-report"):
+                yield from _claim(owners, f"{image}-{stage}{suffix}", place)
+    for profile, known in contexts.items():
+        taken = dict(owners)  # only one profile is built at a time
+        for name in known:
+            yield from _claim(taken, f"{INPUTS}-{name}", f"{_place(['profiles', profile, 'contexts'])} {_key(name)}")
+
+
+def _claim(owners: dict[str, str], name: str, place: str) -> Iterator[str]:
+    target = name.replace(".", "_")
+    owner = owners.setdefault(target, place)
+    if owner != place:
+        yield f"{place}: its bake target would be {target!r}, which is that of {owner} already: rename one"
+
+
+def _path_faults(raw: Mapping[str, Any], root: Path) -> Iterator[str]:
+    """Files and folders that are named and are not there; paths that are wrong in themselves are reported as such."""
+    wheels = _dict(raw.get("python")).get("wheels")
+    for number, wheel in enumerate(wheels if isinstance(wheels, list) else (), start=1):
+        if isinstance(wheel, str) and not wheel.startswith("~") and not _is_there(root / wheel, folder=True):
+            yield f"[python] wheels item {number}: there is no folder {wheel!r}"
+    tables: dict[tuple[str, ...], Any] = {("images", image): table for image, table in _dict(raw.get("images")).items()}
+    for name, profile in _dict(raw.get("profiles")).items():
+        contexts = _dict(_dict(profile).get("contexts"))
+        tables |= {("profiles", name, "contexts", context): table for context, table in contexts.items()}
+    for place, table in tables.items():
+        dockerfile = _dict(table).get("dockerfile")
+        below = isinstance(dockerfile, str) and dockerfile[:1] not in {"~", "/"} and ".." not in dockerfile.split("/")
+        if below and not _is_there(root / str(dockerfile), folder=False):
+            yield f"{_place(place)} dockerfile: there is no file {dockerfile!r}"
+        folder = _dict(table).get("folder") if place[0] == "profiles" else None
+        if isinstance(folder, str) and not folder.startswith("~") and not _is_there(root / folder, folder=True):
+            yield f"{_place(place)} folder: there is no folder {folder!r}"
+
+
+def _is_there(path: Path, *, folder: bool) -> bool:
+    try:
+        return path.is_dir() if folder else path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or that no file can have
+        return False
 
 
 def _unknown_needs(image: str, table: dict[str, Any], contexts: dict[str, dict[str, Any]]) -> Iterator[str]:
@@ -460,15 +596,18 @@ def _unknown_needs(image: str, table: dict[str, Any], contexts: dict[str, dict[s
     stages = _dict(table.get("stages"))
     wanted: list[tuple[str, Any, list[str]]] = [("base", table.get("base"), [])]
     for stage, needs in stages.items():
-        wanted += [(f"stages.{stage}", need, list(stages)) for need in (needs if isinstance(needs, list) else ())]
+        where = f"stages.{_key(stage)}"
+        wanted += [(where, need, list(stages)) for need in (needs if isinstance(needs, list) else ())]
     for key, need, others in wanted:
+        if not isinstance(need, str):
+            continue
         lacking = [name for name, known in contexts.items() if need not in known and need not in others]
-        if isinstance(need, str) and lacking:
+        if lacking:
             known = [*others, *contexts[lacking[0]]]
             what = "no stage of the image and no context" if others else "no context"
             yield (
-                f"{_place(['images', image])} {key}: '{need}' is {what} of profile {' and '.join(lacking)}"
-                f"{suggest(need, known)}"
+                f"{_place(['images', image])} {key}: {need!r} is {what} of profile "
+                f"{' and '.join(_key(name) for name in lacking)}{suggest(need, known)}"
             )
 
 

@@ -6,13 +6,13 @@ disk of a remote engine, is a warning that says so, never a guess.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import urlsplit
 
 import humanize
 from packaging.version import Version
@@ -20,6 +20,7 @@ from packaging.version import Version
 from jetpare import process
 from jetpare.engine import Engine, EngineFacts, facts, find, inspect_image, registry_trouble
 from jetpare.errors import JetpareError, ToolError
+from jetpare.network import without_login
 from jetpare.private_engine import OLDEST_BUILDX, OLDEST_ENGINE, Places
 
 if TYPE_CHECKING:
@@ -50,8 +51,8 @@ class Needs:
     """What the profile in use needs.
 
     ``disk_bytes``: free space at the engine's data root. ``jobs``: compile jobs at once. ``platform``: as linux/arm64.
-    ``indexes``: URLs of Python package indexes; None stands for the one that pip uses by itself. ``images``: base
-    images by reference; ``stand_ins``: those that the tool builds itself.
+    ``indexes``: URLs of Python package indexes; None stands for pip's default, without this host's settings.
+    ``images``: base images by reference; ``stand_ins``: those that the tool builds itself.
     """
 
     disk_bytes: int
@@ -71,7 +72,7 @@ def check(*, state: Path, environ: Mapping[str, str], needs: Needs, sysroot: Pat
     except JetpareError as error:
         found.append(Finding(name="engine", status="failed", detail=str(error), advice="invoke engine-up"))
         found += [_not_measured(name, "no engine answers") for name in ("buildx", "disk", "memory", "platform")]
-        found += [_not_measured(f"image {image}", "no engine answers") for image in needs.images]
+        found += [_not_measured("base image", "no engine answers", image) for image in needs.images]
     else:
         local = is_local(engine)
         found += [
@@ -84,22 +85,27 @@ def check(*, state: Path, environ: Mapping[str, str], needs: Needs, sysroot: Pat
                 "jetson network", lambda: check_raw_table(said.version, sysroot, ours=engine.private or not local)
             ),
         ]
-        found += [_guarded(f"image {image}", partial(_check_image, engine, image)) for image in needs.images]
-    found += [Finding(name=f"image {image}", status="ok", detail="stand-in, built here") for image in needs.stand_ins]
-    found += [_guarded(_index_name(url), partial(check_index, url, environ)) for url in dict.fromkeys(needs.indexes)]
+        found += [_guarded("base image", partial(_check_image, engine, image), image) for image in needs.images]
+    found += [
+        Finding(name="base image", status="ok", detail=f"{name}: stand-in, built here") for name in needs.stand_ins
+    ]
+    found += [
+        _guarded("index", partial(check_index, url, environ), _index_name(url)) for url in dict.fromkeys(needs.indexes)
+    ]
     return tuple(found)
 
 
-def _guarded(name: str, one: Callable[[], Finding]) -> Finding:
+def _guarded(name: str, one: Callable[[], Finding], subject: str = "") -> Finding:
     """A check that meets something odd on this machine reports that, and the others still run."""
     try:
         return one()
     except (OSError, ValueError, JetpareError) as error:
-        return _not_measured(name, str(error))
+        return _not_measured(name, str(error), subject)
 
 
-def _not_measured(name: str, why: str) -> Finding:
-    return Finding(name=name, status="warning", detail=f"not measured: {why}")
+def _not_measured(name: str, why: str, subject: str = "") -> Finding:
+    detail = f"{subject}: not measured: {why}" if subject else f"not measured: {why}"
+    return Finding(name=name, status="warning", detail=detail)
 
 
 # --- engine
@@ -261,55 +267,65 @@ def check_raw_table(version: Version | None, sysroot: Path, *, ours: bool) -> Fi
 
 
 def _check_image(engine: Engine, reference: str) -> Finding:
+    name = "base image"
     if inspect_image(engine, reference) is not None:
-        return Finding(name=f"image {reference}", status="ok", detail="in the engine already")
+        return Finding(name=name, status="ok", detail=f"{reference}: in the engine already")
     trouble = registry_trouble(engine, reference)
     if not trouble:
-        return Finding(name=f"image {reference}", status="ok", detail="its registry answers")
+        return Finding(name=name, status="ok", detail=f"{reference}: its registry answers")
     advice = "Check the name, the network and `docker login`; or load the image into the engine."
-    return Finding(name=f"image {reference}", status="failed", detail=trouble, advice=advice)
+    return Finding(name=name, status="failed", detail=f"{reference}: {trouble}", advice=advice)
 
 
 def check_index(url: str | None, environ: Mapping[str, str]) -> Finding:
-    """Whether the Python package index at *url* (None: pip's own) answers within a few seconds."""
+    """Whether the Python package index at *url* (None: pip's default) answers within a few seconds."""
     return _check_default_index(environ) if url is None else _check_url(url, environ)
 
 
 def _check_default_index(environ: Mapping[str, str]) -> Finding:
-    name = _index_name(None)
-    argv = [sys.executable, "-m", "pip", "--retries=0", f"--timeout={INDEX_SECONDS:g}", "index", "versions", "pip"]
+    """Ask as a build's pip does, which sees none of this host's settings but its certificates and proxies."""
+    where = _index_name(None)
+    bundle = _bundle(environ)
+    env = {key: value for key, value in environ.items() if not key.upper().startswith(("PIP_", "UV_"))}
+    env["PIP_CONFIG_FILE"] = os.devnull  # --isolated alone still reads the system's file
+    if environ.get("PIP_CERT"):
+        env["PIP_CERT"] = environ["PIP_CERT"]
+    argv = [sys.executable, "-m", "pip", "--isolated", "--retries=0", f"--timeout={INDEX_SECONDS:g}"]
+    argv += [*(["--cert", bundle] if bundle else []), "index", "versions", "pip"]
     try:
-        process.run(argv, env=environ, timeout=PIP_SECONDS)
+        process.run(argv, env=env, timeout=PIP_SECONDS)
     except ToolError as error:
-        if environ.get("PIP_NO_INDEX"):
-            return _not_measured(name, "pip is told to use no index (PIP_NO_INDEX)")
-        advice = "Check the network, pip's index settings (`pip config list`) and its certificates."
-        return Finding(name=name, status="failed", detail=str(error).splitlines()[-1], advice=advice)
-    return Finding(name=name, status="ok", detail="answers")
+        advice = "Check the network, the proxy and the certificates, or name an index in pip's settings."
+        detail = f"{where}: {str(error).splitlines()[-1]}"
+        return Finding(name="index", status="failed", detail=detail, advice=advice)
+    return Finding(name="index", status="ok", detail=f"{where}: answers")
 
 
 def _check_url(url: str, environ: Mapping[str, str]) -> Finding:
     import requests
 
-    name = _index_name(url)
+    where = _index_name(url)
     advice = "Check the network and the proxy; name another index in build.toml, or a folder with the wheels."
     with requests.Session() as session:
         session.trust_env = False  # the environment is a parameter
-        bundle = next((environ[key] for key in CERTIFICATE_KEYS if environ.get(key)), None)
-        session.verify = bundle or True
+        session.verify = _bundle(environ) or True
         try:
             target = url if url.endswith("/") else f"{url}/"
             answer = session.get(target, timeout=INDEX_SECONDS, stream=True, proxies=_proxies(url, environ))
         except requests.RequestException as error:
-            detail = f"no answer ({type(error).__name__})"
-            return Finding(name=name, status="failed", detail=detail, advice=advice)
+            detail = f"{where}: no answer ({type(error).__name__})"
+            return Finding(name="index", status="failed", detail=detail, advice=advice)
         code = answer.status_code
         answer.close()
-    if code >= requests.codes.server_error:
-        return Finding(name=name, status="failed", detail=f"answers with HTTP {code}", advice=advice)
+    status: Status = "ok"
     if code >= requests.codes.bad_request:
-        return Finding(name=name, status="warning", detail=f"answers with HTTP {code}", advice=advice)
-    return Finding(name=name, status="ok", detail="answers")
+        status = "failed" if code >= requests.codes.server_error else "warning"
+    said = "answers" if status == "ok" else f"answers with HTTP {code}"
+    return Finding(name="index", status=status, detail=f"{where}: {said}", advice="" if status == "ok" else advice)
+
+
+def _bundle(environ: Mapping[str, str]) -> str | None:
+    return next((environ[key] for key in CERTIFICATE_KEYS if environ.get(key)), None)
 
 
 def _proxies(url: str, environ: Mapping[str, str]) -> dict[str, str]:
@@ -325,10 +341,7 @@ def _proxies(url: str, environ: Mapping[str, str]) -> dict[str, str]:
 
 def _index_name(url: str | None) -> str:
     """What to call an index in the report: without the password that its URL may hold."""
-    if url is None:
-        return "index (pip's own)"
-    parts = urlsplit(url)
-    return f"index {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return "pip's default" if url is None else without_login(url).partition("?")[0]
 
 
 def failed(findings: Sequence[Finding]) -> tuple[Finding, ...]:

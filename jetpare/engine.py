@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from packaging.version import InvalidVersion, Version
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
-ANSWER_SECONDS = 10.0  # how long an engine may take to answer before it counts as not there (ssh needs a few)
+ANSWER_SECONDS = 10.0  # how long an engine may take to answer before it counts as not there
 CALL_SECONDS = 120.0
 REGISTRY_SECONDS = 15.0
 
@@ -166,7 +167,10 @@ def find(*, state: Path, environ: Mapping[str, str]) -> Engine:
 
 
 def endpoint(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Where the environment points to: {"host": address, "tls": TLSConfig or absent}; EngineError if unclear."""
+    """Where the environment points to: {"host": address, "tls": TLSConfig or absent}.
+
+    EngineError if that is unclear, no address, or an ssh:// address, which is not supported yet.
+    """
     from docker.errors import TLSParameterError
     from docker.tls import TLSConfig
     from docker.utils import kwargs_from_env
@@ -174,7 +178,7 @@ def endpoint(environ: Mapping[str, str]) -> dict[str, Any]:
     try:
         if environ.get("DOCKER_HOST"):
             found = kwargs_from_env(environment=dict(environ))
-            return {"host": found.pop("base_url"), **found}
+            return {"host": _usable(found.pop("base_url")), **found}
         docker = shutil.which("docker", path=environ.get("PATH"))
         if docker is None:
             return {"host": DEFAULT_HOST}
@@ -183,7 +187,7 @@ def endpoint(environ: Mapping[str, str]) -> dict[str, Any]:
         except ToolError as error:
             raise EngineError(f"The docker context cannot be read: {error}") from error
         target = context.get("Endpoints", {}).get("docker", {})
-        answer: dict[str, Any] = {"host": target.get("Host") or DEFAULT_HOST}
+        answer: dict[str, Any] = {"host": _usable(target.get("Host") or DEFAULT_HOST)}
         if (context.get("TLSMaterial") or {}).get("docker"):
             folder = Path(context["Storage"]["TLSPath"]) / "docker"
             answer["tls"] = TLSConfig(
@@ -194,6 +198,25 @@ def endpoint(environ: Mapping[str, str]) -> dict[str, Any]:
     except TLSParameterError as error:
         raise EngineError(f"The engine's TLS files cannot be used: {error}") from error
     return answer
+
+
+def _usable(host: str) -> str:
+    """*host*, if it is an address that docker-py can be given."""
+    try:
+        parts = urlsplit(host)
+        _ = parts.port  # ValueError where it is no number or too large
+    except ValueError as error:
+        raise EngineError(
+            f"{host}: this is no address of an engine ({error}). Correct DOCKER_HOST or the context."
+        ) from error
+    if parts.scheme == "ssh":
+        machine = parts.netloc if parts.port is None else parts.netloc.rpartition(":")[0]
+        raise EngineError(
+            f"{host}: ssh:// engines are not supported yet; run the build on that machine, or forward its socket: "
+            f"`ssh -nNT -L /tmp/docker.sock:/var/run/docker.sock {machine}` "
+            "and set DOCKER_HOST=unix:///tmp/docker.sock"
+        )
+    return host
 
 
 def _nothing_to_ask(environ: Mapping[str, str]) -> bool:
@@ -254,8 +277,7 @@ def not_answering(engine: Engine, *, timeout: float = ANSWER_SECONDS) -> str:
 def client(engine: Engine, *, timeout: float = CALL_SECONDS) -> Iterator[DockerClient]:
     """A docker-py client for *engine*; what goes wrong with the engine inside the block is raised as EngineError.
 
-    *timeout* is in seconds and counts for each answer. An ssh:// host is reached through the ssh program, so that keys
-    and ssh_config count.
+    *timeout* is in seconds and counts for each answer. An ssh:// host is an EngineError: docker-py would need paramiko.
     """
     import requests
     from docker import DockerClient
@@ -264,7 +286,7 @@ def client(engine: Engine, *, timeout: float = CALL_SECONDS) -> Iterator[DockerC
     where = {"host": engine.host} if engine.private else endpoint(engine.env)
     host = where.pop("host")
     try:
-        docker = DockerClient(base_url=host, timeout=timeout, use_ssh_client=True, **where)  # type: ignore[arg-type]
+        docker = DockerClient(base_url=host, timeout=timeout, **where)  # type: ignore[arg-type]
         try:
             yield docker
         finally:

@@ -38,7 +38,7 @@ def _figures(project: Project, plan: Plan, running: Engine, name: str, records: 
         return ImageFigures(name=name, reference=reference, status=NOT_BUILT, budget=_bytes(budget), notes=failures)
     built = _built_by(facts.id, records)
     row = next((image for image in built.images if image.id == facts.id), None) if built else None
-    stages = _built_stages(name, row, records)
+    stages = _built_stages(name, plan, built, records)
     notes = [*_failures(name, records, since=built)]
     if not facts.layers_exact:
         notes.append(
@@ -64,6 +64,7 @@ def _figures(project: Project, plan: Plan, running: Engine, name: str, records: 
         budget=_bytes(budget),
         build_seconds=sum(stage.seconds or 0.0 for stage in stages) if stages else None,
         build_warm=tuple(stage.label.split("/")[1] for stage in stages if stage.cache == "warm"),
+        build_overlaps=any(stage.overlaps for stage in stages),
         notes=tuple(notes),
     )
 
@@ -73,13 +74,19 @@ def _built_by(image_id: str, records: list[Record]) -> Record | None:
     return next((run for run in reversed(records) if any(image.id == image_id for image in run.images)), None)
 
 
-def _built_stages(name: str, row: ImageRecord | None, records: list[Record]) -> tuple[StageRecord, ...]:
-    """The image's stages, each from the newest run that did not find it in the cache."""
+def _built_stages(name: str, plan: Plan, built: Record | None, records: list[Record]) -> tuple[StageRecord, ...]:
+    """The stages that are in the image, each from the run that made it; none where one of them is not known.
+
+    That is the newest run, up to the one that made the image, with the same inputs, that did not find it in the cache.
+    """
     found: dict[str, StageRecord] = {}
-    for stage in (stage for run in records if row for stage in run.stages):  # newest first
-        if stage.status == ledger.OK and stage.cache != "cached" and stage.label.startswith(f"{name}/"):
-            found.setdefault(stage.label, stage)
-    return tuple(found.values())
+    for run in records:  # newest first
+        for stage in run.stages if built and run.id <= built.id else ():
+            known = built.stage(stage.label) if built else None
+            made = stage.status == ledger.OK and stage.cache != "cached" and known and stage.inputs == known.inputs
+            if made and stage.label.startswith(f"{name}/"):
+                found.setdefault(stage.label, stage)
+    return tuple(found.values()) if len(found) == len(plan.images[name].stages) else ()
 
 
 def _failures(name: str, records: list[Record], *, since: Record | None) -> Iterator[str]:
@@ -104,9 +111,12 @@ def _bytes(gigabytes: float | None) -> int | None:
 
 
 def log_file(project: Project, label: str, profile: str) -> Path | None:
-    """The newest full log of a node."""
-    found = Ledger(project.state_path).latest(profile=profile, label=label)
-    if found is None or found[1].log is None:
-        return None
-    path = Ledger(project.state_path).path(found[0].id) / found[1].log
-    return path if path.is_file() else None
+    """The log of the newest run in which the node really ran; else of the newest one that found it in the cache."""
+    kept = Ledger(project.state_path)
+    logs = [
+        (row.cache == "cached", kept.path(run.id) / row.log)
+        for run, row in kept.runs_of(profile=profile, label=label)
+        if row.log
+    ]
+    there = [(cached, path) for cached, path in logs if path.is_file()]
+    return min(there, key=lambda each: each[0])[1] if there else None  # the first, so the newest, of each kind

@@ -105,6 +105,10 @@ class Record(Row):
     stages: Many[StageRecord] = ()
     images: Many[ImageRecord] = ()
     critical_path: Many[dict[str, Any]] = ()
+    # Of all calls of bake together; in a stage's row they are that of its target, and targets of one call share them.
+    pull_seconds: float = 0.0
+    context_seconds: float = 0.0
+    export_seconds: float = 0.0
     failure: str = ""
 
     def stage(self, label: str) -> StageRecord | None:
@@ -133,12 +137,16 @@ class Ledger:
         folder = self.path(record.id)
         folder.mkdir(parents=True, exist_ok=True)
         temporary = folder / "run.json.new"
-        with temporary.open("w") as file:
-            json.dump(record.model_dump(), file, indent=2)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(folder / "run.json")
+        try:
+            with temporary.open("w", encoding="utf-8") as file:
+                json.dump(record.model_dump(), file, indent=2)
+                file.write("\n")
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(folder / "run.json")
+        except OSError as error:  # a full disk does not name the file
+            temporary.unlink(missing_ok=True)
+            raise OSError(error.errno, error.strerror, str(folder / "run.json")) from error
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(handle)
@@ -152,13 +160,18 @@ class Ledger:
         for folder in sorted((path for path in self.folder.iterdir() if path.is_dir()), reverse=True):
             yield read(folder), folder
 
-    def latest(self, *, profile: str, label: str) -> tuple[Record, StageRecord] | None:
-        """The newest run of *profile* that did something for the node *label*."""
+    def latest(self, *, profile: str, label: str, status: str | None = None) -> tuple[Record, StageRecord] | None:
+        """The newest run of *profile* that did something for the node *label*; with *status*, that ended so."""
+        return next(
+            (pair for pair in self.runs_of(profile=profile, label=label) if status in {None, pair[1].status}), None
+        )
+
+    def runs_of(self, *, profile: str, label: str) -> Iterator[tuple[Record, StageRecord]]:
+        """Every run of *profile* that did something for the node *label*, newest first."""
         for record, _ in self.records():
             row = record.stage(label) if record and record.profile == profile else None
             if record and row and row.status not in {WAITING, SKIPPED}:
-                return record, row
-        return None
+                yield record, row
 
 
 def read(folder: Path) -> Record | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import configparser
 import os
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from jetpare.bake import SECRETS, secret_file
 
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 CA_VARIABLES = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+_REMOTE = re.compile(r"(?:[\w.-]+=)?(?=https?://)", re.IGNORECASE)  # uv lets an index have a name: corp=https://...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +30,7 @@ class NetworkSettings:
 
     ca_bundle: Path | None
     variables: Mapping[str, str]
-    left_out: tuple[str, ...]  # indexes and folders on this host's disk, which a container cannot see
+    left_out: tuple[str, ...]  # what is on this host's disk, which a container cannot see; to be shown, so no passwords
 
 
 def read_settings(environ: Mapping[str, str], home: Path, etc: Path = Path("/etc")) -> NetworkSettings:
@@ -42,14 +44,14 @@ def read_settings(environ: Mapping[str, str], home: Path, etc: Path = Path("/etc
         environ.get("UV_INDEX") or environ.get("UV_EXTRA_INDEX_URL") or uv["extra"] or pip.get("extra-index-url", "")
     )
     links = (environ.get("UV_FIND_LINKS") or uv["links"] or pip.get("find-links", "")).replace(",", " ")
-    local = [word for word in f"{default} {extra} {links}".split() if _is_local(word)]
+    local = [without_login(word) for word in f"{default} {extra} {links}".split() if _is_local(word)]
     default, extra, links = (" ".join(w for w in text.split() if not _is_local(w)) for text in (default, extra, links))
     variables = {
         "UV_DEFAULT_INDEX": default,
         "UV_INDEX": extra,
         "UV_FIND_LINKS": links.replace(" ", ","),
-        "PIP_INDEX_URL": default,
-        "PIP_EXTRA_INDEX_URL": extra,
+        "PIP_INDEX_URL": _without_names(default),
+        "PIP_EXTRA_INDEX_URL": _without_names(extra),
         "PIP_FIND_LINKS": links,
     }
     for name in PROXIES:
@@ -75,8 +77,18 @@ def write_secrets(settings: NetworkSettings, *, root: Path, state: Path) -> None
             file.write(contents[name])
 
 
+def without_login(url: str) -> str:
+    """*url* without the user name and password that it may hold, so that it can be shown."""
+    return re.sub(r"//[^/]*@", "//", url)
+
+
 def _is_local(word: str) -> bool:
-    return not word.startswith(("http://", "https://"))
+    return _REMOTE.match(word) is None
+
+
+def _without_names(indexes: str) -> str:
+    """Pip's indexes have no names."""
+    return " ".join(_REMOTE.sub("", word, count=1) for word in indexes.split())
 
 
 def _pip_settings(environ: Mapping[str, str], home: Path, etc: Path) -> dict[str, str]:

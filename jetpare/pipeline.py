@@ -32,11 +32,11 @@ from jetpare.ledger import ImageRecord, Ledger, Record, StageRecord
 from jetpare.plan import INPUTS, Kind, Node, Plan
 from jetpare.project import Project, source_revision
 from jetpare.timeline import EventDecoder, Recorder, StageLog, StageTiming
-from jetpare.views.progress import Progress
+from jetpare.views.progress import Progress, brief
 
 LAST_LINES = 30
-LONGEST_STEP = 100  # characters of a step's name in a message; a RUN can be a whole script
 UNCHANGED = "unchanged"
+REBUILD = "rebuild.json"  # which stages were built again, by run: later builds use what came out of that
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class Request:
     task: str
     parallel: bool = False  # one solve for everything: shortest, but times overlap
     cold: bool = False  # no layer cache, and cache mounts of its own
-    fresh: frozenset[str] = frozenset()  # labels of nodes to build without the layer cache
+    again: frozenset[str] = frozenset()  # labels of stages to build again although nothing changed
 
 
 def options(project: Project, plan: Plan, request: Request, *, run: str, revision: str | None) -> bake.Options:
@@ -54,7 +54,8 @@ def options(project: Project, plan: Plan, request: Request, *, run: str, revisio
     return bake.Options(
         state=project.state,
         cache_id=run if request.cold else "shared",
-        fresh=frozenset(node.label for node in plan.nodes if node.baked) if request.cold else request.fresh,
+        fresh=frozenset(node.label for node in plan.nodes if node.baked) if request.cold else frozenset(),
+        rebuild=read_json(project.state_path / REBUILD) | dict.fromkeys(request.again, run),
         labels={name: image_labels(project.config.project.name, plan, name, revision) for name in plan.images},
     )
 
@@ -93,6 +94,9 @@ def build(project: Project, plan: Plan, engine_: Engine, request: Request, progr
         check_space(plan, engine_, facts, project.state_path)
         run = _Run(project=project, plan=plan, engine_=engine_, request=request, progress=progress, facts=facts)
         run.open()
+        if request.again:
+            chosen = options(project, plan, request, run=run.id, revision=None)
+            (project.state_path / REBUILD).write_text(json.dumps(dict(chosen.rebuild)) + "\n")
         try:
             run.sampler = stack.enter_context(run.sensors())
             stack.enter_context(progress)
@@ -104,8 +108,8 @@ def build(project: Project, plan: Plan, engine_: Engine, request: Request, progr
                 "Interrupted. What was finished is kept in the cache; the record is "
                 f"{run.shown(run.folder / 'run.json')}."
             ) from None
-        except (JetpareError, OSError) as error:
-            run.close(ledger.FAILED, str(error))
+        except BaseException as error:  # whatever it was: the record must not say that it still runs
+            run.close(ledger.FAILED, str(error) or type(error).__name__)
             raise
         run.close(ledger.SUCCEEDED, "")
     return run.record
@@ -164,7 +168,7 @@ class _Run:
         self.id = self.ledger.new_id(datetime.now(timezone.utc))
         self.folder = self.ledger.path(self.id)
         self.sampler: telemetry.Sampler | None = None
-        self.settings = network.read_settings(project.environ, Path.home())
+        self.settings = network.read_settings(project.environ, project.home)
 
     # --- the record
 
@@ -212,7 +216,7 @@ class _Run:
     def close(self, status: str, failure: str) -> None:
         """Write the last record. Nodes that never ran are skipped."""
         broken = next((row.label for row in self.record.stages if row.status == ledger.FAILED), None)
-        cause = f"{broken} failed" if broken else _first_line(failure)
+        cause = f"{broken} failed" if broken else _first_line(failure).rstrip(":")
         unfinished = {
             ledger.RUNNING: status if status != ledger.SUCCEEDED else ledger.OK,
             ledger.WAITING: ledger.SKIPPED,
@@ -230,8 +234,10 @@ class _Run:
             wall_seconds=time.monotonic() - self.clock,
             stages=stages,
         )
+        for name in ("reports", "secrets"):
+            shutil.rmtree(self.project.state_path / name, ignore_errors=True)
         for row in stages:
-            if row.status == ledger.SKIPPED:
+            if row.status in {ledger.SKIPPED, ledger.INTERRUPTED}:
                 self.progress.finish(row.label, row.status, row.reason)
 
     def shown(self, path: Path) -> str:
@@ -263,17 +269,11 @@ class _Run:
     def execute(self) -> None:
         """Make every node, in order; with --parallel, all that BuildKit makes in one solve."""
         network.write_secrets(self.settings, root=self.project.root, state=self.project.state)
-        if self.settings.left_out:
-            self.progress.note(
-                "Builds do not see what pip's or uv's settings name on this host's disk "
-                f"({', '.join(self.settings.left_out)}); [python] wheels in build.toml takes folders of wheels."
-            )
         for node in self.plan.nodes:
             if not node.baked:
                 self.prepare(node)
         for batch in self.batches([node for node in self.plan.nodes if node.baked]):
             self.bake(batch)
-        self.remove_reports()
 
     def batches(self, nodes: Sequence[Node]) -> list[list[Node]]:
         """What is built in one call: each node alone, so that its time is its own.
@@ -283,11 +283,15 @@ class _Run:
         """
         if self.request.parallel:
             return [list(nodes)]
-        again = self.request.fresh or self.request.cold
+        again = self.request.again or self.request.cold
         held = set() if again else {name for name in self.plan.images if self.holds(name)}
         groups = {*held, INPUTS} if held else held
         known = expectations(self.project, self.plan)
-        unchanged = [node for node in nodes if node.group in groups and known[node.label].startswith(UNCHANGED)]
+        unchanged: list[Node] = []
+        for node in nodes:  # each stands after what it needs
+            needs = [need for need in nodes if need.label in node.needs]
+            if node.group in groups and known[node.label].startswith(UNCHANGED) and set(needs) <= set(unchanged):
+                unchanged.append(node)
         return [batch for batch in (unchanged, *([node] for node in nodes if node not in unchanged)) if batch]
 
     def holds(self, image: str) -> bool:
@@ -348,6 +352,11 @@ class _Run:
     def bake(self, nodes: Sequence[Node]) -> None:
         """Build *nodes* in one call of bake, and write a row for each."""
         self.write_definition(nodes)
+        if self.settings.left_out and any(node.name == "python" for node in nodes) and len(nodes) == 1:
+            self.progress.note(
+                "Builds do not see what pip's or uv's settings name on this host's disk "
+                f"({', '.join(self.settings.left_out)}); [python] wheels in build.toml takes folders of wheels."
+            )
         call = _Call(run=self, nodes=nodes)
         status, metadata = call.run()
         for node in nodes:
@@ -355,7 +364,9 @@ class _Run:
             self.put_stage(row)
             state = "cached" if row.cache == "cached" else row.status
             self.progress.finish(node.label, state, row.why or row.reason)
-        if len(nodes) > 1:
+        beside = call.beside()
+        self.put(**{name: getattr(self.record, name) + seconds for name, seconds in beside.items()})
+        if self.request.parallel:
             self.put(critical_path=call.critical_path())
         if status != 0:
             raise BuildError(self.explain(call))
@@ -416,15 +427,10 @@ class _Run:
         shutil.move(exported, kept)
         return kept
 
-    def remove_reports(self) -> None:
-        shutil.rmtree(self.project.state_path / "reports", ignore_errors=True)
-
     def explain(self, call: _Call) -> str:
         """What failed, where, the last lines, and what to type next."""
         failure, node = call.failure, call.failed_node()
-        step = " ".join((failure.step or "").split()) if failure else ""
-        if len(step) > LONGEST_STEP:
-            step = f"{step[: LONGEST_STEP - 3]}..."
+        step = brief(failure.step) if failure and failure.step else ""
         lines = [f"{node.label} failed" + (f" at step {step}" if step else ".")]
         if failure and failure.out_of_memory:
             lines.append("It was killed, most likely out of memory: lower `jobs` in build.toml, or end other programs.")
@@ -458,7 +464,8 @@ class _Run:
         probe = read_json(self.folder / "reports" / node.target / "checks.json")
         versions = {str(k): v for k, v in dict(probe.get("versions") or {}).items()}
         expected = dict(self.plan.profile.expect)
-        wrong = version_faults(versions, expected)
+        checks = tuple(probe.get("checks") or ())
+        wrong = version_faults(versions, expected) + check_faults(checks)
         table = self.plan.images[node.group]
         record = ImageRecord(
             name=node.group,
@@ -470,25 +477,27 @@ class _Run:
             base_digest=self.base_digest(table.base, call.timeline),
             versions=versions,
             expected=expected,
-            checks=tuple(probe.get("checks") or ()),
+            checks=checks,
         )
         if wrong:
             self.put(images=(*self.record.images, record))
             raise CheckError(
-                f"{node.group}: the image was built but not tagged, because its versions are not the expected ones:\n"
+                f"{node.group} was built but not tagged, because it does not pass its checks:\n"
                 + "\n".join(f"  {fault}" for fault in wrong)
-                + f"\nCorrect [profiles.{self.plan.profile_name}.expect] or what is installed. The image is {image_id}."
+                + f"\nCorrect what is installed, or [profiles.{self.plan.profile_name}.expect] in build.toml. "
+                f"To look into it: docker run --rm -it {image_id}; `invoke clean` removes it."
             )
+        measured = record.model_copy(update=self.measure(image_id))
         replace_tag(self.engine, image_id, reference)
-        self.put(images=(*self.record.images, record.model_copy(update=self.measure(image_id, reference))))
+        self.put(images=(*self.record.images, measured))
 
-    def measure(self, image_id: str, reference: str) -> dict[str, int | None]:
+    def measure(self, image_id: str) -> dict[str, int | None]:
         """The image's layers and sizes; taken from the record of an earlier run that made the very same image."""
         for record, _ in self.ledger.records():
             for image in record.images if record else ():
                 if image.id == image_id and image.merged_bytes is not None:
                     return {name: getattr(image, name) for name in ("layers", "layers_bytes", "merged_bytes")}
-        facts = engine.inspect_image(self.engine, reference)
+        facts = engine.inspect_image(self.engine, image_id)
         if facts is None:
             return {}
         merged = engine.merged_bytes(self.engine, image_id)
@@ -526,7 +535,9 @@ class _Call:
             events = stack.enter_context(self.events_path.open("wb"))
             for node in self.nodes:
                 self.logs[node.label] = self.open_log(stack, node)
-                run.put_stage(StageRecord(label=node.label, status=ledger.RUNNING, started=time.time()))
+                log = str(self.log_path(node).relative_to(run.folder))
+                row = StageRecord(label=node.label, status=ledger.RUNNING, started=time.time(), log=log)
+                run.put_stage(row)
                 run.progress.begin(node.label)
 
             def on_chunk(chunk: bytes) -> None:
@@ -535,7 +546,7 @@ class _Call:
 
             try:
                 return bake.run(
-                    bake.command(run.engine.docker, run.project.state, targets),
+                    bake.command(run.engine.docker, bake.definition_file(run.project.state), targets),
                     root=run.project.root,
                     env=run.engine.env,
                     metadata=run.folder / "events" / f"{self.events_path.stem}-metadata.json",
@@ -546,8 +557,8 @@ class _Call:
                 self.recorder.close()
                 self.timeline = self.recorder.timeline()
                 self.failure = timeline.failure(self.timeline, self.decoder.text)
-                for log in self.logs.values():
-                    log.finish(self.timeline)
+                for each in self.logs.values():
+                    each.finish(self.timeline)
 
     def take(self, events: Sequence[timeline.Event]) -> None:
         for event in events:
@@ -589,6 +600,16 @@ class _Call:
                     return node
         return self.nodes[0]
 
+    def beside(self) -> dict[str, float]:
+        """Seconds in which the call was pulling, transferring, exporting; each counted once, whoever waited for it."""
+        kinds = {
+            "pull_seconds": timeline.Kind.PULL,
+            "context_seconds": timeline.Kind.CONTEXT,
+            "export_seconds": timeline.Kind.EXPORT,
+        }
+        steps = self.timeline.steps
+        return {name: timeline.union_seconds(s for s in steps if s.kind is kind) for name, kind in kinds.items()}
+
     def critical_path(self) -> tuple[dict[str, Any], ...]:
         steps = timeline.critical_path(self.timeline)
         return tuple({"name": step.name, "target": step.target, "seconds": step.seconds} for step in steps)
@@ -622,6 +643,13 @@ def version_faults(measured: Mapping[str, str | None], expected: Mapping[str, st
     return [f"{row.component} is {row.measured}, expected {row.expected}" for row in rows if row.status == DIFFERS]
 
 
+def check_faults(checks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for every check that failed, and one where there is no report at all: silence is no success."""
+    if not checks:
+        return ["its checks left no report (/usr/share/jetpare/checks.json)"]
+    return [f"{check.get('name')}: {check.get('detail')}" for check in checks if check.get("status") == "failed"]
+
+
 def again_command(label: str, profile: str) -> str:
     """What to type to build one node again."""
     group, stage = label.split("/")
@@ -639,18 +667,18 @@ def again_command(label: str, profile: str) -> str:
 def expectations(project: Project, plan: Plan) -> dict[str, str]:
     """For every node: whether its inputs are those of its last good build. More only BuildKit knows."""
     kept = ledger.Ledger(project.state_path)
-    content = bake.definition(project.config, plan, bake.Options(state=project.state))
+    request = Request(task="plan")
+    content = bake.definition(project.config, plan, options(project, plan, request, run="plan", revision=None))
     found = {}
     for node in plan.nodes:
+        good = kept.latest(profile=plan.profile_name, label=node.label, status=ledger.OK)
         last = kept.latest(profile=plan.profile_name, label=node.label)
-        if last is None:
-            found[node.label] = "never built here"
-        elif last[1].status != ledger.OK:
+        if good and (not node.baked or good[1].inputs == bake.inputs_digest(project.root, content, node)):
+            found[node.label] = f"{UNCHANGED} since run {good[0].id}"
+        elif last and last[1].status != ledger.OK:
             found[node.label] = f"{last[1].status} in run {last[0].id}"
-        elif node.baked and last[1].inputs != bake.inputs_digest(project.root, content, node):
-            found[node.label] = f"changed since run {last[0].id}"
         else:
-            found[node.label] = f"{UNCHANGED} since run {last[0].id}"
+            found[node.label] = f"changed since run {good[0].id}" if good else "never built here"
     return found
 
 
@@ -665,12 +693,11 @@ def stage_image(project: Project, plan: Plan, running: Engine, label: str, *, sa
         if engine.inspect_image(running, tag) is None:
             raise RecordError(f"{tag} is not built. `{again_command(label, plan.profile_name)}` builds it.")
         return tag
-    reference = f"{project.config.project.name}/{node.group}-{node.name}:{plan.profile_name}-shell"
+    reference = bake.shell_tag(project.config, plan, node)
     request = Request(task="shell")
     with ledger.exclusive(project.state_path):
-        network.write_secrets(
-            network.read_settings(project.environ, Path.home()), root=project.root, state=project.state
-        )
+        settings = network.read_settings(project.environ, project.home)
+        network.write_secrets(settings, root=project.root, state=project.state)
         content = bake.definition(project.config, plan, options(project, plan, request, run="shell", revision=None))
         target = content["target"][node.target]
         target |= {"target": node.name, "output": [f"type=docker,name={reference}"]}
@@ -684,7 +711,7 @@ def stage_image(project: Project, plan: Plan, running: Engine, label: str, *, sa
                 recorder.add(event)
 
         status, _ = bake.run(
-            bake.command(running.docker, project.state, (node.target,)),
+            bake.command(running.docker, bake.definition_file(project.state), (node.target,)),
             root=project.root,
             env=running.env,
             metadata=project.state_path / "shell-metadata.json",

@@ -7,8 +7,9 @@ import shlex
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from jetpare.errors import ToolError
@@ -16,6 +17,9 @@ from jetpare.errors import ToolError
 Argv = Sequence[str | Path]
 
 GRACE_SECONDS = 3.0  # how long a process group may take to stop before it is killed
+KILL_SECONDS = 1.0  # how long the kernel may take to end one that was killed
+LEAVE_SECONDS = 0.2  # a daemon (setsid --fork) is given this long after its parent's end to leave the group
+POLL_SECONDS = 0.01
 
 
 def render(argv: Argv) -> str:
@@ -36,7 +40,7 @@ def start(
     """Start *argv* in a process group of its own; leaving the block ends whatever of the group still runs.
 
     A group of its own keeps a Ctrl-C at the terminal from reaching the child behind our back: the caller decides when
-    it stops. Raises ToolError when the program is not there.
+    it stops. Raises ToolError when the program is not there or cannot be started.
     """
     words = [str(word) for word in argv]
     try:
@@ -49,8 +53,8 @@ def start(
             stderr=stderr,
             start_new_session=True,
         )
-    except FileNotFoundError as error:
-        raise ToolError(f"{words[0]}: not found. Install it, or run `invoke doctor` to see what is missing.") from error
+    except OSError as error:
+        raise _not_started(words[0], error) from error
     try:
         yield process
     finally:
@@ -60,20 +64,36 @@ def start(
                 stream.close()
 
 
+def _not_started(program: str, error: OSError) -> ToolError:
+    if isinstance(error, FileNotFoundError):
+        return ToolError(f"{program}: not found. Install it, or run `invoke doctor` to see what is missing.")
+    return ToolError(f"{program}: cannot be started: {error.strerror or error}")
+
+
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """End the process group of *process*: SIGTERM, then SIGKILL after GRACE_SECONDS. No-op when it has ended."""
-    if process.poll() is not None:
+    """End the process group of *process*, even if its leader has ended: SIGTERM, then SIGKILL after GRACE_SECONDS."""
+    if process.poll() is not None and _is_gone(process, LEAVE_SECONDS):
         return
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
+    for number, seconds in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, KILL_SECONDS)):
+        with suppress(ProcessLookupError, PermissionError):  # _is_gone then says that it is
             os.killpg(process.pid, number)
-        except ProcessLookupError:
+        if _is_gone(process, seconds):
             return
+
+
+def _is_gone(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Whether the whole group of *process* ends within *seconds*. Reaps the leader."""
+    until = time.monotonic() + seconds
+    while True:
+        ended = process.poll() is not None  # before the group is asked: an unreaped leader still counts as a member
         try:
-            process.wait(timeout=GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            continue
-        return
+            os.killpg(process.pid, 0)
+        except (ProcessLookupError, PermissionError):
+            if ended:
+                return True
+        if time.monotonic() >= until:
+            return False
+        time.sleep(POLL_SECONDS)
 
 
 def run(
@@ -144,8 +164,9 @@ def interactive(argv: Argv, *, env: Mapping[str, str] | None = None) -> int:
             env=None if env is None else dict(env),
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no other thread runs here
         )
+    except OSError as error:
+        raise _not_started(words[0], error) from error
+    else:
         return child.wait()
-    except FileNotFoundError as error:
-        raise ToolError(f"{words[0]}: not found. Install it, or run `invoke doctor` to see what is missing.") from error
     finally:
         signal.signal(signal.SIGINT, before)

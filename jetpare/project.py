@@ -33,6 +33,11 @@ class Project:
         """The state folder, absolute."""
         return self.root / self.state
 
+    @property
+    def home(self) -> Path:
+        """The user's home folder, where pip and uv keep their settings."""
+        return Path(self.environ.get("HOME") or "/")
+
     def plan(
         self, *, profile: str | None, architecture: str, images: tuple[str, ...] = (), only: str | None = None
     ) -> Plan:

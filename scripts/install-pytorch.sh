@@ -29,9 +29,12 @@ python3 -m venv "$tools"
 # from the nvidia-* wheels). Copied out of uv's cache, which is another mount: a hard link cannot cross it.
 set --
 for index in ${PYTHON_INDEXES:-}; do set -- "$@" --index "$index"; done
+IFS='
+' # a folder's name may hold spaces
 for folder in $(find "$wheels" -name '*.whl' -exec dirname {} + 2>/dev/null | sort -u); do
     set -- "$@" --find-links "$folder"
 done
+unset IFS
 export UV_LINK_MODE=copy UV_NO_PROGRESS=1 UV_PYTHON_DOWNLOADS=never UV_CACHE_DIR="${UV_CACHE_DIR:-/var/cache/uv}"
 "$tools/bin/uv" venv --quiet --python "$(command -v python3)" "$venv"
 # No bytecode: it is a fifth more of files that hold times and would make two builds of one thing differ. Python makes

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,7 +16,7 @@ from rich.text import Text
 from jetpare.timeline import Activity, Kind, Place, Recorder, Step, clean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
     from rich.console import Console
@@ -23,6 +25,7 @@ WAITING, RUNNING, DONE = "waiting", "running", "done"
 REFRESH_HZ = 8
 NAME_WIDTH = 100  # characters of a step's name in a plain line
 SPEAKS_UP_SECONDS = 1.0  # a pull, a transfer or an export gets a plain line once it has taken this long
+HEARTBEAT_SECONDS = 30.0  # a label that is silent for so long gets a plain line that says that it still works
 RATE_SECONDS = 2.0  # over how long a download's rate is measured
 
 _STYLES = {
@@ -116,6 +119,24 @@ def size(count: float) -> str:
     return naturalsize(count).replace("Bytes", "bytes").replace("Byte", "byte")
 
 
+@contextmanager
+def _unheard(console: Console) -> Iterator[None]:
+    """Go on in silence when nobody reads what is printed in this block: a build must not end because its pipe broke."""
+    try:
+        yield
+    except (OSError, ValueError):  # ValueError: the file is closed
+        console.quiet = True
+
+
+def _keep_going(console: Console) -> None:
+    """Rich itself ends the program at a broken pipe, and takes stdout away from it as well."""
+
+    def silence() -> None:
+        console.quiet = True
+
+    setattr(console, "on_broken_pipe", silence)  # noqa: B010 - to mypy a method is not to be assigned
+
+
 # --- a terminal
 
 
@@ -139,16 +160,23 @@ class LiveProgress:
     def __init__(self, console: Console, *, clock: Callable[[], float]) -> None:
         self._console, self._clock = console, clock
         self._rows: dict[str, _Row] = {}
+        self._lock = threading.Lock()  # the drawing thread must not bring back a state that finish() has just ended
+        self._is_drawn = False
+        _keep_going(console)
         self._live = Live(console=console, get_renderable=self.table, refresh_per_second=REFRESH_HZ)
 
     def __enter__(self) -> object:
-        self._live.start()
+        with _unheard(self._console):
+            self._live.start()
+            self._is_drawn = True
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._live.stop()
+        if self._is_drawn:  # rich cannot stop what failed to start
+            with _unheard(self._console):
+                self._live.stop()
 
     def plan(self, rows: Sequence[str]) -> None:
         """Show all rows as waiting."""
@@ -170,14 +198,16 @@ class LiveProgress:
     def finish(self, label: str, status: str, detail: str) -> None:
         """Stop the clock of *label* and show how it ended."""
         row = self._row(label)
-        self._ask(row)
-        if row.state == RUNNING:
-            row.seconds = self._clock() - row.began
-        row.recorder, row.detail, row.state = None, clean(detail), status
+        with self._lock:
+            self._ask(row)
+            if row.state == RUNNING:
+                row.seconds = self._clock() - row.began
+            row.recorder, row.detail, row.state = None, clean(detail), status
 
     def note(self, text: str) -> None:
         """Print *text* above the table."""
-        self._console.print(Text(clean(text)), soft_wrap=True)
+        with _unheard(self._console):
+            self._console.print(Text(clean(text)))
 
     def table(self) -> Table:
         """The rows as they stand now."""
@@ -189,7 +219,9 @@ class LiveProgress:
         table.add_column(justify="right", no_wrap=True)
         table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
         for row in rows:
-            table.add_row(*self._cells(row))
+            with self._lock:
+                cells = self._cells(row)
+            table.add_row(*cells)
         return table
 
     def _row(self, label: str) -> _Row:
@@ -253,13 +285,15 @@ class LiveProgress:
 
 
 class PlainProgress:
-    """A line for each start and end, so that a log reads well. No colour, no control codes, never wrapped."""
+    """A line for each start and end, so that a log reads well. No colour, no control codes, not wrapped in a log."""
 
     def __init__(self, console: Console, *, clock: Callable[[], float]) -> None:
         self._console, self._clock = console, clock
         self._began: dict[str, float] = {}
         self._seen: dict[str, tuple[int, int]] = {}  # the recorder and its revision, by label
         self._said: set[tuple[str, str, str]] = set()  # label, step, 'start' or how it ended
+        self._heard: dict[str, float] = {}  # when a label that works had its last line
+        _keep_going(console)
 
     def __enter__(self) -> object:
         return self
@@ -275,16 +309,24 @@ class PlainProgress:
 
     def begin(self, label: str) -> None:
         """Say that *label* starts."""
-        self._began[label] = self._clock()
+        self._began[label] = self._heard[label] = self._clock()
         self._line(f"{label}: start")
 
     def update(self, label: str, recorder: Recorder) -> None:
-        """Say which steps started and ended since the last call."""
-        seen = id(recorder), recorder.revision
-        if self._seen.get(label) == seen:
-            return
-        self._seen[label] = seen
+        """Say which steps started and ended since the last call; and now and then that a long one still works."""
         target, stage = of_label(label)
+        seen = id(recorder), recorder.revision
+        if self._seen.get(label) != seen:
+            self._seen[label] = seen
+            self._tell_steps(label, recorder, stage, target)
+        heard = self._heard.get(label)
+        if heard is not None and self._clock() - heard >= HEARTBEAT_SECONDS:
+            now = recorder.activity(stage=stage, target=target)
+            if now.running:
+                took = duration(self._clock() - self._began[label])
+                self._of(label, f"{label}: {took}, {now.line or brief(now.running)}")
+
+    def _tell_steps(self, label: str, recorder: Recorder, stage: str | None, target: str) -> None:
         for step in recorder.timeline().steps:
             place = step.place(target)
             # What other stages left in the cache is no news of this one.
@@ -297,7 +339,11 @@ class PlainProgress:
             self._line(f"{label}: {size(total)} downloaded")
 
     def finish(self, label: str, status: str, detail: str) -> None:
-        """Say how *label* ended."""
+        """Say how *label* ended, once."""
+        if (label, "", "end") in self._said:
+            return
+        self._said.add((label, "", "end"))
+        self._heard.pop(label, None)
         began = self._began.get(label)
         parts = [
             status,
@@ -307,8 +353,8 @@ class PlainProgress:
         self._line(f"{label}: {', '.join(parts)}")
 
     def note(self, text: str) -> None:
-        """Print *text* on a line."""
-        self._line(f"note: {text}")
+        """Print *text*, on one line unless a terminal is too narrow for it."""
+        self._line(f"note: {text}", soft_wrap=not self._console.is_terminal)
 
     def _tell(self, label: str, step: Step, place: Place) -> None:
         if place.kind is Kind.INTERNAL:
@@ -332,7 +378,13 @@ class PlainProgress:
     def _once(self, key: tuple[str, str, str], line: str) -> None:
         if key not in self._said:
             self._said.add(key)
-            self._line(line)
+            self._of(key[0], line)
 
-    def _line(self, text: str) -> None:
-        self._console.print(Text(clean(text)), soft_wrap=True, highlight=False)
+    def _of(self, label: str, line: str) -> None:
+        if label in self._heard:
+            self._heard[label] = self._clock()
+        self._line(line)
+
+    def _line(self, text: str, *, soft_wrap: bool = True) -> None:
+        with _unheard(self._console):
+            self._console.print(Text(clean(text)), soft_wrap=soft_wrap, highlight=False)

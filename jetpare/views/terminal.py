@@ -57,7 +57,7 @@ def timing(record: Record) -> RenderableType:
             escape(row.why or row.reason),
         )
     table.add_section()
-    for title, seconds in _beside(record.stages):
+    for title, seconds in _beside(record):
         table.add_row(title, "", seconds_text(seconds), "", "")
     table.add_row("wall time", "", seconds_text(record.wall_seconds), "", escape(_circumstances(record)), style="bold")
     parts: list[RenderableType] = [table]
@@ -76,13 +76,15 @@ def _row_work(row: StageRecord) -> str:
     return seconds_text(row.work) if row.work is not None else "-"
 
 
-def _beside(rows: Sequence[StageRecord]) -> list[tuple[str, float]]:
+def _beside(record: Record) -> list[tuple[str, float]]:
     names = {"pulling": "pull_seconds", "transferring": "context_seconds", "exporting": "export_seconds"}
-    return [(title, sum(getattr(row, name) for row in rows)) for title, name in names.items()]
+    return [(title, getattr(record, name)) for title, name in names.items()]
 
 
 def _circumstances(record: Record) -> str:
     how = "one solve, stages side by side" if record.parallel else "one stage after another"
+    if all(row.cache == "cached" for row in record.stages):
+        how = "nothing changed, all from the cache"
     cold = ", cold caches asked for" if record.cold else ""
     cores, power = record.host.get("cores"), record.host.get("power_mode") or NOT_MEASURED
     return f"{how}{cold}; {cores} cores, power mode {power}"
@@ -105,6 +107,11 @@ def comparison(result: Comparison) -> RenderableType:
         parts += [_versions(result), Text()]
     for image in result.images:
         parts += [Text(f"{image.name}: {note}", style="yellow") for note in image.notes]
+    if any(image.build_warm or image.build_overlaps for image in result.images):
+        hint = (
+            "Times of warm or overlapping stages do not compare; `invoke build-all --cold` measures all of them cold."
+        )
+        parts.append(Text(hint, style="yellow"))
     stand_in = f"Profile {result.profile}: {result.description}."
     parts.append(Text(stand_in, style="dim"))
     store = result.engine.get("store")
@@ -172,7 +179,9 @@ def _size_cell(result: Comparison, image: ImageFigures, size: str) -> str:
 
 
 def _time_cell(image: ImageFigures) -> str:
-    warm = f" (warm: {', '.join(image.build_warm)})" if image.build_warm else ""
+    marks = [f"warm: {', '.join(image.build_warm)}"] if image.build_warm else []
+    marks += ["side by side"] if image.build_overlaps else []
+    warm = f" ({'; '.join(marks)})" if marks else ""
     return "-" if image.status != BUILT else seconds_text(image.build_seconds) + warm
 
 

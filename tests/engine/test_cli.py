@@ -44,8 +44,8 @@ Fresh = Callable[[], Mini]
 def first(fresh: Fresh) -> tuple[Mini, Answer]:
     """A miniature, and what its first `build-all` said."""
     mini = fresh()
-    mini.knob("gdal", "echo this is the gdal stage")
-    mini.knob("runtime", ":")
+    for stage in ("cudnn", "gdal", "python", "runtime"):  # of this project alone: no other one's layers are found
+        mini.knob(stage, f"echo this is the {stage} stage of {mini.name}")
     return mini, mini("build-all")
 
 
@@ -225,7 +225,7 @@ def test_dry_run_can_be_pasted(built: Mini) -> None:
     definition, end = json.JSONDecoder().raw_decode(answer.out)
     assert {"jetpack-runtime", "cuda-cudnn", "inputs-l4t-cuda"} <= set(definition["target"])
     rest = answer.out[end:]
-    assert "# inputs/debian (bootstrap)" in rest
+    assert "inputs/debian (bootstrap) is made by jetpare itself" in answer.err
     command = rest.strip().splitlines()[-1]
     assert command.startswith(f"cd {built.root} && ")
     assert len(built.records()) == before
@@ -455,7 +455,7 @@ def test_compare(built: Mini, running: Engine, tmp_path: Path) -> None:
     assert table.read_text() == built.ok("compare").out
     built.ok("compare", "--json", "--output", str(content))
     assert json.loads(content.read_text()) == result
-    assert max(map(len, table.read_text().splitlines())) <= 120
+    assert max(map(len, table.read_text().splitlines())) <= 100
     assert "\x1b" not in table.read_text()
 
 
@@ -495,9 +495,8 @@ def test_shell_and_logs_of_what_was_never_built(fresh: Fresh) -> None:
 
 def test_logs(built: Mini) -> None:
     answer = built.ok("logs", "gdal", "--image", "jetpack")
-    row = built.row("jetpack/gdal")
-    assert answer.out == built.file(row.log).read_text()
-    assert f"{built.newest().id}/logs/jetpack-gdal.log" in answer.err
+    assert "this is the gdal stage" in answer.out  # of the run that ran it, not of one that found it in the cache
+    assert "/logs/jetpack-gdal.log" in answer.err
 
 
 def test_plan(built: Mini, fresh: Fresh, tmp_path: Path) -> None:
@@ -685,10 +684,10 @@ def test_no_secret_is_left(fresh: Fresh) -> None:
     holders = {
         str(path.relative_to(state)) for path in state.rglob("*") if path.is_file() and needle in path.read_bytes()
     }
-    assert holders == {"secrets/net"}
-    assert (state / "secrets" / "net").stat().st_mode & 0o777 == 0o600
+    assert holders == set()
     answer = mini.ok("build-all", "--image", "cuda", "--dry-run", **environ)
     assert secret not in answer.out + answer.err
+    assert (state / "secrets" / "net").stat().st_mode & 0o777 == 0o600  # what was printed needs it when it is pasted
 
 
 # --- the other store

@@ -83,6 +83,24 @@ def test_fresh_stages_and_cold_caches() -> None:
     assert made["cuda-gdal"]["args"]["CACHE_ID"] == "jetpare-amd64-run1"
 
 
+def test_a_stage_that_is_to_be_built_again_keeps_its_caches() -> None:
+    made = targets(rebuild={"cuda/gdal": "run1"})
+    assert made["cuda-gdal"]["args"]["REBUILD_GDAL"] == made["cuda-runtime"]["args"]["REBUILD_GDAL"] == "run1"
+    assert "REBUILD_GDAL" not in made["jetpack-gdal"]["args"]
+    assert "REBUILD_PYTHON" not in made["cuda-runtime"]["args"]
+    assert "no-cache-filter" not in made["cuda-gdal"]
+    for image in ("jetpack", "cuda"):
+        text = (ROOT / CONFIG.images[image].dockerfile).read_text()
+        for stage in CONFIG.images[image].stages:
+            assert f"AS {stage}\nARG {bake.rebuild_argument(stage)}\n" in text
+
+
+def test_what_is_a_template_to_bake_reaches_it_as_text(tmp_path: Path) -> None:
+    (tmp_path / STATE).mkdir()
+    file = bake.write_definition(tmp_path, STATE, {"target": {"x": {"args": {"A": "${HOME} %{if} $5"}}}})
+    assert '"A": "$${HOME} %%{if} $5"' in (tmp_path / file).read_text()
+
+
 def test_secrets_are_files_and_their_content_is_nowhere() -> None:
     for target in targets().values():
         assert target["secret"] == ["id=ca,src=.jetpare/secrets/ca", "id=net,src=.jetpare/secrets/net"]
@@ -117,7 +135,8 @@ def test_the_inputs_digest_follows_what_matters(tmp_path: Path) -> None:
         return bake.inputs_digest(tmp_path, content, node)
 
     first = digest()
-    assert digest(cache_id="other", labels={"cuda": {"revision": "2"}}) == first
+    assert digest(cache_id="other", labels={"cuda": {bake.LABEL_REVISION: "2"}}) == first
+    assert digest(rebuild={"cuda/gdal": "run1"}) != first
     dockerfile.write_text("FROM other\n")
     second = digest()
     assert second != first
@@ -126,7 +145,7 @@ def test_the_inputs_digest_follows_what_matters(tmp_path: Path) -> None:
 
 
 def test_the_command_is_what_a_person_can_paste() -> None:
-    argv = bake.command("docker", STATE, ("cuda-gdal",))
+    argv = bake.command("docker", bake.definition_file(STATE), ("cuda-gdal",))
     assert argv == ["docker", "buildx", "bake", "--file", ".jetpare/bake.json", "--provenance=false", "cuda-gdal"]
 
 

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import ast
+import copy
+import datetime as dt
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import tomli
 
-from jetpare import config
+from jetpare import bake, config, plan
 from jetpare.errors import ConfigError
 from tests.conftest import MINI, ROOT
 
 GOOD = (ROOT / "build.toml").read_text()
 
 
+def prepared(folder: Path) -> Path:
+    """A build.toml to be written in *folder*, which gets the Dockerfiles that GOOD names."""
+    (folder / "dockerfiles").mkdir(exist_ok=True)
+    for name in ("jetpack", "cuda", "rehearsal"):
+        (folder / "dockerfiles" / f"{name}.Dockerfile").touch()
+    return folder / "build.toml"
+
+
 def faults(tmp_path: Path, text: str) -> list[str]:
-    path = tmp_path / "build.toml"
+    path = prepared(tmp_path)
     path.write_text(text)
     with pytest.raises(ConfigError) as caught:
         config.load(path)
@@ -54,13 +68,19 @@ def test_a_folder_instead_of_a_file(tmp_path: Path) -> None:
 
 def test_not_utf8(tmp_path: Path) -> None:
     (tmp_path / "build.toml").write_bytes(b'name = "\xff"\n')
-    with pytest.raises(ConfigError, match=r"is not UTF-8 \(byte 8\)"):
+    with pytest.raises(ConfigError, match=r"^build\.toml: is not UTF-8 \(byte 8\)"):
         config.load(tmp_path / "build.toml")
 
 
 def test_not_toml_names_line_and_column(tmp_path: Path) -> None:
     (line,) = faults(tmp_path, "a = 1\nb = = 2\n")
-    assert "line 2, column 5: not TOML" in line
+    assert line == "build.toml: line 2, column 5: not TOML: Invalid value."
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 20000, "a = " + "1" * 20000])
+def test_toml_that_the_parser_gives_up_on(tmp_path: Path, text: str) -> None:
+    (line,) = faults(tmp_path, text)
+    assert line.startswith("build.toml: not TOML that can be read")
 
 
 @pytest.mark.parametrize(
@@ -91,7 +111,54 @@ def test_not_toml_names_line_and_column(tmp_path: Path) -> None:
         ("debian = { suite", "debian = { sha256 = '" + "a" * 64 + "', suite", "'sha256' goes with 'urls', not with 'suite'"),
         ("https://download.osgeo.org", "ftp://download.osgeo.org", "is no http or https URL"),
         ("https://download.osgeo.org", "https://me:hunter2@download.osgeo.org", "holds credentials"),
-        ("disk_gb = 20", "disk_gb = -1", "disk_gb: Input should be greater than 0"),
+        ("disk_gb = 20", "disk_gb = -1", "[profiles.rehearsal] disk_gb: must be more than 0, here: -1"),
+        ("disk_gb = 20", "disk_gb = inf", "disk_gb: must be a finite number, here: inf"),
+        ("disk_gb = 20", 'disk_gb = "20"', "disk_gb: wrong type: a number is wanted, here: '20'"),
+        ("disk_gb = 20", "disk_gb = true", "disk_gb: wrong type: a number is wanted, here: True"),
+        ("cuda = 6.5", 'cuda = "6.5"', "[profiles.rehearsal.budget_gb] cuda: wrong type: a number is wanted, here: '6.5'"),
+        ("cuda = 6.5", "cuda = true", "[profiles.rehearsal.budget_gb] cuda: wrong type: a number is wanted, here: True"),
+        ("jobs = 0 ", "jobs = -1 ", "[build] jobs: must be at least 0, here: -1"),
+        ("jobs = 0 ", "jobs = 5000 ", "[build] jobs: must be at most 1024, here: 5000"),
+        ("jobs = 0 ", "jobs = 1.5 ", "[build] jobs: wrong type: a whole number is wanted, here: 1.5"),
+        ('"usr/include/{multiarch}', '"usr/include/{x}', "item 2: 'usr/include/{x}/cudnn*.h': braces stand only in the placeholders, which are {multiarch} and {cuda_target}"),
+        ('"usr/include/{multiarch}', '"usr/include/{0}', "{0}/cudnn*.h': braces stand only"),
+        ('"usr/include/{multiarch}', '"usr/include/{multiarch.x}', "{multiarch.x}/cudnn*.h': braces stand only"),
+        ('"usr/include/{multiarch}', '"usr/include/{{multiarch}}', "{{multiarch}}/cudnn*.h': braces stand only"),
+        ('"usr/include/{multiarch}', '"usr/include/{', "'usr/include/{/cudnn*.h': braces stand only"),
+        ('"usr/include/{multiarch}', '"usr/include/}', "'usr/include/}/cudnn*.h': braces stand only"),
+        ('"usr/include/', '"usr /include/', "has white space in it"),
+        ('base = "l4t-cuda"', "base = []", "[images.cuda] base: wrong type: a string is wanted, here: []"),
+        ('base = "l4t-cuda"', "base = {}", "[images.cuda] base: wrong type: a string is wanted, here: {}"),
+        ('cudnn = ["l4t-jetpack"]', "cudnn = [[1]]", "[images.cuda.stages] cudnn item 1: wrong type: a string is wanted, here: [1]"),
+        ('arm64 = "jetson-6.2"', "arm64 = {}", "[project.default_profile] arm64: wrong type: a string is wanted, here: {}"),
+        ('arm64 = "jetson-6.2"', "arm64 = []", "[project.default_profile] arm64: wrong type: a string is wanted, here: []"),
+        ("[project]", '"[key]" = 0\n[project]', "top level: unknown key '[key]'"),
+        ('cudnn = ["l4t-jetpack"]', 'cudnn = ["a\\nb"]', "cudnn: 'a\\nb' is no stage"),
+        ('cudnn = ["l4t-jetpack"]', '"a\\nb" = []', "[images.cuda.stages] 'a\\nb': 'a\\nb' is no name"),
+        ('baseline = "jetpack"', 'baseline = "a\\nb"', "there is no image 'a\\nb'"),
+        ("[build]\njobs", '[build]\n"a\\nb"', "[build]: unknown key 'a\\nb'"),
+        ('cudnn = "9.10"', 'cudn = "9.10"', "[profiles.rehearsal.expect] cudn: unknown component 'cudn' (did you mean 'cudnn'?)"),
+        ('"torch==2.8.0"', '"torch == 2.8.0"', "'torch == 2.8.0' has white space in it"),
+        ('"torch==2.8.0"', '" torch==2.8.0"', "' torch==2.8.0' has white space in it"),
+        ('uv = "0.9.11"', 'uv = " 0.9.11\\n"', "[python] uv: ' 0.9.11\\n' has white space in it"),
+        ('"nvcr.io/nvidia/l4t-cuda:12.6.11-runtime"', '"not a ref $(x)"', "[profiles.\"jetson-6.2\".contexts.l4t-cuda] image: 'not a ref $(x)' is no image reference"),
+        ('"nvcr.io/nvidia/l4t-cuda:12.6.11-runtime"', '"nvcr.io/NVIDIA/l4t-cuda"', "is no image reference"),
+        ('"nvcr.io/nvidia/l4t-cuda:12.6.11-runtime"', '"l4t@sha256:aa"', "a digest goes into the key 'digest'"),
+        ("[images.cuda]", "[images.inputs]", "[images] inputs: an image must not have this name"),
+        ('cudnn = ["l4t-jetpack"]', 'cudnn = ["l4t-jetpack"]\ngdal-report = []', "[images.cuda] stages.gdal: its bake target would be 'cuda-gdal-report', which is that of [images.cuda] stages.gdal-report already"),
+        ("[images.cuda.stages]", "[images.'a.b'.stages]\nc = []\n[images.a_b.stages]\nc = []\n[images.cuda.stages]", "[images.a_b] stages.c: its bake target would be 'a_b-c', which is that of [images.\"a.b\"] stages.c already"),
+        ("[images.cuda.stages]", "[images.inputs-x.stages]\ny = []\n[profiles.rehearsal.contexts.x-y]\n[images.cuda.stages]", "'inputs-x-y', which is that of [images.inputs-x] stages.y already"),
+        ("debian = { suite", "wheels = { suite = 'x' }\ndebian = { suite", "wheels: its bake target would be 'inputs-wheels', which is that of [python] wheels already"),
+        ('"dockerfiles/jetpack.Dockerfile"', '"dockerfiles/none"', "[images.jetpack] dockerfile: there is no file 'dockerfiles/none'"),
+        ('"dockerfiles/jetpack.Dockerfile"', '"dockerfiles"', "[images.jetpack] dockerfile: there is no file 'dockerfiles'"),
+        ('"dockerfiles/rehearsal.Dockerfile"', '"none"', "[profiles.rehearsal.contexts.l4t-cuda] dockerfile: there is no file 'none'"),
+        ("wheels = []", 'wheels = ["none"]', "[python] wheels item 1: there is no folder 'none'"),
+        ("wheels = []", 'wheels = ["~/wheels"]', "[python] wheels item 1: '~/wheels': '~' is not expanded here"),
+        ('debian = { suite = "bookworm" }', "debian = { folder = 'none' }", "[profiles.rehearsal.contexts.debian] folder: there is no folder 'none'"),
+        ('gdal = "3.11.5"', 'gdal = "3.11.4"', "urls item 1: gdal is '3.11.4', but the URL 'https://download.osgeo.org/gdal/3.11.5/gdal-3.11.5.tar.xz' is of another version"),
+        ('gdal = "3.11.5"', 'gdal = "3.11"', "urls item 2: gdal is '3.11', but the URL"),
+        ('"https://download.osgeo.org', '"https://[x', "urls item 1: is no http or https URL"),
+        ("https://download.osgeo.org", "ftp://me:hunter2@download.osgeo.org", "holds credentials"),
         ('dockerfile = "dockerfiles/jetpack', 'dockerfile = "../dockerfiles/jetpack', "must be a path below the project's folder"),
         ("cuda = 6.5", "cdua = 6.5", "[profiles.rehearsal.budget_gb] cdua: there is no image 'cdua' (did you mean 'cuda'?)"),
         ("[profiles.rehearsal.expect]", "[profiles.rehearsal.expcet]", "(did you mean 'expect'?)"),
@@ -134,3 +201,73 @@ def test_defaults_by_architecture() -> None:
     assert (name, config.resolve_platform(profile, architecture="amd64")) == ("rehearsal", "linux/amd64")
     assert list(loaded.pick_images(())) == ["jetpack", "cuda"]
     assert list(loaded.pick_images(("cuda",))) == ["cuda"]
+
+
+@pytest.mark.parametrize(
+    "image", ["debian", "debian:12-slim", "localhost:5000/a/b__c:1", "nvcr.io/nvidia/l4t-cuda:12.6.11-runtime"]
+)
+def test_image_references(tmp_path: Path, image: str) -> None:
+    path = prepared(tmp_path)
+    path.write_text(changed("nvcr.io/nvidia/l4t-cuda:12.6.11-runtime", image))
+    assert config.load(path).profiles["jetson-6.2"].contexts["l4t-cuda"].image == image
+
+
+def test_folders_that_are_there(tmp_path: Path) -> None:
+    path = prepared(tmp_path)
+    (tmp_path / "wheels").mkdir()
+    path.write_text(changed("wheels = []", f'wheels = ["wheels", "{tmp_path}"]'))
+    assert config.load(path).python.wheels == (Path("wheels"), tmp_path)
+
+
+def test_components_are_those_that_the_probe_measures() -> None:
+    tree = ast.parse((ROOT / "scripts" / "probe.py").read_text())
+    (versions,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "versions")
+    measures = next(node for node in ast.walk(versions) if isinstance(node, ast.Dict))
+    assert tuple(ast.literal_eval(key) for key in measures.keys if key) == config.KNOWN_COMPONENTS
+
+
+def test_names_that_no_image_may_take() -> None:
+    assert (config.INPUTS, config.WHEELS) == (plan.INPUTS, bake.WHEELS)
+
+
+def places(value: Any) -> Iterator[tuple[str | int, ...]]:
+    """The place of every value in a parsed file."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield (key,)
+        yield from ((key, *rest) for rest in places(inner))
+
+
+def test_no_value_makes_a_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = tomli.loads(GOOD)
+    path = prepared(tmp_path)
+    path.touch()
+    wrong: tuple[Any, ...] = (
+        [],
+        {},
+        [[1]],
+        {"[key]": 0},
+        {"a\nb": "c"},
+        0,
+        -1,
+        1.5,
+        True,
+        "",
+        " x",
+        "{x}\n",
+        dt.date(2025, 1, 1),
+    )
+    for place in places(good):
+        for value in (*wrong, "x" * 10000):
+            parsed = copy.deepcopy(good)
+            table: Any = parsed
+            for key in place[:-1]:
+                table = table[key]
+            table[place[-1]] = value
+            monkeypatch.setattr(tomli, "loads", lambda _, parsed=parsed: parsed)
+            try:
+                config.load(path)
+            except ConfigError as error:
+                for line in str(error).splitlines():
+                    assert line.startswith("build.toml: "), (place, value)
+                    assert " should " not in line, line  # that is how pydantic talks

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -8,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 from packaging.version import Version
 
-from jetpare import doctor
+from jetpare import doctor, process
 from jetpare.doctor import Finding, Needs
 from jetpare.engine import Engine, EngineFacts
-from jetpare.errors import EngineError
+from jetpare.errors import EngineError, ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -175,8 +176,36 @@ def index() -> Iterator[str]:
 @pytest.mark.parametrize(("code", "status"), [(200, "ok"), (404, "warning"), (403, "warning"), (502, "failed")])
 def test_index(index: str, code: int, status: str) -> None:
     found = doctor.check_index(f"{index}/{code}", {})
-    assert found.status == status
+    assert (found.name, found.status) == ("index", status)
+    assert found.detail.startswith(f"http://{index.rpartition('@')[2]}/{code}: answers")
     assert "secret" not in f"{found}"
+
+
+def test_the_default_index_is_asked_without_this_hosts_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[list[str], dict[str, str]]] = []
+
+    def run(argv: list[str], *, env: dict[str, str], timeout: float) -> str:
+        calls.append((argv, env))
+        assert timeout
+        return ""
+
+    monkeypatch.setattr(process, "run", run)
+    kept = {"PIP_CERT": "/ca.pem", "SSL_CERT_FILE": "/ca.pem", "https_proxy": "http://p", "PATH": "/bin"}
+    local = {"PIP_FIND_LINKS": "/opt/wheels", "PIP_EXTRA_INDEX_URL": "file:///i", "UV_INDEX": "x", "PIP_NO_INDEX": "1"}
+    assert doctor.check_index(None, {**kept, **local}).detail == "pip's default: answers"
+    doctor.check_index(None, {})
+    (argv, env), (bare, _) = calls
+    assert env == {**kept, "PIP_CONFIG_FILE": os.devnull}
+    assert "--isolated" in argv
+    assert argv[argv.index("--cert") + 1] == "/ca.pem"
+    assert "--cert" not in bare
+
+    def refuse(*_: object, **__: object) -> str:
+        raise ToolError("`pip` failed:\nno route")
+
+    monkeypatch.setattr(process, "run", refuse)
+    found = doctor.check_index(None, local)
+    assert (found.name, found.status, found.detail) == ("index", "failed", "pip's default: no route")
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/simple", "https://nowhere.invalid/simple", "no url at all"])
@@ -208,8 +237,10 @@ def test_without_an_engine_the_rest_is_still_said(tmp_path: Path, monkeypatch: p
     found = doctor.check(state=tmp_path, environ={}, needs=needs, sysroot=tmp_path)
     by_name = {finding.name: finding for finding in found}
     assert by_name["engine"].status == "failed"
-    assert by_name["image a:1"].status == "warning"
-    assert by_name["image b"].detail == "stand-in, built here"
+    images = [finding for finding in found if finding.name == "base image"]
+    assert [finding.status for finding in images] == ["warning", "ok"]
+    assert images[0].detail == "a:1: not measured: no engine answers"
+    assert images[1].detail == "b: stand-in, built here"
     assert [finding.name for finding in doctor.failed(found)] == ["engine"]
     assert found[-1].status == "ok"
 
@@ -229,6 +260,7 @@ def test_with_an_engine_every_line_is_there(tmp_path: Path, monkeypatch: pytest.
         ("memory", "ok"),
         ("platform", "ok"),
         ("jetson network", "ok"),
-        ("image here:1", "ok"),
-        ("image there:1", "failed"),
+        ("base image", "ok"),
+        ("base image", "failed"),
     ]
+    assert [finding.detail for finding in found[-2:]] == ["here:1: in the engine already", "there:1: no such host"]

@@ -88,6 +88,24 @@ def test_a_transfer_that_broke_off_is_resumed(server: Server, tmp_path: Path) ->
     assert server.asked[1] is not None
 
 
+def test_what_is_not_whole_never_lies_in_the_folder(server: Server, tmp_path: Path) -> None:
+    seen: list[list[Path]] = []
+    folder = tmp_path / "d"
+    server.break_after = 2_000_000
+    for break_after in (2_000_000, None):
+        server.break_after = break_after
+        try:
+            download.fetch(
+                [f"http://127.0.0.1:{server.server_port}/a.tar"], sha256=SHA256, folder=folder, ca_bundle=None,
+                tell=lambda _done, _total: seen.append(list(folder.iterdir())),
+            )  # fmt: skip
+        except DownloadError:
+            assert list(folder.iterdir()) == []
+    assert seen
+    assert not any(seen)
+    assert [entry.name for entry in folder.iterdir()] == ["a.tar"]
+
+
 def test_a_server_that_cannot_resume_starts_over(server: Server, tmp_path: Path) -> None:
     server.break_after, server.ranges = 2_000_000, False
     assert fetch(server, tmp_path / "d", "/one/a.tar", "/two/a.tar")[0].read_bytes() == CONTENT

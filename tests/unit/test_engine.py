@@ -169,9 +169,25 @@ def test_docker_host_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: 
 
 
 def test_a_context_is_read_from_the_cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = [{"Endpoints": {"docker": {"Host": "ssh://jetson"}}, "TLSMaterial": {}}]
+    said = [{"Endpoints": {"docker": {"Host": "tcp://jetson:2375"}}, "TLSMaterial": {}}]
     monkeypatch.setattr(process, "run", lambda *_a, **_k: json.dumps(said))
-    assert engine.endpoint({"PATH": fake_cli(tmp_path)}) == {"host": "ssh://jetson"}
+    assert engine.endpoint({"PATH": fake_cli(tmp_path)}) == {"host": "tcp://jetson:2375"}
+    said[0]["Endpoints"]["docker"]["Host"] = "ssh://jetson"
+    with pytest.raises(EngineError, match="not supported yet"):
+        engine.endpoint({"PATH": fake_cli(tmp_path)})
+
+
+@pytest.mark.parametrize("host", ["tcp://::", "tcp://h:99999999", "http://["])
+def test_a_docker_host_that_is_no_address_is_an_error_that_names_it(host: str, tmp_path: Path) -> None:
+    with pytest.raises(EngineError) as caught:
+        engine.find(state=tmp_path, environ={"PATH": fake_cli(tmp_path), "DOCKER_HOST": host})
+    assert host in str(caught.value)
+
+
+def test_an_ssh_engine_is_refused_with_the_way_round(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="not supported yet") as caught:
+        engine.find(state=tmp_path, environ={"PATH": fake_cli(tmp_path), "DOCKER_HOST": "ssh://me@jetson:22"})
+    assert "`ssh -nNT -L /tmp/docker.sock:/var/run/docker.sock me@jetson` and set DOCKER_HOST=" in str(caught.value)
 
 
 def test_an_unknown_context_is_an_error_not_the_default_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

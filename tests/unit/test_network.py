@@ -54,6 +54,24 @@ def test_what_lies_on_this_disk_is_left_out_and_named(tmp_path: Path) -> None:
     assert found.variables == {"UV_FIND_LINKS": "https://links", "PIP_FIND_LINKS": "https://links"}
 
 
+def test_named_indexes_are_for_uv_alone_and_a_scheme_has_any_case(tmp_path: Path) -> None:
+    environ = {
+        "UV_INDEX": "corp=https://me:hunter2@index.corp/simple HTTPS://b/simple",
+        "UV_DEFAULT_INDEX": "a=http://a",
+    }
+    found = read_settings(environ, tmp_path, tmp_path)
+    assert found.left_out == ()
+    assert found.variables == {
+        "UV_DEFAULT_INDEX": "a=http://a", "PIP_INDEX_URL": "http://a", "UV_INDEX": environ["UV_INDEX"],
+        "PIP_EXTRA_INDEX_URL": "https://me:hunter2@index.corp/simple HTTPS://b/simple",
+    }  # fmt: skip
+
+
+def test_what_is_left_out_is_named_without_its_password(tmp_path: Path) -> None:
+    found = read_settings({"UV_INDEX": "x=ftp://me:hun@ter2@host/simple"}, tmp_path, tmp_path)
+    assert found.left_out == ("x=ftp://host/simple",)
+
+
 def test_proxies_in_both_spellings(tmp_path: Path) -> None:
     found = read_settings({"HTTPS_PROXY": "http://p:1"}, tmp_path, tmp_path).variables
     assert found == {"https_proxy": "http://p:1", "HTTPS_PROXY": "http://p:1"}

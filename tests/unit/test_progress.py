@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import base64
+import contextlib
 import io
+import os
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from jetpare.timeline import EventDecoder, Recorder
+from jetpare.timeline import Activity, EventDecoder, Recorder
 from jetpare.views import progress
 from jetpare.views.progress import LiveProgress, PlainProgress, Progress, make_progress
 
@@ -218,3 +223,113 @@ def test_live_view_draws_and_stays() -> None:
     assert "[bold]read me[/bold]" in text
     assert "cuda/gdal" in text
     assert "4/4 all 4 steps from the layer cache" in text
+
+
+def recorder_of(line: str = "") -> Recorder:
+    """A recorder of one step that runs, and has said *line*."""
+    recorder = Recorder()
+    recorder.add({"vertexes": [{"digest": "a", "name": "[gdal 1/2] RUN make", "started": "2026-01-01T00:00:00Z"}]})
+    if line:
+        data = base64.b64encode(f"{line}\n".encode()).decode()
+        recorder.add({"logs": [{"vertex": "a", "stream": 1, "data": data}]})
+    return recorder
+
+
+def test_plain_lines_say_now_and_then_that_a_long_step_works() -> None:
+    clock = Clock()
+    view, file = plain(clock)
+    recorder = recorder_of("[ 41%] Building ogr.o")
+    view.begin("cuda/gdal")
+    for _ in range(15):
+        view.update("cuda/gdal", recorder)
+        clock.now += 10
+    view.finish("cuda/gdal", "ok", "")
+    view.update("cuda/gdal", recorder)
+    assert file.getvalue().splitlines()[2:] == [
+        "cuda/gdal: 30.0 s, [ 41%] Building ogr.o",
+        "cuda/gdal: 1 min 00 s, [ 41%] Building ogr.o",
+        "cuda/gdal: 1 min 30 s, [ 41%] Building ogr.o",
+        "cuda/gdal: 2 min 00 s, [ 41%] Building ogr.o",
+        "cuda/gdal: ok, 2 min 30 s",
+    ]
+
+
+def test_plain_end_is_said_once() -> None:
+    view, file = plain(Clock())
+    view.finish("cuda/gdal", "failed", "exit code 1")
+    view.finish("cuda/gdal", "interrupted", "")
+    assert file.getvalue() == "cuda/gdal: failed, exit code 1\n"
+
+
+WORDS = "Builds do not see what pip's settings name on this host's disk"
+
+
+def test_notes_wrap_at_words_on_a_terminal_alone() -> None:
+    view, console = live(Clock(), width=30)
+    view.note(WORDS)
+    assert console.export_text().split() == WORDS.split()
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=30, color_system=None, record=True)
+    make_progress(terminal, plain=True).note(WORDS)
+    lines = terminal.export_text().splitlines()
+    assert len(lines) > 2
+    assert max(map(len, lines)) <= 30
+    assert " ".join(line.rstrip() for line in lines) == f"note: {WORDS}"
+    log, file = plain(Clock())
+    log.note(WORDS)
+    assert file.getvalue() == f"note: {WORDS}\n"
+
+
+def test_a_live_note_is_wrapped_by_us_and_not_by_the_terminal() -> None:
+    view, console = live(Clock(), width=30)
+    view.note(WORDS)
+    assert max(map(len, console.export_text().splitlines())) <= 30
+
+
+def test_a_drawing_does_not_bring_an_ended_row_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The drawing thread is in the middle of asking when the row ends."""
+    view, _ = live(Clock())
+    view.begin("cuda/gdal")
+    recorder = recorder_of()
+    view.update("cuda/gdal", recorder)
+    asked, go_on, activity = threading.Event(), threading.Event(), recorder.activity
+
+    def slow(**words: Any) -> Activity:
+        asked.set()
+        go_on.wait(5)
+        return activity(**words)
+
+    monkeypatch.setattr(recorder, "activity", slow)
+    drawing = threading.Thread(target=view.table)
+    ending = threading.Thread(target=view.finish, args=("cuda/gdal", "interrupted", "Ctrl-C"))
+    drawing.start()
+    assert asked.wait(5)
+    ending.start()
+    ending.join(0.1)  # it may not end before the drawing has
+    go_on.set()
+    drawing.join()
+    ending.join()
+    assert shown(view)[0].split()[:2] == ["interrupted", "cuda/gdal"]
+
+
+@pytest.mark.parametrize("is_live", [True, False])
+@pytest.mark.parametrize("is_closed", [True, False])
+def test_nobody_reads_and_the_build_goes_on(is_live: bool, is_closed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    monkeypatch.setattr(os, "dup2", lambda *numbers: taken.extend(numbers))  # what rich does to stdout
+    reading, writing = os.pipe()
+    file = os.fdopen(writing, "w", buffering=1)
+    console = Console(file=file, force_terminal=is_live, width=80)
+    view = make_progress(console, plain=not is_live, clock=Clock())
+    os.close(reading)
+    if is_closed:
+        with contextlib.suppress(BrokenPipeError):
+            file.close()
+    with view:
+        view.plan(["cuda/gdal"])
+        view.begin("cuda/gdal")
+        replay("single-cold", view, "cuda/gdal")
+        view.note("read me")
+        view.finish("cuda/gdal", "ok", "")
+    assert taken == []
+    with contextlib.suppress(BrokenPipeError):
+        file.close()

@@ -6,7 +6,9 @@ import importlib.util
 import json
 import os
 import struct
+import sys
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -307,3 +309,81 @@ def test_network_settings_come_from_the_secrets_alone(tmp_path: Path) -> None:
     for path in (ca, net):
         path.write_text("")
     assert process.run(["sh", "-euc", f". {SCRIPTS}/net.sh; env"], env=env).find("PIP_CERT") == -1
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_network_settings_are_never_printed(shell: str, tmp_path: Path) -> None:
+    ca, net = tmp_path / "ca.pem", tmp_path / "net"
+    ca.write_text("PEM hunter2")
+    url = "http://me:hunter2@127.0.0.1:1/simple"
+    net.write_text(f"export PIP_INDEX_URL='{url}'\nexport HTTPS_PROXY='{url}'\n")
+    env = {"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path), "JETPARE_CA": str(ca), "JETPARE_NET": str(net)}
+    assert process.run([shell, "-euc", f"exec 2>&1; . {SCRIPTS}/net.sh"], env=env) == ""
+    pip = f"{sys.executable} -m pip --no-cache-dir --disable-pip-version-check --retries 0 --timeout 1 download nothing-at-all"
+    # pip wants a bundle that it can read
+    script = f"exec 2>&1; . {SCRIPTS}/net.sh; cat $APT_CONFIG; unset PIP_CERT REQUESTS_CA_BUNDLE; {pip} || true"
+    said = process.run([shell, "-euc", script], env=env)
+    assert "127.0.0.1:1" in said
+    assert "hunter2" not in said
+
+
+@pytest.mark.processes
+def test_wheels_are_found_in_folders_with_spaces(tmp_path: Path) -> None:
+    """uv, python3, rm and mv are stand-ins that do nothing, as the script works on /opt/venv."""
+    stubs, wheels, said = tmp_path / "bin", tmp_path / "wheels", tmp_path / "said"
+    for folder in ("my torch", "other"):
+        (wheels / folder).mkdir(parents=True)
+        (wheels / folder / "a.whl").touch()
+    stubs.mkdir()
+    uv = f"#!/bin/sh\nprintf '%s\\n' \"$@\" >>{said}\n"
+    texts = {
+        "uv": uv,
+        "rm": "#!/bin/sh\n",
+        "mv": "#!/bin/sh\n",
+        "python3": f'#!/bin/sh\n[ "$2" = venv ] || exit 0\nmkdir -p "$3/bin"\ncp {stubs}/uv {stubs}/python "$3/bin"\n',
+        "python": "#!/bin/sh\n",
+    }
+    for name, text in texts.items():
+        (stubs / name).write_text(text)
+        (stubs / name).chmod(0o755)
+    env = {
+        "PATH": f"{stubs}:{os.environ['PATH']}", "TMPDIR": str(tmp_path), "WHEELS": str(wheels), "UV_VERSION": "1",
+        "STAGE": str(tmp_path / "stage"), "REPORT": str(tmp_path / "report"), "UV_CACHE_DIR": str(tmp_path / "cache"),
+        "PYTHON_REQUIREMENTS": "torch==2.8.0 numpy==1.26.4", "PYTHON_INDEXES": "https://a https://b",
+        "JETPARE_CA": "/none", "JETPARE_NET": "/none",
+    }  # fmt: skip
+    process.run(["sh", SCRIPTS / "install-pytorch.sh"], env=env)
+    words = said.read_text().splitlines()
+    options = [f"{a} {b}" for a, b in pairwise(words) if a in {"--index", "--find-links"}]
+    assert options == [
+        "--index https://a",
+        "--index https://b",
+        f"--find-links {wheels}/my torch",
+        f"--find-links {wheels}/other",
+    ]
+    assert words[-2:] == ["torch==2.8.0", "numpy==1.26.4"]
+
+
+def test_probe_ends_as_its_checks_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def wrong() -> str:
+        raise probe.Failed("four")
+
+    def unknown() -> str:
+        raise probe.NotMeasured("not here")
+
+    monkeypatch.setattr(probe, "versions", dict)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")  # main sets it, and the flag, for good
+    monkeypatch.setattr(sys, "dont_write_bytecode", sys.dont_write_bytecode)
+    monkeypatch.setattr(probe, "CHECKS", {"good": lambda: "fine", "unknown": unknown})
+    assert probe.main([]) == 0
+    capsys.readouterr()
+    monkeypatch.setattr(probe, "CHECKS", {"good": lambda: "fine", "bad": wrong, "unknown": unknown})
+    assert probe.main(["--output", str(tmp_path / "a/report.json")]) == 1
+    out, err = capsys.readouterr()
+    assert err == "probe: bad failed: four\n"
+    assert (tmp_path / "a/report.json").read_text() == out
+    found = {check["name"]: check["status"] for check in json.loads(out)["checks"]}
+    assert found == {"good": "ok", "bad": "failed", "unknown": "not measured"}

@@ -1,5 +1,6 @@
 # gdal: a program, compiled
 FROM l4t-jetpack AS gdal
+ARG REBUILD_GDAL
 ARG GDAL_VERSION
 RUN --mount=type=bind,source=knobs/gdal.sh,target=/run/knob.sh echo compiling && sh /run/knob.sh && \
     mkdir -p /opt/stage/usr/local/bin /opt/report && \
@@ -11,6 +12,7 @@ COPY --from=gdal /opt/report/ /
 
 # python: something to import
 FROM l4t-jetpack AS python
+ARG REBUILD_PYTHON
 ARG PYTHON_REQUIREMENTS
 RUN --mount=type=bind,source=knobs/python.sh,target=/run/knob.sh sh /run/knob.sh && \
     mkdir -p /opt/stage/opt/venv /opt/report && echo "${PYTHON_REQUIREMENTS}" >/opt/stage/opt/venv/demo.txt && \
@@ -20,10 +22,11 @@ COPY --from=python /opt/report/ /
 
 # runtime: the trees, and the check
 FROM l4t-jetpack AS runtime
+ARG REBUILD_RUNTIME
 COPY --from=gdal --link /opt/stage/ /
 COPY --from=python --link /opt/stage/ /
 RUN --mount=type=bind,source=knobs/runtime.sh,target=/run/knob.sh sh /run/knob.sh && mkdir -p /usr/share/jetpare && \
-    printf '{"schema": 1, "versions": {"gdal": "%s", "demo": "%s"}, "checks": [{"name": "demo", "status": "ok", "detail": ""}]}' \
+    printf '{"schema": 1, "versions": {"gdal": "%s", "numpy": "%s"}, "checks": [{"name": "demo", "status": "ok", "detail": ""}]}' \
     "$(gdalinfo)" "$(sed 's/.*==//' /opt/venv/demo.txt)" >/usr/share/jetpare/checks.json
 FROM scratch AS runtime-report
 COPY --from=runtime /usr/share/jetpare/ /

@@ -1,0 +1,80 @@
+"""Processes end with everything that they started."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from jetpare import process
+from jetpare.errors import ToolError
+
+pytestmark = pytest.mark.processes
+
+
+def members(group: int) -> list[str]:
+    """The living processes of a group; what has ended and is not reaped yet is not one of them."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, pgrp, *_ = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(pgrp) == group and state not in "ZX":
+            found.append(stat.parent.name)
+    return found
+
+
+def ready(child: subprocess.Popen[bytes]) -> None:
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"ready\n"
+
+
+@pytest.mark.parametrize("leader", ["exec sleep 99", "exit 0"])
+def test_stop_ends_members_that_outlive_their_leader(leader: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "GRACE_SECONDS", 0.3)
+    script = f"(trap '' TERM; echo ready; exec sleep 77) & {leader}"
+    with process.start(["sh", "-c", script]) as child:
+        ready(child)
+        if leader == "exit 0":
+            child.wait()
+        assert members(child.pid)
+        begin = time.monotonic()
+    assert time.monotonic() - begin < 5
+    assert members(child.pid) == []
+
+
+def test_stop_leaves_a_member_the_time_to_clean_up(tmp_path: Path) -> None:
+    done = tmp_path / "done"
+    script = f"(trap 'sleep 0.3; touch {done}; exit' TERM; echo ready; while :; do sleep 0.05; done) & exec sleep 99"
+    with process.start(["sh", "-c", script]) as child:
+        ready(child)
+    assert done.exists()
+
+
+def test_stop_never_takes_five_seconds() -> None:
+    assert process.LEAVE_SECONDS + process.GRACE_SECONDS + process.KILL_SECONDS < 5
+
+
+def test_a_daemon_with_a_session_of_its_own_is_left_alone(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    process.run(["setsid", "--fork", "sh", "-c", f"echo $$ >{note}; exec sleep 30 >/dev/null 2>&1"])
+    pid = int(note.read_text())
+    os.kill(pid, 0)
+    os.kill(pid, 15)
+
+
+def test_what_is_not_there_and_what_cannot_be_started(tmp_path: Path) -> None:
+    with pytest.raises(ToolError, match="not found"):
+        process.run([tmp_path / "nothing"])
+    plain = tmp_path / "plain"
+    plain.write_text("no program")
+    with pytest.raises(ToolError, match="plain: cannot be started: Permission denied"):
+        process.run([plain])
+    plain.chmod(0o755)
+    for start in (process.run, process.interactive):
+        with pytest.raises(ToolError, match="plain: cannot be started: Exec format error"):
+            start([plain])
