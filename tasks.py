@@ -20,7 +20,8 @@ STAGE_IMAGE = "the image whose stage is meant; default: the last one of build.to
 PROFILE = "a profile of build.toml; default: the one for this host's architecture"
 DRY_RUN = "print the bake definition and the command that runs it, and build nothing"
 NO_CACHE = "build this stage again although nothing changed"
-STAGE = {"image": STAGE_IMAGE, "profile": PROFILE, "no_cache": NO_CACHE, "dry_run": DRY_RUN}
+POWER = "on a Jetson: maxn, keep, or the name of a power mode; default: [power] mode of build.toml"
+STAGE = {"image": STAGE_IMAGE, "profile": PROFILE, "power": POWER, "no_cache": NO_CACHE, "dry_run": DRY_RUN}
 
 
 def session(profile: str = "") -> Session:
@@ -55,44 +56,53 @@ def command(**options: object) -> Callable[[Callable[..., None]], Task[Any]]:
         "profile": PROFILE,
         "parallel": "build everything in one solve: the shortest wall time, but the stages' times overlap",
         "cold": "no layer cache, and compiler and package caches that start empty, so that every time is a cold one",
+        "power": POWER,
         "dry_run": DRY_RUN,
     },
 )
 def build_all(
-    _: Context, image: list[str], profile: str = "", parallel: bool = False, cold: bool = False, dry_run: bool = False
+    _: Context,
+    image: list[str],
+    profile: str = "",
+    parallel: bool = False,
+    cold: bool = False,
+    power: str = "",
+    dry_run: bool = False,
 ) -> None:
     """Build the images stage by stage, time every stage, and compare the images."""
-    session(profile).build_all(images=tuple(image), parallel=parallel, cold=cold, dry_run=dry_run)
+    session(profile).build_all(images=tuple(image), parallel=parallel, cold=cold, power=power, dry_run=dry_run)
 
 
 @command(help=STAGE)
 def extract_cudnn(
-    _: Context, image: str = "", profile: str = "", no_cache: bool = False, dry_run: bool = False
+    _: Context, image: str = "", profile: str = "", power: str = "", no_cache: bool = False, dry_run: bool = False
 ) -> None:
     """Take cuDNN and CUPTI out of JetPack (stage cudnn), with what it needs before."""
-    session(profile).stage("cudnn", image=image or None, no_cache=no_cache, dry_run=dry_run)
+    session(profile).stage("cudnn", image=image or None, power=power, no_cache=no_cache, dry_run=dry_run)
 
 
 @command(help=STAGE)
-def compile_gdal(_: Context, image: str = "", profile: str = "", no_cache: bool = False, dry_run: bool = False) -> None:
+def compile_gdal(
+    _: Context, image: str = "", profile: str = "", power: str = "", no_cache: bool = False, dry_run: bool = False
+) -> None:
     """Compile GDAL with Ninja (stage gdal), with what it needs before."""
-    session(profile).stage("gdal", image=image or None, no_cache=no_cache, dry_run=dry_run)
+    session(profile).stage("gdal", image=image or None, power=power, no_cache=no_cache, dry_run=dry_run)
 
 
 @command(help=STAGE)
 def install_pytorch(
-    _: Context, image: str = "", profile: str = "", no_cache: bool = False, dry_run: bool = False
+    _: Context, image: str = "", profile: str = "", power: str = "", no_cache: bool = False, dry_run: bool = False
 ) -> None:
     """Install PyTorch with uv (stage python), with what it needs before."""
-    session(profile).stage("python", image=image or None, no_cache=no_cache, dry_run=dry_run)
+    session(profile).stage("python", image=image or None, power=power, no_cache=no_cache, dry_run=dry_run)
 
 
 @command(help=STAGE)
 def assemble_runtime(
-    _: Context, image: str = "", profile: str = "", no_cache: bool = False, dry_run: bool = False
+    _: Context, image: str = "", profile: str = "", power: str = "", no_cache: bool = False, dry_run: bool = False
 ) -> None:
     """Assemble, check and tag an image (stage runtime), with what it needs before."""
-    session(profile).stage("runtime", image=image or None, no_cache=no_cache, dry_run=dry_run)
+    session(profile).stage("runtime", image=image or None, power=power, no_cache=no_cache, dry_run=dry_run)
 
 
 @command(
@@ -161,6 +171,12 @@ def timings(_: Context, run: str = "", trace: str = "") -> None:
     session().timings(run, trace_file=trace)
 
 
+@command(help={"restore": "put back the mode and the clocks that an interrupted run left"})
+def power(_: Context, restore: bool = False) -> None:
+    """Show the board's power mode, the modes it has, clocks and heat."""
+    session().power(restore=restore)
+
+
 @command(help={"profile": PROFILE})
 def doctor(_: Context, profile: str = "") -> None:
     """Check engine, disk, memory, platform and network, and say what to do about each fault."""
@@ -199,6 +215,7 @@ for each in (
     logs,
     history,
     timings,
+    power,
     engine_up,
     engine_down,
     clean,

@@ -93,11 +93,11 @@ class Session:
 
     # --- building
 
-    def build_all(self, *, images: tuple[str, ...], parallel: bool, cold: bool, dry_run: bool) -> None:
+    def build_all(self, *, images: tuple[str, ...], parallel: bool, cold: bool, power: str, dry_run: bool) -> None:
         """Build the images, show the times, and compare."""
         from jetpare.pipeline import Request
 
-        request = Request(task="build-all", parallel=parallel, cold=cold)
+        request = Request(task="build-all", parallel=parallel, cold=cold, power=power)
         if dry_run:
             self.dry_run(self.plan_of(images=images, architecture=_host()), request)
             return
@@ -105,14 +105,14 @@ class Session:
         self.run(plan, request)
         self.compare(as_json=False, output=None)
 
-    def stage(self, stage: str, *, image: str | None, no_cache: bool, dry_run: bool) -> None:
+    def stage(self, stage: str, *, image: str | None, power: str, no_cache: bool, dry_run: bool) -> None:
         """Build one stage and what it needs; say where its log, record and tree are."""
         from jetpare import bake, gather
         from jetpare.pipeline import Request
         from jetpare.plan import find_stage
 
         label = find_stage(self.project.config, stage, image)
-        request = Request(task=stage, again=frozenset({label}) if no_cache else frozenset())
+        request = Request(task=stage, power=power, again=frozenset({label}) if no_cache else frozenset())
         if dry_run:
             self.dry_run(self.plan_of(only=label, architecture=_host()), request)
             return
@@ -305,6 +305,20 @@ class Session:
                 engine.remove_image(self.engine, reference)
         if status:
             raise SystemExit(status)
+
+    def power(self, *, restore: bool) -> None:
+        """Show the power mode and the clocks, or put back what an interrupted run left."""
+        from jetpare import power, power_status
+        from jetpare.host import LocalHost
+        from jetpare.views import power as view
+        from jetpare.views import terminal
+
+        state, host = self.project.state_path, LocalHost(environ=self.environ)
+        if restore:
+            if not power.restore(state=state, host=host, say=self.say):
+                self.say("There is nothing to put back.")
+            return
+        terminal.show(self.out, view.power(power_status.status(state=state, host=host)))
 
     def doctor(self) -> None:
         """Show the findings. Raises DoctorError where one failed."""

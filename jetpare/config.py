@@ -290,6 +290,14 @@ class Python(Table):
     wheels: Many[AnyPath] = ()
 
 
+class Power(Table):
+    """[power]: the mode of a Jetson under which stages are timed; elsewhere it does nothing."""
+
+    mode: str = Field(default="maxn", min_length=1)
+    lock_clocks: bool = True
+    strict: bool = False
+
+
 class Runtime(Table):
     """[runtime]: distribution packages beyond what the stages work out by themselves."""
 
@@ -363,6 +371,7 @@ class Config(Table):
     gdal: Gdal
     python: Python
     runtime: Runtime
+    power: Power = Power()
     profiles: dict[Name, Profile] = Field(min_length=1)
 
     def pick_profile(self, name: str | None, *, architecture: str) -> tuple[str, Profile]:

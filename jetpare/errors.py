@@ -93,6 +93,18 @@ class HostError(JetpareError):
     code = 13
 
 
+class PowerError(JetpareError):
+    """The power mode or the clocks cannot be set, or could not be put back."""
+
+    code = 14
+
+
+class StrictPowerError(JetpareError):
+    """[power] strict: a figure was measured under another mode, or at lower clocks, than what was asked for."""
+
+    code = 15
+
+
 class Interrupted(JetpareError):  # noqa: N818 - it is no error
     """Ctrl-C or SIGTERM; 130 is what a shell reports for it."""
 

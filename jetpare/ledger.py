@@ -61,6 +61,7 @@ class StageRecord(Row):
     report: str | None = None
     inputs: str | None = None  # digest of what decided the result
     telemetry: StageTelemetry | None = None
+    marks: Many[str] = ()  # why its time does not stand for the power mode that the run names
 
 
 class ImageRecord(Row):
@@ -226,12 +227,11 @@ def own_pid() -> int:
 
 
 def host_facts() -> dict[str, Any]:
-    """What of this machine decides how long a build takes. The power mode is not measured yet."""
+    """What of this machine decides how long a build takes, beside the power mode."""
     return {
         "system": platform.system(),
         "machine": platform.machine(),
         "kernel": platform.release(),
         "cores": os.cpu_count(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "power_mode": None,
     }

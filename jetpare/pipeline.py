@@ -15,7 +15,20 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from jetpare import __version__, bake, bootstrap, doctor, download, engine, ledger, network, telemetry, timeline
+from jetpare import (
+    __version__,
+    bake,
+    bootstrap,
+    doctor,
+    download,
+    engine,
+    host,
+    ledger,
+    network,
+    power,
+    telemetry,
+    timeline,
+)
 from jetpare.compare import DIFFERS, version_rows
 from jetpare.config import GB, architecture_of
 from jetpare.engine import Engine
@@ -27,9 +40,13 @@ from jetpare.errors import (
     JetpareError,
     RecordError,
     SpaceError,
+    StrictPowerError,
 )
+from jetpare.host import LocalHost
 from jetpare.ledger import ImageRecord, Ledger, Record, StageRecord
+from jetpare.nvpmodel import Present
 from jetpare.plan import INPUTS, Kind, Node, Plan
+from jetpare.power import PowerSession
 from jetpare.project import Project, source_revision
 from jetpare.timeline import EventDecoder, Recorder, StageLog, StageTiming
 from jetpare.views.progress import Progress, brief
@@ -45,6 +62,7 @@ class Request:
 
     task: str
     parallel: bool = False  # one solve for everything: shortest, but times overlap
+    power: str = ""  # the mode to hold; empty: build.toml's
     cold: bool = False  # no layer cache, and cache mounts of its own
     again: frozenset[str] = frozenset()  # labels of stages to build again although nothing changed
 
@@ -90,9 +108,11 @@ def build(project: Project, plan: Plan, engine_: Engine, request: Request, progr
     with ExitStack() as stack:
         stack.enter_context(ledger.exclusive(project.state_path))
         stack.enter_context(_signals_as_interrupt())
-        facts = engine.facts(engine_)
+        held = stack.enter_context(_power(project, engine_, request, progress))
+        facts = engine.facts(engine_)  # after the switch: low power modes take cores offline
         check_space(plan, engine_, facts, project.state_path)
         run = _Run(project=project, plan=plan, engine_=engine_, request=request, progress=progress, facts=facts)
+        run.held = held
         run.open()
         if request.again:
             chosen = options(project, plan, request, run=run.id, revision=None)
@@ -113,6 +133,20 @@ def build(project: Project, plan: Plan, engine_: Engine, request: Request, progr
             raise
         run.close(ledger.SUCCEEDED, "")
     return run.record
+
+
+def _power(
+    project: Project, running: Engine, request: Request, progress: Progress
+) -> AbstractContextManager[PowerSession | None]:
+    """The power session of this host; none where the engine is on another one, whose mode would be the one to set."""
+    if not doctor.is_local(running):
+        return nullcontext()
+    settings = project.config.power
+    policy = power.Policy(
+        wanted=request.power or settings.mode, lock_clocks=settings.lock_clocks, strict=settings.strict
+    )
+    here = LocalHost(environ=project.environ)
+    return power.session(state=project.state_path, host=here, policy=policy, say=progress.note)
 
 
 def check_space(plan: Plan, engine_: Engine, facts: engine.EngineFacts, state: Path) -> None:
@@ -168,6 +202,7 @@ class _Run:
         self.id = self.ledger.new_id(datetime.now(timezone.utc))
         self.folder = self.ledger.path(self.id)
         self.sampler: telemetry.Sampler | None = None
+        self.held: PowerSession | None = None
         self.settings = network.read_settings(project.environ, project.home)
 
     # --- the record
@@ -191,7 +226,7 @@ class _Run:
             cold=request.cold,
             config_digest=self.project.config_digest,
             revision=self.revision,
-            host=ledger.host_facts(),
+            host=self.host_facts(),
             engine={
                 "host": self.facts.host,
                 "version": self.facts.version_text,
@@ -252,6 +287,31 @@ class _Run:
             return nullcontext()
         disk = doctor.data_folder(self.engine, self.facts, self.project.state_path)
         return telemetry.Sampler(disk=disk, file=self.folder / telemetry.SAMPLES_FILE)
+
+    def host_facts(self) -> dict[str, Any]:
+        """What of the host decides how long a build takes, the power mode included."""
+        found = ledger.host_facts() | {"model": host.host_facts(LocalHost(environ=self.project.environ)).model}
+        facts = self.held.facts if self.held else None
+        return found | {"power_mode": facts.mode if facts else None, "power": facts.as_dict() if facts else None}
+
+    def present(self) -> Present | None:
+        """The power mode now; None where it cannot be measured."""
+        return self.held.present() if self.held else None
+
+    def marks(
+        self, before: Present | None, after: Present | None, seen: telemetry.StageTelemetry | None
+    ) -> tuple[str, ...]:
+        """Why a stage's time does not stand for the mode that the run names."""
+        found = power.stage_marks(
+            before=before,
+            after=after,
+            promise=self.held.promise if self.held else None,
+            cpu_khz={core: figure.mean for core, figure in seen.cpu_khz.items()} if seen and seen.cpu_khz else None,
+            gpu_hz=seen.gpu_hz.mean if seen and seen.gpu_hz else None,
+            emc_hz=seen.emc_hz.mean if seen and seen.emc_hz else None,
+        )
+        heat = (f"throttled by heat: {', '.join(seen.tripped)}",) if seen and seen.tripped else ()
+        return (*found, *heat)
 
     def measured(self, started: float | None, finished: float | None) -> telemetry.StageTelemetry | None:
         """What the sensors said between two times, in seconds since the epoch."""
@@ -358,9 +418,14 @@ class _Run:
                 f"({', '.join(self.settings.left_out)}); [python] wheels in build.toml takes folders of wheels."
             )
         call = _Call(run=self, nodes=nodes)
+        before = self.present()
         status, metadata = call.run()
+        after = self.present()
+        marked = []
         for node in nodes:
             row = self.baked_row(node, call, ok=status == 0)
+            row = row.model_copy(update={"marks": self.marks(before, after, row.telemetry)})
+            marked += [f"{row.label}: {mark}" for mark in row.marks]
             self.put_stage(row)
             state = "cached" if row.cache == "cached" else row.status
             self.progress.finish(node.label, state, row.why or row.reason)
@@ -370,6 +435,11 @@ class _Run:
             self.put(critical_path=call.critical_path())
         if status != 0:
             raise BuildError(self.explain(call))
+        if marked and self.project.config.power.strict:
+            raise StrictPowerError(
+                "[power] strict: what was measured does not stand for the power mode:\n"
+                + "\n".join(f"  {mark}" for mark in marked)
+            )
         for node in nodes:
             if node.kind is Kind.IMAGE:
                 self.finish_image(node, call, metadata)

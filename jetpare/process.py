@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from jetpare.errors import ToolError
@@ -20,6 +21,14 @@ GRACE_SECONDS = 3.0  # how long a process group may take to stop before it is ki
 KILL_SECONDS = 1.0  # how long the kernel may take to end one that was killed
 LEAVE_SECONDS = 0.2  # a daemon (setsid --fork) is given this long after its parent's end to leave the group
 POLL_SECONDS = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completed:
+    """A program that ended: its exit status, and stdout and stderr merged in the order that they were written."""
+
+    status: int
+    output: str
 
 
 def render(argv: Argv) -> str:
@@ -114,6 +123,22 @@ def run(
         said = (err or out).decode(errors="replace").strip()
         raise ToolError(f"`{render(argv)}` failed with exit status {process.returncode}:\n{said}")
     return out.decode(errors="replace")
+
+
+def attempt(
+    argv: Argv, *, env: Mapping[str, str] | None = None, stdin: bytes = b"", timeout: float | None = None
+) -> Completed:
+    """Run *argv* to its end and return what it said, whatever its exit status: for programs whose status tells little.
+
+    stdin is closed after *stdin* was written. Raises ToolError, with what was said so far, after *timeout* seconds.
+    """
+    with start(argv, env=env, stdin=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        try:
+            out, _ = process.communicate(stdin, timeout=timeout)
+        except subprocess.TimeoutExpired as error:
+            said = (error.output or b"").decode(errors="replace").strip()
+            raise ToolError(f"`{render(argv)}` gave no answer within {timeout:g} s. {said}".rstrip()) from error
+    return Completed(status=process.returncode, output=out.decode(errors="replace"))
 
 
 def stream(

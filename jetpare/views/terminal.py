@@ -54,7 +54,7 @@ def timing(record: Record) -> RenderableType:
             Text(state, style=STYLES.get(state, "")),
             _row_time(row),
             _row_work(row),
-            escape(row.why or row.reason),
+            escape("; ".join([*filter(None, [row.why or row.reason]), *row.marks])),
         )
     table.add_section()
     for title, seconds in _beside(record):
