@@ -122,12 +122,14 @@ class Session:
         row = record.stage(label)
         group, name = label.split("/")
         shell = f"invoke shell {name} --image {group}{self.profile_flag()}"
-        self.out.print(f"log:    {folder / str(row.log if row else '')}", markup=False)
-        self.out.print(f"record: {folder / str(row.report if row and row.report else 'run.json')}", markup=False)
+        self.out.print(f"log:    {folder / str(row.log if row else '')}", markup=False, soft_wrap=True)
+        self.out.print(
+            f"record: {folder / str(row.report if row and row.report else 'run.json')}", markup=False, soft_wrap=True
+        )
         where = bake.image_tag(self.project.config, group, plan.profile_name)
         final = plan.images[group].final == name
         tree = f"in the image {where}" if final else "/opt/stage inside the stage"
-        self.out.print(f"tree:   {tree}; look around with `{shell}`", markup=False)
+        self.out.print(f"tree:   {tree}; look around with `{shell}`", markup=False, soft_wrap=True)
         if final:
             self.check_budgets(gather.comparison(self.project, plan, self.engine))
 
