@@ -315,7 +315,7 @@ class Session:
         from jetpare.views import power as view
         from jetpare.views import terminal
 
-        state, host = self.project.state_path, LocalHost(environ=self.environ)
+        state, host = self.project.state_path, LocalHost(root=self.project.sysroot, environ=self.environ)
         if restore:
             if not power.restore(state=state, host=host, say=self.say):
                 self.say("There is nothing to put back.")

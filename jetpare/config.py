@@ -472,7 +472,7 @@ def _complaint(details: Mapping[str, Any]) -> str:
     }.get(details["type"])  # fmt: skip
     if wanted:
         return f"wrong type: {wanted} is wanted, here: {details['input']!r}"
-    if details["type"] == "too_short":
+    if details["type"] in {"too_short", "string_too_short"}:
         return "must not be empty"
     limits = {
         "greater_than": ("more than", "gt"), "greater_than_equal": ("at least", "ge"),

@@ -145,7 +145,7 @@ def _power(
     policy = power.Policy(
         wanted=request.power or settings.mode, lock_clocks=settings.lock_clocks, strict=settings.strict
     )
-    here = LocalHost(environ=project.environ)
+    here = LocalHost(root=project.sysroot, environ=project.environ)
     return power.session(state=project.state_path, host=here, policy=policy, say=progress.note)
 
 
@@ -286,11 +286,13 @@ class _Run:
         if not doctor.is_local(self.engine):
             return nullcontext()
         disk = doctor.data_folder(self.engine, self.facts, self.project.state_path)
-        return telemetry.Sampler(disk=disk, file=self.folder / telemetry.SAMPLES_FILE)
+        return telemetry.Sampler(root=self.project.sysroot, disk=disk, file=self.folder / telemetry.SAMPLES_FILE)
 
     def host_facts(self) -> dict[str, Any]:
         """What of the host decides how long a build takes, the power mode included."""
-        found = ledger.host_facts() | {"model": host.host_facts(LocalHost(environ=self.project.environ)).model}
+        found = ledger.host_facts() | {
+            "model": host.host_facts(LocalHost(root=self.project.sysroot, environ=self.project.environ)).model
+        }
         facts = self.held.facts if self.held else None
         return found | {"power_mode": facts.mode if facts else None, "power": facts.as_dict() if facts else None}
 

@@ -38,6 +38,11 @@ class Project:
         """The user's home folder, where pip and uv keep their settings."""
         return Path(self.environ.get("HOME") or "/")
 
+    @property
+    def sysroot(self) -> Path:
+        """Where /sys, /proc and a Jetson's own programs are looked for; JETPARE_SYSROOT puts a test's board there."""
+        return Path(self.environ.get("JETPARE_SYSROOT") or "/")
+
     def plan(
         self, *, profile: str | None, architecture: str, images: tuple[str, ...] = (), only: str | None = None
     ) -> Plan:
