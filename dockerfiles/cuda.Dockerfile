@@ -46,7 +46,7 @@ ARG OGR_DRIVERS
 ARG JOBS
 RUN --mount=type=bind,source=scripts/compile-gdal.sh,target=/run/jetpare/compile-gdal.sh \
     --mount=type=bind,from=gdal-source,target=/run/jetpare/source \
-    --mount=type=cache,id=ccache-${CACHE_ID},target=/var/cache/ccache \
+    --mount=type=cache,id=ccache-gdal-${GDAL_VERSION}-${CACHE_ID},target=/var/cache/ccache \
     --mount=type=tmpfs,target=/tmp \
     /run/jetpare/compile-gdal.sh
 
