@@ -32,8 +32,10 @@ def clean(project: Project, running: Engine, *, cache: bool) -> Iterator[str]:
         folders = ["reports", "secrets", "empty", *(["downloads"] if cache else [])]
         for name in folders:
             shutil.rmtree(project.state_path / name, ignore_errors=True)
-        for file in [*project.state_path.glob("*.json")]:  # definitions, and which stages were built again
-            file.unlink()
+        # Not every file there: power.json says what a board has to get back.
+        for pattern in ("bake.json", "dry-run-*.json", "rebuild.json", "*-metadata.json"):
+            for file in project.state_path.glob(pattern):
+                file.unlink()
         yield f"The run records stay in {project.state / 'runs'}."
 
 

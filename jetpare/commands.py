@@ -52,7 +52,19 @@ class Session:
         """build.toml, read and validated."""
         from jetpare.project import open_project
 
-        return open_project(self.root, self.environ)
+        opened = open_project(self.root, self.environ)
+        self.tell_pending(opened)
+        return opened
+
+    def tell_pending(self, project: Project) -> None:
+        """Say what an interrupted run has not put back on the board; the next build, or `power --restore`, does it."""
+        from jetpare import power
+        from jetpare.host import LocalHost
+
+        host = LocalHost(root=project.sysroot, environ=self.environ)
+        pending = power.pending(state=project.state_path, host=host)
+        if pending is not None and not pending.live:
+            self.say(str(pending))
 
     @cached_property
     def engine(self) -> Engine:

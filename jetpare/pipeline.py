@@ -604,7 +604,7 @@ class _Call:
         run.take_sample()
         targets = tuple(target for node in self.nodes for target in bake.call_targets(node))
         with ExitStack() as stack:
-            events = stack.enter_context(self.events_path.open("wb"))
+            events = stack.enter_context(self.events_path.open("wb", buffering=0))
             for node in self.nodes:
                 self.logs[node.label] = self.open_log(stack, node)
                 log = str(self.log_path(node).relative_to(run.folder))
@@ -643,7 +643,8 @@ class _Call:
             log.line(line)
 
     def open_log(self, stack: ExitStack, node: Node) -> StageLog:
-        file = stack.enter_context(self.log_path(node).open("w"))
+        # By lines: a log can be followed, and a run that is killed keeps what it said.
+        file = stack.enter_context(self.log_path(node).open("w", buffering=1, encoding="utf-8"))
         if len(self.nodes) == 1:
             return StageLog(file)  # all that the call says
         return StageLog(file, target=node.target, stage=None if node.kind is Kind.INPUT else node.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,6 +79,28 @@ def test_power_shows_the_board_and_restore_has_nothing_to_do(fresh: Fresh, orin:
     assert orin.board.model in shown
     assert all(mode.name in shown for mode in orin.board.modes.values())
     assert "nothing to put back" in mini.ok("power", "--restore", JETPARE_SYSROOT=str(orin.root)).err
+
+
+def test_after_a_kill_every_command_tells_what_is_pending_and_restore_does_it(fresh: Fresh, orin: board.Made) -> None:
+    mini, before = fresh(), orin.snapshot()
+    mini.knob("gdal", "while sleep 0.2; do echo still here; done")
+    environ = {"JETPARE_SYSROOT": str(orin.root)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JETPARE_SYSROOT", str(orin.root))
+        with mini.started("compile-gdal") as run:
+            deadline = time.monotonic() + 30
+            while "still here" not in "".join(path.read_text() for path in mini.root.rglob("cuda-gdal.log")):
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+            run.kill()
+    assert orin.snapshot() != before
+    mini.knob("gdal", ":")
+    assert "ended without putting the board back" in mini.ok("plan", **environ).err
+    mini.ok("clean", **environ)  # which must not throw the note away
+    assert "ended without putting the board back" in mini.ok("power", **environ).err
+    mini.ok("power", "--restore", **environ)
+    assert orin.snapshot() == before
+    assert "putting the board back" not in mini.ok("plan", **environ).err
 
 
 def test_elsewhere_it_says_so(fresh: Fresh) -> None:
