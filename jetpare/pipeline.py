@@ -51,7 +51,6 @@ from jetpare.project import Project, source_revision
 from jetpare.timeline import EventDecoder, Recorder, StageLog, StageTiming
 from jetpare.views.progress import Progress, brief
 
-LAST_LINES = 30
 UNCHANGED = "unchanged"
 REBUILD = "rebuild.json"  # which stages were built again, by run: later builds use what came out of that
 
@@ -145,8 +144,11 @@ def _power(
     policy = power.Policy(
         wanted=request.power or settings.mode, lock_clocks=settings.lock_clocks, strict=settings.strict
     )
-    here = LocalHost(root=project.sysroot, environ=project.environ)
-    return power.session(state=project.state_path, host=here, policy=policy, say=progress.note)
+    return power.session(state=project.state_path, host=_here(project), policy=policy, say=progress.note)
+
+
+def _here(project: Project) -> LocalHost:
+    return LocalHost(root=project.sysroot, environ=project.environ)
 
 
 def check_space(plan: Plan, engine_: Engine, facts: engine.EngineFacts, state: Path) -> None:
@@ -290,9 +292,7 @@ class _Run:
 
     def host_facts(self) -> dict[str, Any]:
         """What of the host decides how long a build takes, the power mode included."""
-        found = ledger.host_facts() | {
-            "model": host.host_facts(LocalHost(root=self.project.sysroot, environ=self.project.environ)).model
-        }
+        found = ledger.host_facts() | {"model": host.host_facts(_here(self.project)).model}
         facts = self.held.facts if self.held else None
         return found | {"power_mode": facts.mode if facts else None, "power": facts.as_dict() if facts else None}
 
@@ -507,9 +507,9 @@ class _Run:
         if failure and failure.out_of_memory:
             lines.append("It was killed, most likely out of memory: lower `jobs` in build.toml, or end other programs.")
         if failure:
-            lines += [failure.error, *(f"  | {line}" for line in failure.tail[-LAST_LINES:])]
+            lines += [failure.error, *(f"  | {line}" for line in failure.tail[-timeline.TAIL_LINES :])]
         else:
-            lines += [f"  | {line}" for line in call.decoder.text[-LAST_LINES:]]
+            lines += [f"  | {line}" for line in call.decoder.text[-timeline.TAIL_LINES :]]
         lines.append(f"Full log: {self.shown(call.log_path(node))}")
         lines.append(f"Run just this stage again: {again_command(node.label, self.plan.profile_name)}")
         return "\n".join(lines)

@@ -14,6 +14,7 @@ from jetpare.compare import BUILT, DIFFERS, NOT_MEASURED, SIZE_NAMES, Comparison
 from jetpare.doctor import Finding
 from jetpare.ledger import Record, StageRecord
 from jetpare.plan import Plan
+from jetpare.views.progress import duration
 
 STYLES = {
     "ok": "green", "succeeded": "green", "cached": "cyan", "warm": "yellow", "cold": "", "failed": "bold red",
@@ -31,12 +32,7 @@ SHORT_ID = 19  # 'sha256:' and twelve digits, as docker shows them
 
 def seconds_text(seconds: float | None) -> str:
     """'4 min 46 s', '3.2 s', 'not measured'."""
-    if seconds is None:
-        return NOT_MEASURED
-    if seconds < 60:  # noqa: PLR2004 - a minute
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s"
+    return NOT_MEASURED if seconds is None else duration(seconds)
 
 
 def timing(record: Record) -> RenderableType:

@@ -94,7 +94,9 @@ def test_running_sees_a_script_by_its_path(tmp_path: Path) -> None:
     script(tmp_path / "usr/bin/tool", "read line")
     assert not host.running("/usr/bin/tool")
     with subprocess.Popen([tmp_path / "usr/bin/tool"], stdin=subprocess.PIPE) as program:
-        assert host.running("/usr/bin/tool")
+        deadline = time.monotonic() + 5
+        while not host.running("/usr/bin/tool"):  # its command line may not be there yet in the moment of its start
+            assert time.monotonic() < deadline
         assert not host.running("/usr/bin/too")
         program.communicate(b"\n")
     assert not host.running("/usr/bin/tool")
