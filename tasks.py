@@ -117,6 +117,19 @@ def compare(_: Context, profile: str = "", json: bool = False, output: str = "")
     session(profile).compare(as_json=json, output=output or None)
 
 
+@command(
+    iterable=["image"],
+    help={
+        "image": f"{IMAGE}; repeatable; default: all that are built",
+        "profile": PROFILE,
+        "json": "print the documented JSON instead of tables",
+    },
+)
+def verify(_: Context, image: list[str], profile: str = "", json: bool = False) -> None:
+    """Run the finished images: imports, libraries, GDAL, PyTorch on the CPU and the GPU."""
+    session(profile).verify(images=tuple(image), as_json=json)
+
+
 @command(iterable=["image"], help={"image": f"{IMAGE}; repeatable; default: all", "profile": PROFILE})
 def plan(_: Context, image: list[str], profile: str = "") -> None:
     """Show what would run, in which order, and what the cache should hold already."""
@@ -205,6 +218,7 @@ ns = Collection()
 for each in (
     build_all,
     compare,
+    verify,
     plan,
     doctor,
     extract_cudnn,

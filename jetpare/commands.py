@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
 
-from jetpare.errors import BudgetError, ConfigError, DoctorError, RecordError
+from jetpare.errors import BudgetError, ConfigError, DoctorError, RecordError, VerifyError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -230,6 +230,43 @@ class Session:
         except OSError as error:
             raise ConfigError(f"{output}: cannot be written: {error.strerror}.") from None
         self.say(f"The comparison is in {output}.")
+
+    def verify(self, *, images: tuple[str, ...], as_json: bool) -> None:
+        """Run the images and show what works. Raises VerifyError, after it was shown, where something does not."""
+        from jetpare import verify
+        from jetpare.views import terminal
+        from jetpare.views import verify as view
+
+        accepted = [verify.Accepted(check=row.check, reason=row.reason) for row in self.project.config.verify.accept]
+        outcome = verify.run(
+            self.engine,
+            self.built(images),
+            state=self.project.state_path,
+            accepted=accepted,
+            say=self.say,
+        )
+        if as_json:
+            self.out.print_json(json.dumps(outcome.as_dict()))
+        else:
+            terminal.show(self.out, view.outcome(outcome))
+        if not outcome.works:
+            raise VerifyError(f"{view.verdict(outcome)} What failed, and why, stands in the table.")
+
+    def built(self, images: tuple[str, ...]) -> dict[str, str]:
+        """The ids of finished images by name: those that are named, else all that are built. RecordError where none."""
+        from jetpare import bake, engine
+
+        plan = self.engine_plan(images=images)
+        tags = {name: bake.image_tag(self.project.config, name, plan.profile_name) for name in plan.images}
+        found = {name: engine.inspect_image(self.engine, tag) for name, tag in tags.items()}
+        missing = [name for name, facts in found.items() if facts is None]
+        if missing and (images or len(missing) == len(found)):
+            raise RecordError(
+                f"not built: {', '.join(tags[name] for name in missing)}. `invoke build-all` builds them."
+            )
+        for name in missing:
+            self.say(f"{name} is not built, and left out.")
+        return {name: facts.id for name, facts in found.items() if facts is not None}
 
     def plan(self, *, images: tuple[str, ...]) -> None:
         """Show the plan."""

@@ -42,9 +42,10 @@ KNOWN_PLATFORMS = (
 MULTIARCH = MappingProxyType({"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"})
 CUDA_TARGET = MappingProxyType({"amd64": "x86_64-linux", "arm64": "aarch64-linux"})
 # What scripts/probe.py measures in an image.
+NO_VERSION = ("torch_cuda_available", "gpu")  # components whose value is a word
 KNOWN_COMPONENTS = (
-    "python", "glibc", "torch", "torchvision", "numpy", "torch_cuda", "torch_cuda_available", "gdal", "cuda_runtime",
-    "cudnn", "cudnn_compiled", "tensorrt",
+    "python", "glibc", "torch", "torchvision", "numpy", "torch_cuda", "torch_cuda_available", "gpu", "gdal",
+    "cuda_runtime", "cudnn", "cudnn_compiled", "tensorrt",
 )  # fmt: skip
 # What plan.py and bake.py call what is no image's: no image may take these names away.
 INPUTS = "inputs"
@@ -298,6 +299,19 @@ class Power(Table):
     strict: bool = False
 
 
+class Accept(Table):
+    """[[verify.accept]]: checks that may fail, by a pattern over their names, and why."""
+
+    check: str = Field(min_length=1)
+    reason: str = Field(min_length=1)
+
+
+class Verify(Table):
+    """[verify]: what running an image may show without being a failure."""
+
+    accept: Many[Accept] = ()
+
+
 class Runtime(Table):
     """[runtime]: distribution packages beyond what the stages work out by themselves."""
 
@@ -344,8 +358,13 @@ class Profile(Table):
     indexes: Many[Url] = ()
     disk_gb: Gigabytes
     contexts: dict[Name, Context] = Field(min_length=1)
-    expect: dict[Component, VersionText] = Field(default_factory=dict)
+    expect: dict[Component, str] = Field(default_factory=dict)
     budget_gb: dict[Name, Gigabytes] = Field(default_factory=dict)
+
+    @field_validator("expect")
+    @classmethod
+    def _are_versions(cls, expect: dict[str, str]) -> dict[str, str]:
+        return {name: value if name in NO_VERSION else _version(value) for name, value in expect.items()}
 
     @field_validator("contexts")
     @classmethod
@@ -372,6 +391,7 @@ class Config(Table):
     python: Python
     runtime: Runtime
     power: Power = Power()
+    verify: Verify = Verify()
     profiles: dict[Name, Profile] = Field(min_length=1)
 
     def pick_profile(self, name: str | None, *, architecture: str) -> tuple[str, Profile]:

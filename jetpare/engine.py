@@ -332,6 +332,12 @@ def facts(engine: Engine) -> EngineFacts:
     )
 
 
+def runtimes(engine: Engine) -> tuple[str, ...]:
+    """The names of the container runtimes that *engine* has, such as runc and nvidia."""
+    with client(engine) as docker:
+        return tuple(sorted(docker.info().get("Runtimes") or {}))
+
+
 def store_of(info: Mapping[str, Any]) -> str:
     """Which image store an engine uses, from /info: "containerd", or the storage driver's name such as "overlay2"."""
     status = info.get("DriverStatus") or []

@@ -105,6 +105,12 @@ class StrictPowerError(JetpareError):
     code = 15
 
 
+class VerifyError(JetpareError):
+    """An image was run, and something in it does not work."""
+
+    code = 17
+
+
 class Interrupted(JetpareError):  # noqa: N818 - it is no error
     """Ctrl-C or SIGTERM; 130 is what a shell reports for it."""
 

@@ -21,6 +21,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Strict, ValidationError
 
 from jetpare.errors import BusyError
+from jetpare.files import write_atomically
 from jetpare.telemetry import StageTelemetry
 
 SCHEMA = 1
@@ -135,24 +136,7 @@ class Ledger:
 
     def write(self, record: Record) -> None:
         """Write *record* so that a reader sees the old one or the new one, and a crash loses neither."""
-        folder = self.path(record.id)
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / "run.json.new"
-        try:
-            with temporary.open("w", encoding="utf-8") as file:
-                json.dump(record.model_dump(), file, indent=2)
-                file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(folder / "run.json")
-        except OSError as error:  # a full disk does not name the file
-            temporary.unlink(missing_ok=True)
-            raise OSError(error.errno, error.strerror, str(folder / "run.json")) from error
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        write_atomically(self.path(record.id) / "run.json", json.dumps(record.model_dump(), indent=2) + "\n")
 
     def records(self) -> Iterator[tuple[Record | None, Path]]:
         """All runs, newest first: the record and its folder; None for one that cannot be read."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from jetpare import engine
+from jetpare import engine, verify
 from jetpare.engine import Engine
 from jetpare.ledger import Ledger, Record
 from tests.conftest import ROOT
@@ -137,3 +137,38 @@ def test_a_compile_with_a_warm_cache_is_called_warm(built: tuple[Record, Path, s
     assert "ccache" in row.why
     counts = json.loads((folder / str(row.report) / "gdal.json").read_text())["ccache"]
     assert counts["hits"] > 10 * max(counts["misses"], 1)
+
+
+def test_both_images_work_when_run_and_agree(built: tuple[Record, Path, str], running: Engine) -> None:
+    outcome = json.loads(invoke(running, "verify", "--profile", "rehearsal", "--json"))
+    assert built[0].images
+    assert outcome["works"]
+    assert outcome["differing"] == outcome["unused"] == []
+    for image in outcome["images"]:
+        status = {row["name"]: row["status"] for row in image["rows"]}
+        assert status["import torchvision"] == status["torch LSTM"] == status["gdal"] == "ok"
+        assert sum(name.startswith("load ") and value == "ok" for name, value in status.items()) > 30
+        assert status["GPU LSTM (cuDNN)"] == ("ok" if image["gpu"] else "not measured")
+
+
+def test_an_image_that_lost_a_library_fails_when_run(built: tuple[Record, Path, str], running: Engine) -> None:
+    """libtorch_cpu links CUPTI, which has nothing to do with cuDNN: the classic thing to forget."""
+    assert built[0].images
+    with engine.client(running) as docker:
+        container = docker.containers.create(
+            "jetpare/cuda:rehearsal", ["sh", "-c", "rm /usr/local/cuda/targets/*/lib/libcupti.so*"], user="0"
+        )
+        try:
+            container.start()
+            container.wait()
+            broken = str(container.commit(repository="jetpare-broken/verify").id)
+        finally:
+            container.remove(force=True)
+    try:
+        outcome = verify.run(running, {"broken": broken}, state=ROOT / ".jetpare", say=print)
+    finally:
+        engine.remove_image(running, "jetpare-broken/verify")
+    failed = {row.name: row.detail for row in outcome.images[0].rows if row.status == verify.FAILED}
+    assert not outcome.works
+    assert "libcupti.so.12" in failed["import torch"]
+    assert "gdal" not in failed

@@ -1,0 +1,255 @@
+"""Run finished images and see whether they work: scripts/verify.py in a container of each, on the GPU if there is one.
+
+The container gets no network, a read-only root, no capabilities, a limit on memory and processes, and an end after
+LIMIT_SECONDS; what it sends back is only data. The last result of each image is kept, by its id.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import secrets
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from jetpare import process
+from jetpare.engine import Engine
+from jetpare.errors import ToolError
+from jetpare.files import write_atomically
+
+SCHEMA = "jetpare.verify/1"
+OK, FAILED, NOT_MEASURED, ACCEPTED = "ok", "failed", "not measured", "accepted"
+LIMIT_SECONDS = 1800.0
+CLI_SECONDS = 60.0
+MEMORY_SHARE = 0.8  # of the engine's: the rest of the machine goes on
+PROCESSES = 1024
+REPORT_BYTES = 16_000_000
+SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+IDS = re.compile(r"A\d\d?")
+# Runs the zip that stdin holds. Its exit status only says again what its report says.
+BOOTSTRAP = (
+    "import runpy, sys; open('/tmp/verify.zip', 'wb').write(sys.stdin.buffer.read())\n"
+    "try: runpy.run_path('/tmp/verify.zip', run_name='__main__')\n"
+    "except SystemExit: pass"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One check of one image. ``result``: what must be the same in every image with the same software, or None."""
+
+    id: str
+    name: str
+    status: str
+    detail: str
+    seconds: float
+    result: Any = None
+    complaints: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """What running one image has shown; ``trouble`` says why it could not be run, and then there are no rows."""
+
+    image: str
+    image_id: str
+    gpu: bool
+    versions: Mapping[str, str | None]
+    rows: tuple[Row, ...]
+    trouble: str = ""
+
+    def count(self, status: str) -> int:
+        """How many rows have *status*."""
+        return sum(row.status == status for row in self.rows)
+
+    @property
+    def works(self) -> bool:
+        """Whether it ran and no check failed; what was not measured is neither."""
+        return not self.trouble and not self.count(FAILED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accepted:
+    """A failure that a person has looked at: [[verify.accept]] of build.toml."""
+
+    check: str  # a pattern over names of checks
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """All images that were verified together."""
+
+    images: tuple[Verification, ...]
+    differing: tuple[str, ...]  # checks that are ok in several images, with other results
+    unused: tuple[str, ...]  # patterns of [[verify.accept]] that no failure met
+
+    @property
+    def works(self) -> bool:
+        """Whether every image works, and they agree."""
+        return all(image.works for image in self.images) and not self.differing
+
+    def as_dict(self) -> dict[str, Any]:
+        """The documented JSON form (docs/verify.md)."""
+        return {"schema": SCHEMA, "works": self.works} | asdict(self)
+
+
+def run(
+    running: Engine,
+    images: Mapping[str, str],
+    *,
+    state: Path,
+    accepted: Sequence[Accepted] = (),
+    say: Callable[[str], None],
+) -> Outcome:
+    """Verify *images* (name -> image id), one after another. EngineError where the engine does not answer."""
+    from jetpare import engine
+
+    facts = engine.facts(running)
+    flags = gpu_flags(engine.runtimes(running))
+    if not flags:
+        say("The engine offers no GPU (it has no runtime called nvidia), so what needs one is not measured.")
+    archive, memory = bundle(), int(facts.memory_bytes * MEMORY_SHARE)
+    done = []
+    for name, image_id in images.items():
+        say(f"{name}: every import, library and computation, each in a process of its own ...")
+        found = _one(running, name, image_id, archive=archive, flags=flags, memory=memory)
+        save(state, found)
+        done.append(found)
+    judged = [accept(each, accepted) for each in done]
+    failed = [row.name for each in done for row in each.rows if row.status == FAILED]
+    unused = [each.check for each in accepted if not any(fnmatchcase(name, each.check) for name in failed)]
+    ran = all(not each.trouble for each in done)
+    return Outcome(images=tuple(judged), differing=differing(judged), unused=tuple(unused) if ran else ())
+
+
+def gpu_flags(runtimes: Sequence[str]) -> tuple[str, ...]:
+    """What gives a container the GPU. Not `--gpus`: on a Jetson that fails, where NVIDIA's runtime is in csv mode."""
+    if "nvidia" not in runtimes:
+        return ()
+    # Here and not taken from the image, whose own settings may have been lost: that is for the audit to say.
+    return ("--runtime", "nvidia", "--env", "NVIDIA_VISIBLE_DEVICES=all", "--env", "NVIDIA_DRIVER_CAPABILITIES=all")
+
+
+def bundle() -> bytes:
+    """scripts/verify.py and the probe that it uses, as a zip that Python runs."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, member in (("verify.py", "__main__.py"), ("probe.py", "probe.py")):
+            archive.write(SCRIPTS / name, member)
+    return made.getvalue()
+
+
+def _one(
+    running: Engine, name: str, image_id: str, *, archive: bytes, flags: Sequence[str], memory: int
+) -> Verification:
+    container = f"jetpare-verify-{secrets.token_hex(6)}"
+    isolation = ["--network", "none", "--read-only", "--tmpfs", "/tmp:exec,mode=1777", "--cap-drop", "ALL"]  # noqa: S108
+    isolation += ["--security-opt", "no-new-privileges", "--pids-limit", str(PROCESSES), "--memory", str(memory)]
+    program = ["--entrypoint", "python3", image_id, "-B", "-c", BOOTSTRAP]
+    command = [running.docker, "run", "--rm", "--interactive", "--name", container, "--env", "HOME=/tmp"]
+    command += [*isolation, *flags, *program, *(["--gpu"] if flags else [])]
+    base = Verification(image=name, image_id=image_id, gpu=bool(flags), versions={}, rows=())
+    try:
+        said = process.run(command, env=running.env, stdin=archive, timeout=LIMIT_SECONDS)
+    except ToolError as error:
+        return replace(base, trouble=_why(str(error)))
+    finally:  # the CLI's end is not the container's
+        with suppress(ToolError):
+            process.run([running.docker, "rm", "--force", container], env=running.env, timeout=CLI_SECONDS)
+    try:
+        return parse(base, said)
+    except (ValueError, TypeError) as error:
+        return replace(base, trouble=f"its report cannot be read: {error}")
+
+
+def _why(message: str) -> str:
+    """The last line of what the engine's CLI said, or that there is no Python."""
+    lines = [line.strip() for line in message.splitlines() if line.strip() and "--help" not in line]
+    if any("python3" in line and "not found" in line for line in lines[1:]):
+        return "it has no python3 on its PATH"
+    return lines[-1] if lines else "no reason given"
+
+
+def parse(base: Verification, said: str) -> Verification:
+    """The report that a container printed last. ValueError or TypeError where that is none: images print anything."""
+    lines = said[-REPORT_BYTES:].strip().splitlines()
+    content = json.loads(lines[-1]) if lines else None
+    if not isinstance(content, dict) or not isinstance(content.get("rows"), list):
+        raise TypeError("it is none")
+    return replace(base, versions=_versions(content.get("versions")), rows=tuple(_rows(content["rows"])))
+
+
+def _versions(content: object) -> dict[str, str | None]:
+    if not isinstance(content, dict):
+        raise TypeError("it has no versions")
+    return {str(name)[:100]: None if value is None else str(value)[:200] for name, value in content.items()}
+
+
+def _rows(content: Sequence[object]) -> Iterator[Row]:
+    for row in content:
+        if not isinstance(row, dict) or row.get("status") not in {OK, FAILED, NOT_MEASURED}:
+            raise ValueError(f"a row is {str(row)[:100]}")
+        if not IDS.fullmatch(str(row.get("id"))):
+            raise ValueError(f"a row has the id {str(row.get('id'))[:100]}")
+        complaints = row.get("complaints")
+        yield Row(
+            id=str(row["id"]),
+            name=str(row.get("name"))[:500],
+            status=str(row["status"]),
+            detail=" ".join(str(row.get("detail")).split())[:1000],
+            seconds=float(row.get("seconds") or 0),
+            result=row.get("result"),
+            complaints=tuple(str(line)[:300] for line in complaints) if isinstance(complaints, list) else (),
+        )
+
+
+def accept(found: Verification, accepted: Sequence[Accepted]) -> Verification:
+    """*found* with the failures that build.toml accepts marked so, with their reasons."""
+
+    def judge(row: Row) -> Row:
+        reason = next((each.reason for each in accepted if fnmatchcase(row.name, each.check)), None)
+        if row.status != FAILED or reason is None:
+            return row
+        return replace(row, status=ACCEPTED, detail=f"{row.detail} (accepted: {reason})")
+
+    return replace(found, rows=tuple(judge(row) for row in found.rows))
+
+
+def differing(images: Sequence[Verification]) -> tuple[str, ...]:
+    """Checks that went well in several of *images* with results that differ."""
+    results: dict[str, set[str]] = {}
+    for row in (row for image in images for row in image.rows if row.status == OK and row.result is not None):
+        results.setdefault(row.name, set()).add(json.dumps(row.result, sort_keys=True))
+    return tuple(name for name, values in results.items() if len(values) > 1)
+
+
+# --- what is kept
+
+
+def save(state: Path, found: Verification) -> None:
+    """Keep the result of an image that ran. OSError where the disk refuses."""
+    if not found.trouble:
+        write_atomically(_file(state, found.image_id), json.dumps({"schema": SCHEMA} | asdict(found)))
+
+
+def load(state: Path, image_id: str) -> Verification | None:
+    """The last result of an image, None where it was never run or the file cannot be read."""
+    try:
+        content = json.loads(_file(state, image_id).read_text())
+        base = Verification(
+            image=str(content["image"]), image_id=image_id, gpu=bool(content["gpu"]), versions={}, rows=()
+        )
+        return parse(base, json.dumps(content)) if content.get("schema") == SCHEMA else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _file(state: Path, image_id: str) -> Path:
+    return state / "verify" / f"{image_id.removeprefix('sha256:')}.json"

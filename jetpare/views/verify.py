@@ -1,0 +1,80 @@
+"""What running the images has shown, for a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from jetpare.verify import ACCEPTED, FAILED, NOT_MEASURED, OK, Outcome, Row, Verification
+
+STYLES = {OK: "green", FAILED: "bold red", NOT_MEASURED: "dim", ACCEPTED: "yellow"}
+TITLES = {
+    "A18": "imports, libraries and computations on the CPU",
+    "A19": "computations on the GPU, against the CPU's",
+    "A20": "ONNX Runtime",
+    "A21": "compilers",
+    "A22": "OpenCV's features",
+    "A24": "complaints on stderr",
+}
+
+
+def outcome(result: Outcome) -> RenderableType:
+    """The verdict, a line for each kind of check, then all that did not simply go well."""
+    parts: list[RenderableType] = [Text(verdict(result), style=STYLES[OK] if result.works else STYLES[FAILED]), Text()]
+    for image in result.images:
+        parts += [_summary(image), Text()]
+    for name in result.differing:
+        parts.append(Text(f"{name}: ok in several images, but not with the same result", style=STYLES[FAILED]))
+    for pattern in result.unused:
+        parts.append(Text(f"[verify] accept {pattern!r}: no failure meets it any more", style=STYLES[ACCEPTED]))
+    return Group(*parts)
+
+
+def verdict(result: Outcome) -> str:
+    """One sentence."""
+    lines = []
+    for image in result.images:
+        if image.trouble:
+            lines.append(f"{image.image} could not be run: {image.trouble}.")
+            continue
+        failed, open_ = image.count(FAILED), image.count(NOT_MEASURED)
+        how = f"{failed} of {len(image.rows)} checks failed" if failed else f"all of {image.count(OK)} checks passed"
+        rest = f", {open_} not measured" if open_ else ""
+        lines.append(f"{image.image}: {how}{rest}{'' if image.gpu else ', no GPU'}.")
+    if result.differing:
+        lines.append(f"{len(result.differing)} results differ between the images.")
+    elif len(result.images) > 1 and all(not image.trouble for image in result.images):
+        lines.append("Results are the same in all of them.")
+    return " ".join(lines)
+
+
+def _summary(image: Verification) -> RenderableType:
+    table = Table(title=escape(image.image), title_justify="left", box=None, pad_edge=False)
+    for column in (OK, FAILED, ACCEPTED, NOT_MEASURED):
+        table.add_column(column, justify="right", style=STYLES[column])
+    table.add_column("checks")
+    for number, title in TITLES.items():
+        rows = [row for row in image.rows if row.id == number]
+        counts = [sum(row.status == status for row in rows) for status in (OK, FAILED, ACCEPTED, NOT_MEASURED)]
+        if rows:
+            table.add_row(*[str(count) if count else "-" for count in counts], title)
+    lines: list[RenderableType] = [table]
+    lines += _lines([row for row in image.rows if row.status != OK])
+    lines += [
+        Text(f"  {row.name} says: {line}", style=STYLES[ACCEPTED]) for row in image.rows for line in row.complaints
+    ]
+    told = [row for row in image.rows if row.id in {"A19", "A20", "A21", "A22"} and row.status == OK]
+    return Group(*lines, *_lines(told))
+
+
+def _lines(rows: list[Row]) -> list[RenderableType]:
+    """One line for each thing that was found, with the names of all checks that found it."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        names.setdefault((row.status, row.detail), []).append(row.name)
+    return [
+        Text.assemble("  ", (status, STYLES[status]), f"  {', '.join(found)}: {detail}")
+        for (status, detail), found in names.items()
+    ]
