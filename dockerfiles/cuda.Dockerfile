@@ -15,6 +15,7 @@ ARG PYTHON_INDEXES
 ARG PYTHON_CUDA
 ARG COLLECT
 ARG RUNTIME_PACKAGES
+ARG PRUNE
 
 # cudnn: the libraries that only JetPack has, links kept, with a manifest
 FROM l4t-jetpack AS cudnn
@@ -104,3 +105,28 @@ RUN --mount=type=bind,source=scripts/probe.py,target=/run/jetpare/probe.py --mou
 # runtime-report: the manifests, and what the checks measured
 FROM scratch AS runtime-report
 COPY --from=runtime /usr/share/jetpare/ /
+
+# pruned: the runtime without what [[prune]] names; strip is that of the stage which compiles
+FROM runtime AS pruned
+ARG PRUNE
+RUN --mount=type=bind,source=scripts/prune.py,target=/run/jetpare/prune.py \
+    --mount=type=bind,from=gdal,target=/run/jetpare/tools --mount=type=tmpfs,target=/tmp \
+    PRUNE="${PRUNE}" python3 -B /run/jetpare/prune.py --tools /run/jetpare/tools && \
+    ldconfig && rm -f /var/cache/ldconfig/aux-cache
+
+# slim: that as one layer, so that none carries what was removed. A new root inherits no settings: these are l4t-cuda's.
+FROM scratch AS slim
+ARG REBUILD_SLIM
+# hadolint ignore=DL3067
+COPY --from=pruned / /
+ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility,video \
+    NVIDIA_REQUIRE_CUDA=cuda>=12.6 \
+    NVIDIA_REQUIRE_JETPACK_HOST_MOUNTS=base-only
+RUN --mount=type=bind,source=scripts/probe.py,target=/run/jetpare/probe.py --mount=type=tmpfs,target=/tmp \
+    python -B /run/jetpare/probe.py --output /usr/share/jetpare/checks.json
+
+# slim-report: the manifests, what was taken out, and what the checks measured
+FROM scratch AS slim-report
+COPY --from=slim /usr/share/jetpare/ /

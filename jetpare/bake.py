@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from jetpare import process
-from jetpare.config import CUDA_TARGET, MULTIARCH, Config, architecture_of
+from jetpare.config import CUDA_TARGET, MULTIARCH, Config, Prune, architecture_of
 from jetpare.plan import INPUTS, Kind, Node, Plan
 
 # Targets that are only linked to would be exported as untagged images otherwise: seconds, and gigabytes in the lists.
@@ -65,8 +65,16 @@ def stage_arguments(config: Config, plan: Plan, cache_id: str) -> dict[str, dict
             "PYTHON_CUDA": "1" if plan.profile.cuda and _cuda_wheels(plan) else "0",
         },
         "runtime": {**cached, "RUNTIME_PACKAGES": " ".join(config.runtime.packages)},
+        "slim": {"PRUNE": json.dumps([_placed(rule, places) for rule in config.prune])},
         INPUTS: {**cached, "GDAL_VERSION": plan.profile.gdal},
     }
+
+
+def _placed(rule: Prune, places: Mapping[str, str]) -> dict[str, Any]:
+    """A rule of [[prune]] as scripts/prune.py reads it."""
+    patterns = {"paths": rule.paths, "strip": rule.strip}
+    found: dict[str, Any] = {kind: [each.format_map(places) for each in named] for kind, named in patterns.items()}
+    return found | {"reason": rule.reason}
 
 
 def _cuda_wheels(plan: Plan) -> bool:

@@ -246,6 +246,7 @@ class Image(Table):
     dockerfile: RelativePath
     description: str
     base: str
+    optional: bool = False  # built only where it is named
     stages: dict[Name, Many[str]] = Field(min_length=1)
 
     @field_validator("stages")
@@ -297,6 +298,20 @@ class Power(Table):
     mode: str = Field(default="maxn", min_length=1)
     lock_clocks: bool = True
     strict: bool = False
+
+
+class Prune(Table):
+    """[[prune]]: what a person chose to leave out of the image `slim`, and why; patterns relative to the root."""
+
+    paths: Many[Pattern] = ()
+    strip: Many[Pattern] = ()
+    reason: str = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_something(self) -> Prune:
+        if not self.paths and not self.strip:
+            raise ValueError("'paths' or 'strip' is wanted")
+        return self
 
 
 class Accept(Table):
@@ -390,6 +405,7 @@ class Config(Table):
     gdal: Gdal
     python: Python
     runtime: Runtime
+    prune: Many[Prune] = ()
     power: Power = Power()
     verify: Verify = Verify()
     profiles: dict[Name, Profile] = Field(min_length=1)
@@ -409,14 +425,14 @@ class Config(Table):
         return chosen, self.profiles[chosen]
 
     def pick_images(self, names: tuple[str, ...]) -> dict[str, Image]:
-        """The images called *names*, in build.toml's order; all of them where none is named."""
+        """The images called *names*, in build.toml's order; where none is named, all that are not optional."""
         for name in names:
             if name not in self.images:
                 raise ConfigError(
                     f"there is no image {name!r}{suggest(name, self.images)}. "
                     f"{FILE_NAME} has: {', '.join(self.images)}."
                 )
-        return {name: image for name, image in self.images.items() if not names or name in names}
+        return {name: image for name, image in self.images.items() if (name in names if names else not image.optional)}
 
 
 def resolve_platform(profile: Profile, *, architecture: str) -> str:

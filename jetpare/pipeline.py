@@ -732,8 +732,10 @@ def again_command(label: str, profile: str) -> str:
         "python": "install-pytorch",
         "runtime": "assemble-runtime",
     }
-    if group == INPUTS or stage not in tasks:
+    if group == INPUTS:
         return f"invoke build-all --profile {profile}"
+    if stage not in tasks:
+        return f"invoke build-all --image {group} --profile {profile}"
     return f"invoke {tasks[stage]} --image {group} --profile {profile}"
 
 

@@ -106,13 +106,14 @@ def make_plan(
 
 
 def find_stage(config: Config, stage: str, image: str | None) -> str:
-    """The label of *stage* in *image*; with None, in the last image of build.toml that has it."""
+    """The label of *stage* in *image*; with None, in the last image of build.toml that has it and is not optional."""
     stages = list(dict.fromkeys(name for table in config.images.values() for name in table.stages))
     if stage not in stages:
         raise ConfigError(f"there is no stage '{stage}'{suggest(stage, stages)}. The stages are: {', '.join(stages)}.")
     having = [name for name, table in config.images.items() if stage in table.stages]
     if image is None:
-        return f"{having[-1]}/{stage}"
+        usual = [name for name in having if not config.images[name].optional]
+        return f"{(usual or having)[-1]}/{stage}"
     config.pick_images((image,))
     if image not in having:
         raise ConfigError(f"image '{image}' has no stage '{stage}'; {' and '.join(having)} has it.")

@@ -1,0 +1,230 @@
+"""Removes and strips what [[prune]] of build.toml names in the system that it runs in, and writes down what it took.
+
+usage: PRUNE='[{"paths": ["opt/x/*.h"], "strip": [], "reason": "..."}]' python3 prune.py --tools ROOT
+
+Patterns are relative to the root; one that matches nothing ends it, before anything was touched. ROOT is the root of a
+system that has `strip`. A file that the loader would not map as before, byte for byte, ends it too: that is what strip
+does to some files that patchelf has changed. What was taken is in /usr/share/jetpare/prune.tsv: bytes, 'removed'
+or 'stripped', path, reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import hashlib
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO
+
+MANIFEST = Path("usr/share/jetpare/prune.tsv")
+ELF = b"\x7fELF\x02\x01"  # 64 bits, little-endian: x86-64 and arm64
+PT_LOAD = 1
+NOBITS, DYNSYM = 8, 11
+SHF_ALLOC = 2
+SYMBOL = 24  # bytes
+PADDING = 64  # bytes
+CHUNK = SYMBOL << 16
+NEVER = ("proc", "sys", "dev", "run/jetpare")
+
+
+def main(argv: list[str]) -> int:
+    """Check every pattern, then do the work."""
+    parser = argparse.ArgumentParser(description="Removes and strips what build.toml's [[prune]] names.")
+    parser.add_argument("--tools", type=Path, required=True)
+    parser.add_argument("--root", type=Path, default=Path("/"))
+    args = parser.parse_args(argv)
+    rules = json.loads(os.environ["PRUNE"])
+    found = {
+        (number, kind, pattern): matches(args.root, pattern)
+        for number, rule in enumerate(rules)
+        for kind in ("paths", "strip")
+        for pattern in rule.get(kind, ())
+    }
+    nothing = [pattern for (_, _, pattern), paths in found.items() if not paths]
+    if nothing:
+        print(f"prune: nothing matches {', '.join(nothing)}. Correct [[prune]] in build.toml.", file=sys.stderr)
+        return 1
+    lines: list[tuple[int, str, str, str]] = []
+    try:
+        for (number, kind, _), paths in found.items():
+            for path in paths:
+                reason = rules[number]["reason"]
+                work = removed(path) if kind == "paths" else stripped(path, args.tools)
+                lines += [(size, what, name_below(each, args.root), reason) for size, what, each in work]
+    except ValueError as error:
+        print(f"prune: {error}", file=sys.stderr)
+        return 1
+    manifest = args.root / MANIFEST
+    manifest.parent.mkdir(parents=True, exist_ok=True)
+    manifest.write_text("".join("\t".join(str(word) for word in line) + "\n" for line in lines))
+    for rule in rules:
+        taken = sum(size for size, _, _, reason in lines if reason == rule["reason"])
+        print(f"prune: {taken / 1e6:8.1f} MB  {rule['reason']}")
+    print(f"prune: {sum(line[0] for line in lines) / 1e6:8.1f} MB in all")
+    return 0
+
+
+def matches(root: Path, pattern: str) -> list[Path]:
+    """What *pattern* names below *root*, links not followed out of it. Nothing that the engine mounts."""
+    names = glob.glob(pattern, root_dir=root, recursive=True)  # noqa: PTH207 - Path.glob follows links until 3.13
+    return [root / name for name in sorted(names) if not name.startswith(NEVER)]
+
+
+def name_below(path: Path, root: Path) -> str:
+    """The path as the image has it; a tab or a newline would break the manifest's lines."""
+    return f"/{path.relative_to(root)}".replace("\t", "\\t").replace("\n", "\\n")
+
+
+def removed(path: Path) -> Iterator[tuple[int, str, Path]]:
+    """Remove *path* with all below it; what a pattern before has taken already is no fault."""
+    if path.is_dir() and not path.is_symlink():
+        for folder, _, names in os.walk(path):
+            yield from ((taken(Path(folder, name)), "removed", Path(folder, name)) for name in names)
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        size = taken(path)
+        path.unlink()
+        yield size, "removed", path
+
+
+def taken(path: Path) -> int:
+    """The bytes that the image loses with *path*: none for a link, and a hard link only with its last name."""
+    state = path.lstat()
+    return state.st_size if path.is_file() and not path.is_symlink() and state.st_nlink == 1 else 0
+
+
+def stripped(path: Path, tools: Path) -> Iterator[tuple[int, str, Path]]:
+    """Strip what neither the loader nor a linker needs. ValueError where the result is not sound."""
+    if path.is_symlink() or not path.is_file() or path.read_bytes()[:6] != ELF:
+        return
+    before, copy = path.stat().st_size, path.with_name(f"{path.name}.stripped")
+    strip = next((each for each in (tools / "usr/bin/strip", tools / "bin/strip") if each.exists()), None)
+    if strip is None:
+        raise ValueError(f"there is no strip in {tools}")
+    folders = ":".join(str(folder) for folder in [*tools.glob("usr/lib/*-linux-gnu"), *tools.glob("lib/*-linux-gnu")])
+    done = subprocess.run(
+        [strip, "--strip-unneeded", "--preserve-dates", "-o", copy, path],
+        env={"LD_LIBRARY_PATH": folders, "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    try:
+        if done.returncode:
+            raise ValueError(f"strip {path}: {done.stderr.strip()}")
+        try:
+            trouble = unsound(path, copy)
+        except (struct.error, IndexError, ValueError):
+            trouble = "its headers cannot be read"
+        if trouble:
+            raise ValueError(f"strip would break {path}: {trouble}. Take it out of [[prune]] strip in build.toml.")
+        shutil.copymode(path, copy)
+        yield before - copy.stat().st_size, "stripped", path
+        copy.replace(path)
+    finally:
+        copy.unlink(missing_ok=True)
+
+
+def unsound(original: Path, result: Path) -> str:
+    """Why a process would not find in *result* what it finds in *original*; empty where it would.
+
+    Segments have to be at the same addresses, and sections that are in memory have to be there with the same content.
+    What patchelf left between sections, and zeros at a segment's end, are nobody's.
+    """
+    with original.open("rb") as old, result.open("rb") as new:
+        want, have = segments(old), segments(new)
+        if [each[:3] for each in have] != [each[:3] for each in want]:
+            return "its segments changed"
+        for after, before in zip(have, want, strict=True):
+            if after.align > 1 and after.offset % after.align != after.address % after.align:
+                return "a segment is not aligned"
+            if before.memory - after.memory not in range(PADDING):
+                return "a segment changed its size"
+        kept = sections(new)
+        for name, section in sections(old).items():
+            other = kept.get(name)
+            if other is None or (other.address, other.size) != (section.address, section.size):
+                return f"{name} is gone, or elsewhere"
+            if section.kind != NOBITS and content(old, section) != content(new, other):
+                return f"{name} changed"
+    return ""
+
+
+class Segment(NamedTuple):
+    """A part of a file that the loader maps (ELF-64 gABI)."""
+
+    address: int
+    align: int
+    flags: int
+    offset: int
+    memory: int
+
+
+def segments(file: BinaryIO) -> list[Segment]:
+    """What the loader maps, in the order of the file's headers."""
+    found = []
+    for row in table(file, place=32, sizes=54):
+        kind, flags, offset, address, _, _, memory, align = struct.unpack_from("<IIQQQQQQ", row)
+        if kind == PT_LOAD:
+            found.append(Segment(address, align, flags, offset, memory))
+    return found
+
+
+class Section(NamedTuple):
+    """A section that is in memory while a process runs."""
+
+    kind: int
+    address: int
+    offset: int
+    size: int
+
+
+def sections(file: BinaryIO) -> dict[str, Section]:
+    """What is in memory, by name."""
+    rows = [struct.unpack_from("<IIQQQQ", row) for row in table(file, place=40, sizes=58)]
+    file.seek(62)
+    (index,) = struct.unpack("<H", file.read(2))
+    file.seek(rows[index][4])
+    names = file.read(rows[index][5])
+    return {
+        names[name : names.index(b"\0", name)].decode(): Section(kind, address, offset, size)
+        for name, kind, flags, address, offset, size in rows
+        if flags & SHF_ALLOC
+    }
+
+
+def table(file: BinaryIO, *, place: int, sizes: int) -> list[bytes]:
+    """The rows of one of the file's two tables; *place* and *sizes*: where the header has its offset and its form."""
+    file.seek(0)
+    header = file.read(64)
+    (start,), (entry, count) = struct.unpack_from("<Q", header, place), struct.unpack_from("<HH", header, sizes)
+    file.seek(start)
+    rows = file.read(entry * count)
+    return [rows[index * entry : (index + 1) * entry] for index in range(count)]
+
+
+def content(file: BinaryIO, section: Section) -> bytes:
+    """A digest of a section; of symbols without the number of the section they are in, which strip counts anew."""
+    found = hashlib.sha256()
+    file.seek(section.offset)
+    left = section.size
+    while left > 0 and (part := bytearray(file.read(min(left, CHUNK)))):
+        left -= len(part)
+        if section.kind == DYNSYM:
+            part[6::SYMBOL], part[7::SYMBOL] = bytes(len(part[6::SYMBOL])), bytes(len(part[7::SYMBOL]))
+        found.update(part)
+    return found.digest() if not left else b""
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
