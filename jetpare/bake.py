@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from jetpare import process
-from jetpare.config import CUDA_TARGET, MULTIARCH, Config, architecture_of
-from jetpare.plan import INPUTS, Kind, Node, Plan
+from jetpare.config import CUDA_TARGET, INPUTS, MULTIARCH, WHEELS, Config, architecture_of
+from jetpare.plan import Kind, Node, Plan
 
 # Targets that are only linked to would be exported as untagged images otherwise: seconds, and gigabytes in the lists.
 ENVIRONMENT = {"BUILDX_NO_DEFAULT_LOAD": "1"}
 SECRETS = ("ca", "net")
-WHEELS = "wheels"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,10 +59,8 @@ class Session:
     def tell_pending(self, project: Project) -> None:
         """Say what an interrupted run has not put back on the board; the next build, or `power --restore`, does it."""
         from jetpare import power
-        from jetpare.host import LocalHost
 
-        host = LocalHost(root=project.sysroot, environ=self.environ)
-        pending = power.pending(state=project.state_path, host=host)
+        pending = power.pending(state=project.state_path, host=project.host)
         if pending is not None and not pending.live:
             self.say(str(pending))
 
@@ -323,11 +321,10 @@ class Session:
     def power(self, *, restore: bool) -> None:
         """Show the power mode and the clocks, or put back what an interrupted run left."""
         from jetpare import power, power_status
-        from jetpare.host import LocalHost
         from jetpare.views import power as view
         from jetpare.views import terminal
 
-        state, host = self.project.state_path, LocalHost(root=self.project.sysroot, environ=self.environ)
+        state, host = self.project.state_path, self.project.host
         if restore:
             if not power.restore(state=state, host=host, say=self.say):
                 self.say("There is nothing to put back.")

@@ -46,7 +46,7 @@ KNOWN_COMPONENTS = (
     "python", "glibc", "torch", "torchvision", "numpy", "torch_cuda", "torch_cuda_available", "gdal", "cuda_runtime",
     "cudnn", "cudnn_compiled", "tensorrt",
 )  # fmt: skip
-# What plan.py and bake.py call what is no image's: no image may take these names away.
+# What the plan and the bake definition call what is no image's: no image may take these names away.
 INPUTS = "inputs"
 WHEELS = "wheels"
 _HOST = r"[a-z0-9]+([.-]+[a-z0-9]+)*(:[0-9]+)?/"

@@ -30,7 +30,7 @@ from jetpare import (
     timeline,
 )
 from jetpare.compare import DIFFERS, version_rows
-from jetpare.config import GB, architecture_of
+from jetpare.config import GB, INPUTS, architecture_of
 from jetpare.engine import Engine
 from jetpare.errors import (
     BuildError,
@@ -42,10 +42,9 @@ from jetpare.errors import (
     SpaceError,
     StrictPowerError,
 )
-from jetpare.host import LocalHost
 from jetpare.ledger import ImageRecord, Ledger, Record, StageRecord
 from jetpare.nvpmodel import Present
-from jetpare.plan import INPUTS, Kind, Node, Plan
+from jetpare.plan import Kind, Node, Plan
 from jetpare.power import PowerSession
 from jetpare.project import Project, source_revision
 from jetpare.timeline import EventDecoder, Recorder, StageLog, StageTiming
@@ -144,11 +143,7 @@ def _power(
     policy = power.Policy(
         wanted=request.power or settings.mode, lock_clocks=settings.lock_clocks, strict=settings.strict
     )
-    return power.session(state=project.state_path, host=_here(project), policy=policy, say=progress.note)
-
-
-def _here(project: Project) -> LocalHost:
-    return LocalHost(root=project.sysroot, environ=project.environ)
+    return power.session(state=project.state_path, host=project.host, policy=policy, say=progress.note)
 
 
 def check_space(plan: Plan, engine_: Engine, facts: engine.EngineFacts, state: Path) -> None:
@@ -292,7 +287,7 @@ class _Run:
 
     def host_facts(self) -> dict[str, Any]:
         """What of the host decides how long a build takes, the power mode included."""
-        found = ledger.host_facts() | {"model": host.host_facts(_here(self.project)).model}
+        found = ledger.host_facts() | {"model": host.host_facts(self.project.host).model}
         facts = self.held.facts if self.held else None
         return found | {"power_mode": facts.mode if facts else None, "power": facts.as_dict() if facts else None}
 
@@ -406,7 +401,7 @@ class _Run:
             context.urls,
             sha256=str(context.sha256),
             folder=folder,
-            ca_bundle=self.settings.ca_bundle,
+            settings=self.settings,
             tell=lambda done, total: self.progress.transfer(node.label, done, total),
         )
         return ("cold", f"downloaded {path.name}") if fetched else ("cached", f"{path.name} was downloaded before")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import tomli
 
-from jetpare import bake, config, plan
+from jetpare import config
 from jetpare.errors import ConfigError
 from tests.conftest import MINI, ROOT
 
@@ -224,10 +224,6 @@ def test_components_are_those_that_the_probe_measures() -> None:
     (versions,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "versions")
     measures = next(node for node in ast.walk(versions) if isinstance(node, ast.Dict))
     assert tuple(ast.literal_eval(key) for key in measures.keys if key) == config.KNOWN_COMPONENTS
-
-
-def test_names_that_no_image_may_take() -> None:
-    assert (config.INPUTS, config.WHEELS) == (plan.INPUTS, bake.WHEELS)
 
 
 def places(value: Any) -> Iterator[tuple[str | int, ...]]:
