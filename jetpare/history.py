@@ -9,35 +9,33 @@ from __future__ import annotations
 import csv
 import io
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from jetpare.ledger import OK, Record, StageRecord
+from jetpare.plan import Node
 
 FEWEST_FOR_DEVIATION = 3
 FEWEST_FOR_OUTLIERS = 4  # of three, two that chance made alike would make the third an outlier
 OUTLIER_SCORE = 3.5  # the limit that Iglewicz and Hoaglin recommend (How to Detect and Handle Outliers, 1993)
-CACHE_ORDER = ("cold", "warm", "cached")
+BUILT = ("cold", "warm")
+CACHE_ORDER = (*BUILT, "cached")
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
-    """What makes measurements comparable.
-
-    As a question (`estimate`), None stands for any value; of ``cache``, for cold or warm: what comes from the layer
-    cache was not built.
-    """
+    """What makes measurements comparable."""
 
     profile: str
     label: str
     inputs: str | None  # digest
     host: str | None
     power_mode: str | None
-    cache: str | None  # cold, warm, cached
+    cache: str | None  # cold, warm, cached; None where that is not known
     alone: bool  # not built in one solve with others; what came from the cache was built with nothing
 
 
@@ -158,23 +156,38 @@ def outliers(values: Sequence[float]) -> list[int]:
     return [index for index, score in enumerate(modified_z_scores(values)) if abs(score) > OUTLIER_SCORE]
 
 
-def estimate(records: Iterable[Record], key: Key) -> float | None:
-    """The median of what is comparable with *key*, in seconds; None where there is no base for an estimate."""
-    found = [
-        row.seconds
-        for record in records
-        for row in record.stages
-        if row.status == OK and row.seconds is not None and _matches(key_of(record, row), key)
+def expected_caches(
+    nodes: Iterable[Node], *, cold: bool, again: Container[str], unchanged: Container[str]
+) -> dict[str, str | None]:
+    """What each of *nodes*, in the order of the plan, should find: cold, warm, cached; None where only BuildKit knows.
+
+    *cold* and *again* (labels) were asked for; *unchanged* are the labels whose inputs are those of their last build.
+    """
+    found: dict[str, str | None] = {}
+    for node in nodes:
+        if cold and node.baked:
+            found[node.label] = "cold"
+        elif node.label in again:
+            found[node.label] = "warm"
+        else:
+            same = node.label in unchanged and all(found[need] == "cached" for need in node.needs)
+            found[node.label] = "cached" if same else None
+    return found
+
+
+def estimate(found: Sequence[Group], key: Key) -> float | None:
+    """The median of the group that compares with *key*, in seconds; None where there is no base for an estimate.
+
+    Where *key* does not say what the caches hold, a stage that was built cold or warm is meant; where it was both,
+    there is no telling which it will be.
+    """
+    alike = [
+        group
+        for group in found
+        if group.key == key
+        or (key.cache is None and group.key.cache in BUILT and replace(group.key, cache=None) == key)
     ]
-    return statistics.median(found) if found else None
-
-
-def _matches(known: Key, wanted: Key) -> bool:
-    if wanted.cache is None and known.cache not in {"cold", "warm"}:
-        return False
-    names = ("inputs", "host", "power_mode", "cache")
-    filled = replace(wanted, **{name: getattr(known, name) for name in names if getattr(wanted, name) is None})
-    return filled == known
+    return alike[0].median if len(alike) == 1 else None
 
 
 def sparkline(values: Sequence[float], *, width: int = 12) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from functools import cached_property
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,6 +23,7 @@ from jetpare import (
     doctor,
     download,
     engine,
+    history,
     host,
     ledger,
     network,
@@ -48,7 +50,7 @@ from jetpare.plan import Kind, Node, Plan
 from jetpare.power import PowerSession
 from jetpare.project import Project, source_revision
 from jetpare.timeline import EventDecoder, Recorder, StageLog, StageTiming
-from jetpare.views.progress import Progress, brief
+from jetpare.views.progress import Progress, Usual, brief
 
 UNCHANGED = "unchanged"
 REBUILD = "rebuild.json"  # which stages were built again, by run: later builds use what came out of that
@@ -118,7 +120,7 @@ def build(project: Project, plan: Plan, engine_: Engine, request: Request, progr
         try:
             run.sampler = stack.enter_context(run.sensors())
             stack.enter_context(progress)
-            progress.plan([node.label for node in plan.nodes])
+            progress.plan([node.label for node in plan.nodes], run.usual())
             run.execute()
         except KeyboardInterrupt:
             run.close(ledger.INTERRUPTED, "interrupted")
@@ -321,6 +323,33 @@ class _Run:
         if self.sampler is not None:
             self.sampler.take()
 
+    @cached_property
+    def unchanged(self) -> frozenset[str]:
+        """The labels whose inputs are those of their last good build."""
+        known = expectations(self.project, self.plan)
+        return frozenset(label for label, words in known.items() if words.startswith(UNCHANGED))
+
+    def usual(self) -> Usual:
+        """How long each node took in the runs that compare with this one."""
+        request, plan = self.request, self.plan
+        content = bake.definition(
+            self.project.config, plan, options(self.project, plan, request, run=self.id, revision=self.revision)
+        )
+        caches = history.expected_caches(plan.nodes, cold=request.cold, again=request.again, unchanged=self.unchanged)
+        found = history.groups(record for record, _ in self.ledger.records() if record)
+        seconds = {}
+        for node in plan.nodes:
+            row = StageRecord(
+                label=node.label,
+                status=ledger.WAITING,
+                cache=caches[node.label],
+                inputs=bake.inputs_digest(self.project.root, content, node) if node.baked else None,
+                overlaps=request.parallel and node.baked,
+            )
+            seconds[node.label] = history.estimate(found, history.key_of(self.record, row))
+        known = {label: each for label, each in seconds.items() if each is not None}
+        return Usual(seconds=known, in_turn=not request.parallel)
+
     # --- the work
 
     def execute(self) -> None:
@@ -343,11 +372,10 @@ class _Run:
         again = self.request.again or self.request.cold
         held = set() if again else {name for name in self.plan.images if self.holds(name)}
         groups = {*held, INPUTS} if held else held
-        known = expectations(self.project, self.plan)
         unchanged: list[Node] = []
         for node in nodes:  # each stands after what it needs
             needs = [need for need in nodes if need.label in node.needs]
-            if node.group in groups and known[node.label].startswith(UNCHANGED) and set(needs) <= set(unchanged):
+            if node.group in groups and node.label in self.unchanged and set(needs) <= set(unchanged):
                 unchanged.append(node)
         return [batch for batch in (unchanged, *([node] for node in nodes if node not in unchanged)) if batch]
 
@@ -453,7 +481,7 @@ class _Run:
     def baked_row(self, node: Node, call: _Call, *, ok: bool) -> StageRecord:
         timing = call.timing(node)
         report = self.keep_report(node)
-        state, why = timeline.cache_state(timing, cache_counts(report))
+        state, why = timeline.cache_state(timing, cache_counts(report), again=node.label in self.request.again)
         cached = state is timeline.CacheState.CACHED
         reason, status = "", ledger.OK
         if not ok:
@@ -741,13 +769,21 @@ def expectations(project: Project, plan: Plan) -> dict[str, str]:
     for node in plan.nodes:
         good = kept.latest(profile=plan.profile_name, label=node.label, status=ledger.OK)
         last = kept.latest(profile=plan.profile_name, label=node.label)
-        if good and (not node.baked or good[1].inputs == bake.inputs_digest(project.root, content, node)):
+        if good and (not node.baked or _same(project, content, node, good)):
             found[node.label] = f"{UNCHANGED} since run {good[0].id}"
         elif last and last[1].status != ledger.OK:
             found[node.label] = f"{last[1].status} in run {last[0].id}"
         else:
             found[node.label] = f"changed since run {good[0].id}" if good else "never built here"
     return found
+
+
+def _same(project: Project, content: Mapping[str, Any], node: Node, good: tuple[Record, StageRecord]) -> bool:
+    """Whether *node* is what it was in its last good run, and nothing of it was to be built again since."""
+    record, row = good
+    return row.inputs == bake.inputs_digest(project.root, content, node) and (
+        bake.newest_rebuild(content, node) <= record.id
+    )
 
 
 def stage_image(project: Project, plan: Plan, running: Engine, label: str, *, say: Callable[[str], None]) -> str:

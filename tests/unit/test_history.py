@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rich.console import Console
 from jetpare import history
 from jetpare.history import Key, as_csv, as_dict, estimate, groups, host_of, modified_z_scores, outliers, sparkline
 from jetpare.ledger import Ledger, Record, StageRecord
+from jetpare.plan import Kind, Node
 from jetpare.views import history as view
 
 ORIN = {"model": "NVIDIA Jetson AGX Orin", "power_mode": "MAXN", "machine": "aarch64", "cores": 12}
@@ -88,7 +90,7 @@ def test_under_three_runs_there_is_no_deviation() -> None:
 )
 def test_what_differs_in_one_thing_is_not_compared(other: Record) -> None:
     assert [group.count for group in groups([record(1, row()), other])] == [1, 1]
-    assert estimate([record(1, row(seconds=5.0)), other], history.key_of(record(1), row())) == 5.0
+    assert estimate(groups([record(1, row(seconds=5.0)), other]), history.key_of(record(1), row())) == 5.0
 
 
 def test_what_came_from_the_cache_was_built_beside_nothing() -> None:
@@ -103,7 +105,7 @@ def test_what_came_from_the_cache_was_built_beside_nothing() -> None:
 )
 def test_what_did_not_end_well_is_no_measurement(changes: dict[str, Any]) -> None:
     assert groups([record(1, row(**changes))]) == ()
-    assert estimate([record(1, row(**changes))], history.key_of(record(1), row())) is None
+    assert estimate(groups([record(1, row(**changes))]), history.key_of(record(1), row())) is None
 
 
 def test_order_choice_and_the_newest() -> None:
@@ -184,20 +186,46 @@ def test_scores_keep_the_order_and_most_values_are_usual(values: list[float]) ->
 def test_an_estimate_is_the_median_of_what_is_comparable() -> None:
     records = [record(number, row(seconds=each)) for number, each in enumerate([10.0, 20.0, 60.0])]
     key = history.key_of(records[0], row())
-    assert estimate(records, key) == 20.0
+    assert estimate(groups(records), key) == 20.0
     assert estimate([], key) is None
 
 
-def test_an_open_question_takes_any_value_but_what_was_not_built() -> None:
-    records = [
-        record(1, row(seconds=10.0)), record(2, row(seconds=20.0, cache="warm", inputs="sha256:b")),
-        record(3, row(seconds=0.1, cache="cached")), record(4, row(seconds=90.0), profile="other"),
+def test_without_word_of_the_caches_what_was_always_built_alike_is_the_base() -> None:
+    records = [record(1, row(seconds=10.0)), record(2, row(seconds=20.0)), record(3, row(seconds=0.1, cache="cached"))]
+    asked = replace(history.key_of(records[0], row()), cache=None)
+    assert estimate(groups(records), asked) == 15.0
+    assert estimate(groups(records), replace(asked, cache="cached")) == 0.1
+    assert estimate(groups(records[2:]), asked) is None
+    warm = record(4, row(seconds=2.0, cache="warm"))
+    assert estimate(groups([*records, warm]), asked) is None
+    assert estimate(groups([*records, warm]), replace(asked, cache="warm")) == 2.0
+
+
+def test_a_mode_that_was_not_measured_compares_with_none() -> None:
+    key = history.key_of(record(1, host={**ORIN, "power_mode": None}), row())
+    assert estimate(groups([record(1, row())]), key) is None
+
+
+def node(label: str, *needs: str, kind: Kind = Kind.STAGE) -> Node:
+    group, _, name = label.partition("/")
+    return Node(group=group, name=name, kind=kind, needs=needs)
+
+
+def test_what_the_caches_should_hold() -> None:
+    nodes = [
+        node("inputs/debian", kind=Kind.BOOTSTRAP), node("cuda/gdal", "inputs/debian"), node("cuda/python"),
+        node("cuda/runtime", "cuda/gdal", "cuda/python", kind=Kind.IMAGE),
     ]  # fmt: skip
-    asked = Key(profile="mini", label="cuda/gdal", inputs=None, host=None, power_mode=None, cache=None, alone=True)
-    assert estimate(records, asked) == 15.0
-    assert estimate(records, Key(**{**vars(asked), "cache": "cached"})) == 0.1
-    assert estimate(records, Key(**{**vars(asked), "inputs": "sha256:b"})) == 20.0
-    assert estimate(records, Key(**{**vars(asked), "alone": False})) is None
+    labels = frozenset(each.label for each in nodes)
+    nothing: frozenset[str] = frozenset()
+    expected = history.expected_caches
+    assert expected(nodes, cold=False, again=nothing, unchanged=labels) == dict.fromkeys(labels, "cached")
+    assert expected(nodes, cold=False, again=nothing, unchanged=nothing) == dict.fromkeys(labels)
+    cold = dict.fromkeys(labels, "cold") | {"inputs/debian": "cached"}  # a base system is not made anew by --cold
+    assert expected(nodes, cold=True, again=nothing, unchanged=labels) == cold
+    assert expected(nodes, cold=False, again=frozenset({"cuda/gdal"}), unchanged=labels) == {
+        "inputs/debian": "cached", "cuda/gdal": "warm", "cuda/python": "cached", "cuda/runtime": None,
+    }  # fmt: skip
 
 
 # --- forms
