@@ -10,7 +10,7 @@ import io
 import json
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from jetpare.compare import Comparison
     from jetpare.engine import Engine
-    from jetpare.ledger import Record
+    from jetpare.ledger import Record, StageRecord
     from jetpare.pipeline import Request
     from jetpare.plan import Plan
     from jetpare.project import Project
@@ -112,8 +112,8 @@ class Session:
             self.dry_run(self.plan_of(images=images, architecture=_host()), request)
             return
         plan = self.engine_plan(images=images)
-        self.run(plan, request)
-        self.compare(as_json=False, output=None)
+        record = self.run(plan, request)
+        self.compare(as_json=False, output=None, rows=record.stages)
 
     def stage(self, stage: str, *, image: str | None, power: str, no_cache: bool, dry_run: bool) -> None:
         """Build one stage and what it needs; say where its log, record and tree are."""
@@ -140,8 +140,8 @@ class Session:
         final = plan.images[group].final == name
         tree = f"in the image {where}" if final else "/opt/stage inside the stage"
         self.out.print(f"tree:   {tree}; look around with `{shell}`", markup=False, soft_wrap=True)
-        if final:
-            self.check_budgets(gather.comparison(self.project, plan, self.engine))
+        result = gather.comparison(self.project, plan, self.engine) if final else None
+        self.check_budget(plan, result, record.stages)
 
     def run(self, plan: Plan, request: Request) -> Record:
         """Build *plan* with a progress view and show the times."""
@@ -185,27 +185,36 @@ class Session:
 
     # --- looking
 
-    def compare(self, *, as_json: bool, output: str | None) -> None:
-        """Show the comparison. Raises BudgetError, after it was shown, where an image is too large."""
+    def compare(self, *, as_json: bool, output: str | None, rows: Sequence[StageRecord] | None = None) -> None:
+        """Show the comparison. Raises BudgetError, after it was shown, where a budget was passed.
+
+        Times are judged by *rows*, those of the run that was just made; without them, by each stage's newest build.
+        """
         from jetpare import gather
 
         plan = self.engine_plan()
         result = gather.comparison(self.project, plan, self.engine)
         self.show_comparison(result, as_json=as_json, output=output)
-        self.check_budgets(result)
+        self.check_budget(plan, result, rows)
 
-    def check_budgets(self, result: Comparison) -> None:
-        """Raise BudgetError where an image is larger than build.toml allows."""
-        from jetpare.compare import gigabytes
+    def check_budget(self, plan: Plan, result: Comparison | None, rows: Sequence[StageRecord] | None) -> None:
+        """Raise BudgetError where an image or a stage takes more than build.toml allows; tell what was not judged."""
+        from jetpare import budget, gather
 
-        if result.over_budget:
-            over = [
-                f"{image.name} takes {gigabytes(image.sizes.get('layers'))} of {gigabytes(image.budget)}"
-                for image in result.over_budget
-            ]
-            raise BudgetError(
-                f"over budget: {', '.join(over)}. Find what grew, or raise [profiles.{result.profile}.budget_gb]."
-            )
+        labels = [node.label for node in plan.nodes]
+        stages = (
+            gather.built_stages(self.project, profile=plan.profile_name, labels=labels)
+            if rows is None
+            else {row.label: row for row in rows}
+        )
+        sizes = {image.name: image.sizes.get("layers") for image in result.images} if result else {}
+        lines = budget.judge(plan.profile.budget, sizes=sizes, stages=stages)
+        for line in lines:
+            if line.why:
+                self.say(str(line))
+        over = [line for line in lines if line.passed]
+        if over:
+            raise BudgetError(budget.message(over, profile=plan.profile_name))
 
     def show_comparison(self, result: Comparison, *, as_json: bool, output: str | None) -> None:
         """Write the comparison to stdout or to a file."""

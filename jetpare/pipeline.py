@@ -509,6 +509,7 @@ class _Run:
             events=str(call.events_path.relative_to(self.folder)),
             report=str(report.relative_to(self.folder)) if report else None,
             inputs=bake.inputs_digest(self.project.root, self.definition, node),
+            tree_bytes=tree_bytes(report, node.name),
             telemetry=None if cached else self.measured(timing.started, timing.finished),
         )
 
@@ -731,6 +732,12 @@ def cache_counts(report: Path | None) -> tuple[int, int] | None:
         return None
     hits, misses = int(counts.get("hits") or 0), int(counts.get("misses") or 0)
     return hits, hits + misses
+
+
+def tree_bytes(report: Path | None, stage: str) -> int | None:
+    """The bytes of the tree that *stage* leaves, where its record tells."""
+    found = read_json(report / f"{stage}.json").get("tree_bytes") if report else None
+    return found if isinstance(found, int) else None
 
 
 def version_faults(measured: Mapping[str, str | None], expected: Mapping[str, str]) -> list[str]:

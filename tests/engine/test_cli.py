@@ -425,13 +425,28 @@ def test_wrong_version_is_not_tagged(fresh: Fresh) -> None:
 
 def test_over_budget_is_tagged(fresh: Fresh) -> None:
     mini = fresh()
-    answer = mini("build-all", "--image", "cuda", "--profile", "tight", "--parallel")
+    for stage in ("gdal", "python"):  # of this project alone: really built
+        mini.knob(stage, ":")
+    answer = mini("build-all", "--image", "cuda", "--profile", "tight")
     assert answer.code == 12
-    assert "over budget: cuda" in answer.err
     assert "cuda is over its budget" in answer.out
+    told = answer.err[answer.err.index("over budget:") :]
+    for name in ("  cuda: ", "  cuda/gdal: "):
+        assert name in told
+    assert "cold" in told
+    assert "[profiles.tight.budget]" in told
+    assert "cuda/cudnn" not in told  # an hour is enough
+    assert "cuda/python: its warm budget of 0.0 s (+5 % tolerated) is not judged: it was built cold" in answer.err
     assert mini.image_id("cuda", "tight")
     assert mini.newest().status == ledger.SUCCEEDED
-    assert mini("compare", "--profile", "tight").code == 12
+    again = mini("build-all", "--image", "cuda", "--profile", "tight")
+    assert (
+        "cuda/gdal: its cold budget of 0.0 s (+5 % tolerated) is not judged: it came from the layer cache" in again.err
+    )
+    assert "  cuda/gdal: " not in again.err[again.err.index("over budget:") :]
+    compared = mini("compare", "--profile", "tight")  # by the newest run in which it was built
+    assert compared.code == 12
+    assert "  cuda/gdal: " in compared.err
 
 
 # --- looking
