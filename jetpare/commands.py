@@ -11,7 +11,7 @@ import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
@@ -103,17 +103,53 @@ class Session:
 
     # --- building
 
-    def build_all(self, *, images: tuple[str, ...], parallel: bool, cold: bool, power: str, dry_run: bool) -> None:
-        """Build the images, show the times, and compare."""
-        from jetpare.pipeline import Request
+    def build_all(self, request: Request, *, images: tuple[str, ...], repeat: int, dry_run: bool) -> None:
+        """Build the images, show the times, and compare; with *repeat*, that many times.
 
-        request = Request(task="build-all", parallel=parallel, cold=cold, power=power)
+        What is repeated without empty caches is built again each time: the layer cache would leave nothing to measure.
+        """
+        if repeat < 1:
+            raise ConfigError(f"--repeat {repeat}: a number of runs is wanted, 1 or more.")
+        plan = self.plan_of(images=images, architecture=_host()) if dry_run else self.engine_plan(images=images)
+        if repeat > 1 and not request.cold:
+            again = frozenset(node.label for node in plan.nodes if node.group in plan.images)
+            request = replace(request, again=again)
         if dry_run:
-            self.dry_run(self.plan_of(images=images, architecture=_host()), request)
+            self.dry_run(plan, request)
             return
-        plan = self.engine_plan(images=images)
-        record = self.run(plan, request)
-        self.compare(as_json=False, output=None, rows=record.stages)
+        rows = self.run(plan, request).stages if repeat == 1 else self.repeat(plan, request, times=repeat)
+        self.compare(as_json=False, output=None, rows=rows)
+
+    def repeat(self, plan: Plan, request: Request, *, times: int) -> tuple[StageRecord, ...]:
+        """Build *plan* several times and show what is usual; the rows of the last run, with the medians as times.
+
+        Whatever ends it before its time, what was measured until then is shown.
+        """
+        from rich.text import Text
+
+        from jetpare import doctor, engine, history, ledger, pipeline
+        from jetpare.repeat import Machine, hottest_zone, repeat
+        from jetpare.views import history as view
+        from jetpare.views import terminal
+
+        kept, facts = ledger.Ledger(self.project.state_path), engine.facts(self.engine)
+        before = {folder for _, folder in kept.records()}
+        local = doctor.is_local(self.engine)
+        machine = Machine(
+            hottest=lambda: hottest_zone(self.project.sysroot) if local else None,
+            free=lambda: doctor.free_bytes(self.engine, facts, self.project.state_path),
+        )
+        with pipeline.signals_as_interrupt():
+            try:
+                repeat(times, lambda: self.run(plan, request), machine=machine, say=self.say)
+            finally:
+                new = [(record, folder) for record, folder in kept.records() if folder not in before]
+                made = [run for run in history.readable(new, warn=self.say) if run.pid == ledger.own_pid()]
+                if made:
+                    done = sum(record.status == ledger.SUCCEEDED for record in made)
+                    heading = Text(f"{done} of {times} runs succeeded", style="bold")
+                    terminal.show(self.out, heading, view.history(history.groups(made)), "")
+        return history.medians(made)
 
     def stage(self, stage: str, *, image: str | None, power: str, no_cache: bool, dry_run: bool) -> None:
         """Build one stage and what it needs; say where its log, record and tree are."""

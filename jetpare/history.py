@@ -47,6 +47,7 @@ class Point:
     started: float
     seconds: float
     work: float | None = None
+    marks: tuple[str, ...] = ()  # why it does not stand for the power mode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,11 +113,20 @@ def groups(records: Iterable[Record], *, labels: Sequence[str] = (), last: int |
         for row in record.stages:
             if row.status == OK and row.seconds is not None and (not labels or row.label in labels):
                 started = row.started if row.started is not None else record.started
-                point = Point(run=record.id, started=started, seconds=row.seconds, work=row.work)
+                point = Point(run=record.id, started=started, seconds=row.seconds, work=row.work, marks=row.marks)
                 found.setdefault(key_of(record, row), []).append(point)
     made = [_group(key, shown) for key, points in found.items() if (shown := points[:last])]
     made.sort(key=lambda group: (order.index(group.key.label), _cache_rank(group.key), -group.points[-1].started))
     return tuple(made)
+
+
+def medians(records: Sequence[Record]) -> tuple[StageRecord, ...]:
+    """The rows of the newest of *records*, the time of each being the median of those among them that compare."""
+    newest = max(records, key=lambda each: each.started)
+    usual = {group.key: group.median for group in groups(records)}
+    return tuple(
+        row.model_copy(update={"seconds": usual.get(key_of(newest, row), row.seconds)}) for row in newest.stages
+    )
 
 
 def _cache_rank(key: Key) -> int:
@@ -217,7 +227,8 @@ def _group_dict(group: Group) -> dict[str, Any]:
 
 
 CSV_COLUMNS = (
-    "run", "started", "profile", "stage", "inputs", "host", "power_mode", "cache", "alone", "seconds", "work", "outlier"
+    "run", "started", "profile", "stage", "inputs", "host", "power_mode", "cache", "alone", "seconds", "work",
+    "outlier", "marks",
 )  # fmt: skip
 
 
@@ -231,5 +242,5 @@ def as_csv(found: Sequence[Group]) -> str:
             started = datetime.fromtimestamp(point.started, timezone.utc).isoformat(timespec="seconds")
             marked = int(point in group.outliers)
             key = [int(value) if isinstance(value, bool) else value for value in astuple(group.key)]
-            writer.writerow([point.run, started, *key, point.seconds, point.work, marked])
+            writer.writerow([point.run, started, *key, point.seconds, point.work, marked, "; ".join(point.marks)])
     return text.getvalue()

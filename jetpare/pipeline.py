@@ -107,7 +107,7 @@ def build(project: Project, plan: Plan, engine_: Engine, request: Request, progr
     """
     with ExitStack() as stack:
         stack.enter_context(ledger.exclusive(project.state_path))
-        stack.enter_context(_signals_as_interrupt())
+        stack.enter_context(signals_as_interrupt())
         held = stack.enter_context(_power(project, engine_, request, progress))
         facts = engine.facts(engine_)  # after the switch: low power modes take cores offline
         check_space(plan, engine_, facts, project.state_path)
@@ -162,7 +162,7 @@ def check_space(plan: Plan, engine_: Engine, facts: engine.EngineFacts, state: P
 
 
 @contextmanager
-def _signals_as_interrupt() -> Iterator[None]:
+def signals_as_interrupt() -> Iterator[None]:
     """SIGTERM, and a terminal that closes, act like Ctrl-C; a second one does not disturb the clean-up of the first."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -481,7 +481,8 @@ class _Run:
     def baked_row(self, node: Node, call: _Call, *, ok: bool) -> StageRecord:
         timing = call.timing(node)
         report = self.keep_report(node)
-        state, why = timeline.cache_state(timing, cache_counts(report), again=node.label in self.request.again)
+        again = node.label in self.request.again and self.filled_caches(node)
+        state, why = timeline.cache_state(timing, cache_counts(report), again=again)
         cached = state is timeline.CacheState.CACHED
         reason, status = "", ledger.OK
         if not ok:
@@ -512,6 +513,11 @@ class _Run:
             tree_bytes=tree_bytes(report, node.name),
             telemetry=None if cached else self.measured(timing.started, timing.finished),
         )
+
+    def filled_caches(self, node: Node) -> bool:
+        """Whether an earlier run has built *node* beside the caches that all runs but the cold ones share."""
+        runs = self.ledger.runs_of(profile=self.plan.profile_name, label=node.label)
+        return any(row.status == ledger.OK and not run.cold for run, row in runs)
 
     def keep_report(self, node: Node) -> Path | None:
         """Move what the stage brought out into the run's folder."""

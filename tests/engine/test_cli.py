@@ -449,6 +449,64 @@ def test_over_budget_is_tagged(fresh: Fresh) -> None:
     assert "  cuda/gdal: " in compared.err
 
 
+# --- several runs
+
+
+def test_repeat_builds_again_beside_warm_caches(fresh: Fresh) -> None:
+    mini = fresh()
+    mini.knob("gdal", "sleep 1.2")
+    answer = mini.ok("build-all", "--image", "cuda", "--repeat", "3")
+    runs = mini.records()
+    assert len(runs) == 3
+    for label in CUDA:
+        rows = [run.stage(label) for run in runs]
+        assert {row.cache for row in rows if row} <= {"cold", "warm"}, label
+        assert len({row.inputs for row in rows if row}) == 1, label  # the same work, three times
+    assert {run.stage("cuda/python").cache for run in runs[:2] if run.stage("cuda/python")} == {"warm"}
+    assert "3 of 3 runs succeeded" in answer.out
+    assert answer.out.index("3 of 3") < answer.out.index("Images")
+    assert [f"Run {number} of 3." in answer.err for number in (1, 2, 3)] == [True] * 3
+    # The third run knows from the second how long it takes; of the first, nothing was known.
+    first, _, rest = answer.err.partition("Run 2 of 3.")
+    assert "cuda/gdal: start, about" not in first
+    assert "cuda/gdal: start, about" in rest
+    mini.ok("build-all", "--image", "cuda")
+    assert {row.cache for row in mini.newest().stages} == {"cached"}
+
+
+def test_repeat_cold(fresh: Fresh) -> None:
+    mini = fresh()
+    answer = mini.ok("build-all", "--image", "cuda", "--repeat", "2", "--cold")
+    assert {row.cache for run in mini.records() for row in run.stages if row.label != "inputs/debian"} == {"cold"}
+    assert "2 of 2 runs succeeded" in answer.out
+    found = json.loads(mini.ok("history", "--json", "--stage", "gdal").out)
+    assert [group["count"] for group in found["groups"]] == [2]
+    assert found["groups"][0]["deviation"] is None
+
+
+def test_repeat_interrupted(fresh: Fresh, mark: str) -> None:
+    mini = fresh()
+    mini.knob("gdal", f"sleep {mark}")
+    with mini.started("build-all", "--image", "cuda", "--repeat", "2", "--cold") as run:
+        assert wait_for(lambda: sleepers(mark), 60), run.poll()
+        run.send_signal(signal.SIGINT)
+        out, err = run.communicate(timeout=30)
+    assert run.returncode == 130, err
+    assert "Traceback" not in err
+    assert "0 of 2 runs succeeded" in out
+    assert "cuda/cudnn" in out
+    assert "Run 2 of 2" not in err
+    assert wait_for(lambda: not sleepers(mark), 3)
+    assert len(mini.records()) == 1
+
+
+@pytest.mark.parametrize("number", ["0", "-1"])
+def test_repeat_wants_a_number_of_runs(built: Mini, number: str) -> None:
+    answer = built("build-all", f"--repeat={number}")
+    assert answer.code == 2
+    assert f"--repeat {number}: a number of runs is wanted" in answer.err
+
+
 # --- looking
 
 

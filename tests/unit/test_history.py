@@ -228,6 +228,39 @@ def test_what_the_caches_should_hold() -> None:
     }  # fmt: skip
 
 
+# --- several runs of one command
+
+
+def test_the_medians_of_several_runs() -> None:
+    gdal = [100.0, 300.0, 120.0]
+    records = [
+        record(
+            number,
+            row(seconds=each),
+            row("cuda/python", seconds=0.1, cache="cached"),
+            row("cuda/runtime", status="failed"),
+        )
+        for number, each in enumerate(gdal)
+    ]
+    found = {each.label: each for each in history.medians(list(reversed(records)))}
+    assert found["cuda/gdal"].seconds == 120.0
+    assert found["cuda/python"].seconds == 0.1
+    assert found["cuda/runtime"].status == "failed"
+    warm = record(3, row(seconds=7.0, cache="warm"))
+    assert history.medians([*records, warm])[0].seconds == 7.0  # what does not compare counts for nothing
+
+
+def test_what_does_not_stand_for_the_power_mode_is_told() -> None:
+    found = groups([record(1, row(marks=("throttled by heat: tj-thermal",))), record(2, row())])
+    assert found[0].points[0].marks == ("throttled by heat: tj-thermal",)
+    console = Console(file=io.StringIO(), width=80, record=True)
+    console.print(view.history(found))
+    assert "cuda/gdal, 1 min 40 s in run 20250102-000001: throttled by heat: tj-thermal" in " ".join(
+        console.export_text().split()
+    )
+    assert next(csv.DictReader(io.StringIO(as_csv(found))))["marks"] == "throttled by heat: tj-thermal"
+
+
 # --- forms
 
 
@@ -248,7 +281,8 @@ def test_json_can_be_read_by_others() -> None:
     (group,) = found["groups"]
     assert group["label"] == "cuda/gdal"
     assert (group["median"], group["count"], group["outliers"]) == (101.0, 5, ["20250102-000003"])
-    assert group["points"][0] == {"run": "20250102-000000", "started": 1_700_000_000.0, "seconds": 100.0, "work": 100.0}
+    first = {"run": "20250102-000000", "started": 1_700_000_000.0, "seconds": 100.0, "work": 100.0, "marks": []}
+    assert group["points"][0] == first
 
 
 def test_csv_has_a_line_for_each_measurement() -> None:
