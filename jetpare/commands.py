@@ -54,6 +54,7 @@ class Session:
 
         opened = open_project(self.root, self.environ)
         self.tell_pending(opened)
+        self.tell_damaged(opened)
         return opened
 
     def tell_pending(self, project: Project) -> None:
@@ -63,6 +64,15 @@ class Session:
         pending = power.pending(state=project.state_path, host=project.host)
         if pending is not None and not pending.live:
             self.say(str(pending))
+
+    def tell_damaged(self, project: Project) -> None:
+        """Name the records that no figure comes from, because they cannot be read."""
+        from jetpare.ledger import Ledger
+
+        for record, folder in Ledger(project.state_path).records():
+            if record is None:
+                path = (folder / "run.json").relative_to(project.root)
+                self.say(f"{path} is damaged or no record of this version, and left out. Remove its folder, or mend it.")
 
     @cached_property
     def engine(self) -> Engine:
@@ -143,8 +153,8 @@ class Session:
             try:
                 repeat(times, lambda: self.run(plan, request), machine=machine, say=self.say)
             finally:
-                new = [(record, folder) for record, folder in kept.records() if folder not in before]
-                made = [run for run in history.readable(new, warn=self.say) if run.pid == ledger.own_pid()]
+                new = [record for record, folder in kept.records() if record and folder not in before]
+                made = [record for record in new if record.pid == ledger.own_pid()]
                 if made:
                     done = sum(record.status == ledger.SUCCEEDED for record in made)
                     heading = Text(f"{done} of {times} runs succeeded", style="bold")
@@ -304,7 +314,7 @@ class Session:
 
         if last < 0:
             raise ConfigError(f"--last {last}: a number of runs is wanted, or 0 for all.")
-        records = history.readable(Ledger(self.project.state_path).records(), warn=self.say)
+        records = [record for record, _ in Ledger(self.project.state_path).records() if record is not None]
         labels = [
             f"{group}/{stage}"
             for stage in stages

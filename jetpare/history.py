@@ -9,10 +9,9 @@ from __future__ import annotations
 import csv
 import io
 import statistics
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 from jetpare.ledger import OK, Record, StageRecord
@@ -66,17 +65,6 @@ class Group:
     def count(self) -> int:
         """How many measurements there are."""
         return len(self.points)
-
-
-def readable(found: Iterable[tuple[Record | None, Path]], *, warn: Callable[[str], None]) -> tuple[Record, ...]:
-    """The records of `Ledger.records()` that can be read; *warn* gets a sentence about each of the others."""
-    records = []
-    for record, folder in found:
-        if record is None:
-            warn(f"{folder / 'run.json'} is damaged or not a record of this tool: it is left out.")
-        else:
-            records.append(record)
-    return tuple(records)
 
 
 def host_of(record: Record) -> str:

@@ -209,8 +209,6 @@ class _Run:
     def open(self) -> None:
         """Write the first record, with every node waiting."""
         plan, request = self.plan, self.request
-        for name in ("logs", "events", "reports"):
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
         self.record = Record(
             tool=f"jetpare {__version__}",
             id=self.id,
@@ -238,7 +236,9 @@ class _Run:
             stages=tuple(StageRecord(label=node.label, status=ledger.WAITING) for node in plan.nodes),
             images=(),
         )
-        self.ledger.write(self.record)
+        self.ledger.write(self.record)  # first: a folder without a record reads as a damaged one
+        for name in ("logs", "events", "reports"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
 
     def put(self, **changes: Any) -> None:  # noqa: ANN401 - fields of Record
         self.record = self.record.model_copy(update=changes)

@@ -7,7 +7,6 @@ import io
 import json
 import statistics
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from rich.console import Console
 
 from jetpare import history
 from jetpare.history import Key, as_csv, as_dict, estimate, groups, host_of, modified_z_scores, outliers, sparkline
-from jetpare.ledger import Ledger, Record, StageRecord
+from jetpare.ledger import Record, StageRecord
 from jetpare.plan import Kind, Node
 from jetpare.views import history as view
 
@@ -131,18 +130,6 @@ def test_order_choice_and_the_newest() -> None:
 def test_a_machine_without_a_model_is_what_decides_its_speed() -> None:
     assert host_of(record(1, host={"machine": "x86_64", "cores": 2})) == "x86_64, 2 cores"
     assert host_of(record(1, host={})) == "unknown, ? cores"
-
-
-def test_a_damaged_record_is_named(tmp_path: Path) -> None:
-    kept = Ledger(tmp_path)
-    kept.write(record(1, row()))
-    kept.write(record(2, row()))
-    (kept.path("20250102-000002") / "run.json").write_text('{"schema_version": 1')
-    (kept.folder / "empty").mkdir()
-    said: list[str] = []
-    assert [each.id for each in history.readable(kept.records(), warn=said.append)] == ["20250102-000001"]
-    assert len(said) == 2
-    assert any("20250102-000002/run.json" in line for line in said)
 
 
 # --- statistics
