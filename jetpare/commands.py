@@ -72,7 +72,7 @@ class Session:
         for record, folder in Ledger(project.state_path).records():
             if record is None:
                 path = (folder / "run.json").relative_to(project.root)
-                self.say(f"{path} is damaged or no record of this version, and left out. Remove its folder, or mend it.")
+                self.say(f"{path} is damaged or no record of this version: left out. Remove its folder, or mend it.")
 
     @cached_property
     def engine(self) -> Engine:

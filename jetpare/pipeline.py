@@ -270,6 +270,8 @@ class _Run:
         )
         for name in ("reports", "secrets"):
             shutil.rmtree(self.project.state_path / name, ignore_errors=True)
+        if self.sampler is not None and self.sampler.fault:
+            self.progress.note(f"Not all samples were kept: {self.sampler.fault}.")
         for row in stages:
             if row.status in {ledger.SKIPPED, ledger.INTERRUPTED}:
                 self.progress.finish(row.label, row.status, row.reason)

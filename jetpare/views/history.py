@@ -138,7 +138,7 @@ def _stages(run: Run) -> Table:
             str(row.steps or "-"),
             _beside(row.pull_seconds),
             _beside(row.export_seconds),
-            Text(row.why or row.reason),
+            Text("; ".join([*filter(None, [row.why or row.reason]), *row.marks])),
         )
     return table
 
