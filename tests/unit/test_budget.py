@@ -89,7 +89,8 @@ def test_what_was_not_asked_about_is_not_told() -> None:
 def test_passed_is_above_the_limit_with_its_tolerance(limit: float, tolerance: float, seconds: float) -> None:
     line = only(Budget(cold_seconds={LABEL: limit}, tolerance=tolerance), row(seconds=seconds))
     assert line.passed == (seconds > limit * (1 + tolerance / 100))
-    assert budget.allowed_bytes(Budget(image_gb={"cuda": limit}, tolerance=tolerance), "cuda") == int(line.allowed * GB)
+    image = Budget(image_gb={"cuda": limit}, tolerance=tolerance)
+    assert budget.allowed_bytes(image, "cuda") == int(only(image).allowed)
 
 
 def test_no_budget_allows_everything() -> None:
