@@ -56,6 +56,8 @@ def command(**options: object) -> Callable[[Callable[..., None]], Task[Any]]:
         "profile": PROFILE,
         "parallel": "build everything in one solve: the shortest wall time, but the stages' times overlap",
         "cold": "no layer cache, and compiler and package caches that start empty, so that every time is a cold one",
+        "repeat": "this many runs, cooling down between them, then median and spread; every stage is built again "
+        "each time, beside warm compiler and package caches unless --cold is given",
         "power": POWER,
         "dry_run": DRY_RUN,
     },
@@ -66,11 +68,15 @@ def build_all(
     profile: str = "",
     parallel: bool = False,
     cold: bool = False,
+    repeat: int = 1,
     power: str = "",
     dry_run: bool = False,
 ) -> None:
     """Build the images stage by stage, time every stage, and compare the images."""
-    session(profile).build_all(images=tuple(image), parallel=parallel, cold=cold, power=power, dry_run=dry_run)
+    from jetpare.pipeline import Request
+
+    request = Request(task="build-all", parallel=parallel, cold=cold, power=power)
+    session(profile).build_all(request, images=tuple(image), repeat=repeat, dry_run=dry_run)
 
 
 @command(help=STAGE)

@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from jetpare import process
-from jetpare.config import CUDA_TARGET, MULTIARCH, Config, Prune, architecture_of
-from jetpare.plan import INPUTS, Kind, Node, Plan
+from jetpare.config import CUDA_TARGET, INPUTS, MULTIARCH, WHEELS, Config, Prune, architecture_of
+from jetpare.plan import Kind, Node, Plan
 
 # Targets that are only linked to would be exported as untagged images otherwise: seconds, and gigabytes in the lists.
 ENVIRONMENT = {"BUILDX_NO_DEFAULT_LOAD": "1"}
 SECRETS = ("ca", "net")
-WHEELS = "wheels"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,11 +184,12 @@ class _Maker:
 
 LABEL_PROJECT = "jetpare.project"
 LABEL_REVISION = "org.opencontainers.image.revision"
+REBUILD_PREFIX = "REBUILD_"
 
 
 def rebuild_argument(stage: str) -> str:
     """The build argument that makes a stage be built again: 'REBUILD_GDAL'."""
-    return "REBUILD_" + re.sub(r"[^A-Z0-9]", "_", stage.upper())
+    return REBUILD_PREFIX + re.sub(r"[^A-Z0-9]", "_", stage.upper())
 
 
 def input_tag(config: Config, plan: Plan, name: str) -> str:
@@ -272,15 +272,20 @@ def run(
 def inputs_digest(root: Path, content: Mapping[str, Any], node: Node) -> str:
     """A digest of all that decides what building *node* gives, as far as it stands in the project.
 
-    Its target and those it links to, without outputs, cache ids and the commit; their Dockerfiles, folders; scripts/.
-    Two runs with the same digest did the same work; after a difference BuildKit may still find much in its cache.
+    Its target and those it links to, without outputs, cache ids, the commit and what only asks for a stage to be built
+    again; their Dockerfiles, folders; scripts/. Two runs with the same digest did the same work; after a difference
+    BuildKit may still find much in its cache.
     """
     found = hashlib.sha256()
     for target in sorted(_linked(content["target"], node.target)):
         table = dict(content["target"][target])
         kept = {key: table[key] for key in ("target", "contexts", "args", "platforms", "dockerfile") if key in table}
         kept["labels"] = {key: value for key, value in table.get("labels", {}).items() if key != LABEL_REVISION}
-        kept["args"] = {key: value for key, value in kept.get("args", {}).items() if key != "CACHE_ID"}
+        kept["args"] = {
+            key: value
+            for key, value in kept.get("args", {}).items()
+            if key != "CACHE_ID" and not key.startswith(REBUILD_PREFIX)
+        }
         found.update(json.dumps(kept, sort_keys=True).encode())
         dockerfile = root / str(table.get("dockerfile", ""))
         if dockerfile.is_file():
@@ -292,6 +297,12 @@ def inputs_digest(root: Path, content: Mapping[str, Any], node: Node) -> str:
         if script.is_file():
             found.update(script.name.encode() + script.read_bytes())
     return f"sha256:{found.hexdigest()}"
+
+
+def newest_rebuild(content: Mapping[str, Any], node: Node) -> str:
+    """The newest run that was to build again a stage of which *node* is made; '' for none. Ids of runs sort by time."""
+    arguments = content["target"][node.target].get("args", {})
+    return max((value for key, value in arguments.items() if key.startswith(REBUILD_PREFIX)), default="")
 
 
 def _folder_state(folder: Path) -> bytes:

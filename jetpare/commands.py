@@ -10,8 +10,8 @@ import io
 import json
 import shlex
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from jetpare.compare import Comparison
     from jetpare.engine import Engine
-    from jetpare.ledger import Record
+    from jetpare.ledger import Record, StageRecord
     from jetpare.pipeline import Request
     from jetpare.plan import Plan
     from jetpare.project import Project
@@ -54,17 +54,25 @@ class Session:
 
         opened = open_project(self.root, self.environ)
         self.tell_pending(opened)
+        self.tell_damaged(opened)
         return opened
 
     def tell_pending(self, project: Project) -> None:
         """Say what an interrupted run has not put back on the board; the next build, or `power --restore`, does it."""
         from jetpare import power
-        from jetpare.host import LocalHost
 
-        host = LocalHost(root=project.sysroot, environ=self.environ)
-        pending = power.pending(state=project.state_path, host=host)
+        pending = power.pending(state=project.state_path, host=project.host)
         if pending is not None and not pending.live:
             self.say(str(pending))
+
+    def tell_damaged(self, project: Project) -> None:
+        """Name the records that no figure comes from, because they cannot be read."""
+        from jetpare.ledger import Ledger
+
+        for record, folder in Ledger(project.state_path).records():
+            if record is None:
+                path = (folder / "run.json").relative_to(project.root)
+                self.say(f"{path} is damaged or no record of this version: left out. Remove its folder, or mend it.")
 
     @cached_property
     def engine(self) -> Engine:
@@ -105,17 +113,53 @@ class Session:
 
     # --- building
 
-    def build_all(self, *, images: tuple[str, ...], parallel: bool, cold: bool, power: str, dry_run: bool) -> None:
-        """Build the images, show the times, and compare."""
-        from jetpare.pipeline import Request
+    def build_all(self, request: Request, *, images: tuple[str, ...], repeat: int, dry_run: bool) -> None:
+        """Build the images, show the times, and compare; with *repeat*, that many times.
 
-        request = Request(task="build-all", parallel=parallel, cold=cold, power=power)
+        What is repeated without empty caches is built again each time: the layer cache would leave nothing to measure.
+        """
+        if repeat < 1:
+            raise ConfigError(f"--repeat {repeat}: a number of runs is wanted, 1 or more.")
+        plan = self.plan_of(images=images, architecture=_host()) if dry_run else self.engine_plan(images=images)
+        if repeat > 1 and not request.cold:
+            again = frozenset(node.label for node in plan.nodes if node.group in plan.images)
+            request = replace(request, again=again)
         if dry_run:
-            self.dry_run(self.plan_of(images=images, architecture=_host()), request)
+            self.dry_run(plan, request)
             return
-        plan = self.engine_plan(images=images)
-        self.run(plan, request)
-        self.compare(as_json=False, output=None)
+        rows = self.run(plan, request).stages if repeat == 1 else self.repeat(plan, request, times=repeat)
+        self.compare(as_json=False, output=None, rows=rows)
+
+    def repeat(self, plan: Plan, request: Request, *, times: int) -> tuple[StageRecord, ...]:
+        """Build *plan* several times and show what is usual; the rows of the last run, with the medians as times.
+
+        Whatever ends it before its time, what was measured until then is shown.
+        """
+        from rich.text import Text
+
+        from jetpare import doctor, engine, history, ledger, pipeline
+        from jetpare.repeat import Machine, hottest_zone, repeat
+        from jetpare.views import history as view
+        from jetpare.views import terminal
+
+        kept, facts = ledger.Ledger(self.project.state_path), engine.facts(self.engine)
+        before = {folder for _, folder in kept.records()}
+        local = doctor.is_local(self.engine)
+        machine = Machine(
+            hottest=lambda: hottest_zone(self.project.sysroot) if local else None,
+            free=lambda: doctor.free_bytes(self.engine, facts, self.project.state_path),
+        )
+        with pipeline.signals_as_interrupt():
+            try:
+                repeat(times, lambda: self.run(plan, request), machine=machine, say=self.say)
+            finally:
+                new = [record for record, folder in kept.records() if record and folder not in before]
+                made = [record for record in new if record.pid == ledger.own_pid()]
+                if made:
+                    done = sum(record.status == ledger.SUCCEEDED for record in made)
+                    heading = Text(f"{done} of {times} runs succeeded", style="bold")
+                    terminal.show(self.out, heading, view.history(history.groups(made)), "")
+        return history.medians(made)
 
     def stage(self, stage: str, *, image: str | None, power: str, no_cache: bool, dry_run: bool) -> None:
         """Build one stage and what it needs; say where its log, record and tree are."""
@@ -142,8 +186,8 @@ class Session:
         final = plan.images[group].final == name
         tree = f"in the image {where}" if final else "/opt/stage inside the stage"
         self.out.print(f"tree:   {tree}; look around with `{shell}`", markup=False, soft_wrap=True)
-        if final:
-            self.check_budgets(gather.comparison(self.project, plan, self.engine))
+        result = gather.comparison(self.project, plan, self.engine) if final else None
+        self.check_budget(plan, result, record.stages)
 
     def run(self, plan: Plan, request: Request) -> Record:
         """Build *plan* with a progress view and show the times."""
@@ -187,27 +231,36 @@ class Session:
 
     # --- looking
 
-    def compare(self, *, as_json: bool, output: str | None) -> None:
-        """Show the comparison. Raises BudgetError, after it was shown, where an image is too large."""
+    def compare(self, *, as_json: bool, output: str | None, rows: Sequence[StageRecord] | None = None) -> None:
+        """Show the comparison. Raises BudgetError, after it was shown, where a budget was passed.
+
+        Times are judged by *rows*, those of the run that was just made; without them, by each stage's newest build.
+        """
         from jetpare import gather
 
         plan = self.engine_plan()
         result = gather.comparison(self.project, plan, self.engine)
         self.show_comparison(result, as_json=as_json, output=output)
-        self.check_budgets(result)
+        self.check_budget(plan, result, rows)
 
-    def check_budgets(self, result: Comparison) -> None:
-        """Raise BudgetError where an image is larger than build.toml allows."""
-        from jetpare.compare import gigabytes
+    def check_budget(self, plan: Plan, result: Comparison | None, rows: Sequence[StageRecord] | None) -> None:
+        """Raise BudgetError where an image or a stage takes more than build.toml allows; tell what was not judged."""
+        from jetpare import budget, gather
 
-        if result.over_budget:
-            over = [
-                f"{image.name} takes {gigabytes(image.sizes.get('layers'))} of {gigabytes(image.budget)}"
-                for image in result.over_budget
-            ]
-            raise BudgetError(
-                f"over budget: {', '.join(over)}. Find what grew, or raise [profiles.{result.profile}.budget_gb]."
-            )
+        labels = [node.label for node in plan.nodes]
+        stages = (
+            gather.built_stages(self.project, profile=plan.profile_name, labels=labels)
+            if rows is None
+            else {row.label: row for row in rows}
+        )
+        sizes = {image.name: image.sizes.get("layers") for image in result.images} if result else {}
+        lines = budget.judge(plan.profile.budget, sizes=sizes, stages=stages)
+        for line in lines:
+            if line.why:
+                self.say(str(line))
+        over = [line for line in lines if line.passed]
+        if over:
+            raise BudgetError(budget.message(over, profile=plan.profile_name))
 
     def show_comparison(self, result: Comparison, *, as_json: bool, output: str | None) -> None:
         """Write the comparison to stdout or to a file."""
@@ -298,7 +351,7 @@ class Session:
 
         if last < 0:
             raise ConfigError(f"--last {last}: a number of runs is wanted, or 0 for all.")
-        records = history.readable(Ledger(self.project.state_path).records(), warn=self.say)
+        records = [record for record, _ in Ledger(self.project.state_path).records() if record is not None]
         labels = [
             f"{group}/{stage}"
             for stage in stages
@@ -360,11 +413,10 @@ class Session:
     def power(self, *, restore: bool) -> None:
         """Show the power mode and the clocks, or put back what an interrupted run left."""
         from jetpare import power, power_status
-        from jetpare.host import LocalHost
         from jetpare.views import power as view
         from jetpare.views import terminal
 
-        state, host = self.project.state_path, LocalHost(root=self.project.sysroot, environ=self.environ)
+        state, host = self.project.state_path, self.project.host
         if restore:
             if not power.restore(state=state, host=host, say=self.say):
                 self.say("There is nothing to put back.")

@@ -47,7 +47,7 @@ KNOWN_COMPONENTS = (
     "python", "glibc", "torch", "torchvision", "numpy", "torch_cuda", "torch_cuda_available", "gpu", "gdal",
     "cuda_runtime", "cudnn", "cudnn_compiled", "tensorrt",
 )  # fmt: skip
-# What plan.py and bake.py call what is no image's: no image may take these names away.
+# What the plan and the bake definition call what is no image's: no image may take these names away.
 INPUTS = "inputs"
 WHEELS = "wheels"
 _HOST = r"[a-z0-9]+([.-]+[a-z0-9]+)*(:[0-9]+)?/"
@@ -215,6 +215,7 @@ AnyPath = Annotated[Path, Strict(strict=False), AfterValidator(_no_home)]
 ImageReference = Annotated[str, AfterValidator(_image)]
 Component = Annotated[str, AfterValidator(_component)]
 Gigabytes = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 # --- tables
@@ -363,6 +364,16 @@ class Context(Table):
         return self
 
 
+class Budget(Table):
+    """[profiles.NAME.budget]: what may not be passed. Stages by label, such as "cuda/gdal"; GB are 10^9 bytes."""
+
+    tolerance: float = Field(default=0.0, ge=0, allow_inf_nan=False)  # percent, added to every limit
+    image_gb: dict[Name, Gigabytes] = Field(default_factory=dict)  # uncompressed layers
+    stage_gb: dict[str, Gigabytes] = Field(default_factory=dict)  # the tree that a stage leaves
+    cold_seconds: dict[str, Seconds] = Field(default_factory=dict)
+    warm_seconds: dict[str, Seconds] = Field(default_factory=dict)
+
+
 class Profile(Table):
     """[profiles.NAME]: what the contexts stand for, and what is expected to come out."""
 
@@ -374,7 +385,7 @@ class Profile(Table):
     disk_gb: Gigabytes
     contexts: dict[Name, Context] = Field(min_length=1)
     expect: dict[Component, str] = Field(default_factory=dict)
-    budget_gb: dict[Name, Gigabytes] = Field(default_factory=dict)
+    budget: Budget = Budget()
 
     @field_validator("expect")
     @classmethod
@@ -559,10 +570,7 @@ def _cross_faults(raw: Mapping[str, Any]) -> Iterator[str]:
             unknown = f"there is no profile {profile!r}{suggest(profile, profiles)}"
             yield f"[project] default_profile.{_key(architecture)}: {unknown}"
     for name, profile in profiles.items():
-        for image in _dict(_dict(profile).get("budget_gb")):
-            if image not in images:
-                unknown = f"there is no image {image!r}{suggest(image, images)}"
-                yield f"{_place(['profiles', name, 'budget_gb'])} {_key(image)}: {unknown}"
+        yield from _unknown_budgets(name, _dict(profile), images)
         yield from _other_versions(name, _dict(profile))
     contexts = {name: _dict(_dict(profile).get("contexts")) for name, profile in profiles.items()}
     for image, table in images.items():
@@ -570,6 +578,20 @@ def _cross_faults(raw: Mapping[str, Any]) -> Iterator[str]:
     if INPUTS in images:
         yield f"[images] {INPUTS}: an image must not have this name, which stands for what all images build on"
     yield from _same_targets(images, contexts)
+
+
+def _unknown_budgets(name: str, profile: dict[str, Any], images: dict[str, Any]) -> Iterator[str]:
+    """Budgets of images and stages that there are not."""
+    labels = [f"{image}/{stage}" for image, table in images.items() for stage in _dict(_dict(table).get("stages"))]
+    labels += [f"{INPUTS}/{context}" for context in _dict(profile.get("contexts"))]
+    stage = ("stage", labels)
+    known = {"image_gb": ("image", list(images)), "stage_gb": stage, "cold_seconds": stage, "warm_seconds": stage}
+    for key, limits in _dict(profile.get("budget")).items():
+        what, names = known.get(key, ("", []))
+        for each in _dict(limits) if what else ():
+            if each not in names:
+                place = _place(["profiles", name, "budget", key])
+                yield f"{place} {_key(each)}: there is no {what} {each!r}{suggest(each, names)}"
 
 
 def _other_versions(name: str, profile: dict[str, Any]) -> Iterator[str]:

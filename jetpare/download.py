@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from jetpare.errors import DownloadError
+from jetpare.network import NetworkSettings
 
 TIMEOUT_SECONDS = (10, 60)  # to connect, and between two pieces
 PIECE = 1 << 20
 
 
 def fetch(
-    urls: Sequence[str], *, sha256: str, folder: Path, ca_bundle: Path | None, tell: Callable[[int, int | None], None]
+    urls: Sequence[str],
+    *,
+    sha256: str,
+    folder: Path,
+    settings: NetworkSettings,
+    tell: Callable[[int, int | None], None],
 ) -> tuple[Path, bool]:
     """Bring the archive into *folder* and return its path, and whether anything was downloaded.
 
@@ -29,7 +36,7 @@ def fetch(
     answers = []
     for url in urls:
         try:
-            _transfer(url, partial, ca_bundle, tell)
+            _transfer(url, partial, settings, tell)
         except OSError as error:  # requests' exceptions are OSErrors
             answers.append(f"  {url}: {_short(error)}")
             continue
@@ -54,13 +61,18 @@ def digest(path: Path) -> str:
     return found.hexdigest()
 
 
-def _transfer(url: str, partial: Path, ca_bundle: Path | None, tell: Callable[[int, int | None], None]) -> None:
+def _transfer(url: str, partial: Path, settings: NetworkSettings, tell: Callable[[int, int | None], None]) -> None:
     import requests
 
     have = partial.stat().st_size if partial.exists() else 0
-    headers = {"Range": f"bytes={have}-"} if have else {}
-    verify: str | bool = str(ca_bundle) if ca_bundle else True
-    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS, verify=verify) as answer:
+    with ExitStack() as stack:
+        session = stack.enter_context(requests.Session())
+        session.trust_env = False  # the settings are those of the project's environment, not of this process's
+        session.proxies = proxies(url, settings.variables)
+        session.verify = str(settings.ca_bundle) if settings.ca_bundle else True
+        session.auth = requests.utils.get_netrc_auth(url)
+        headers = {"Range": f"bytes={have}-"} if have else {}
+        answer = stack.enter_context(session.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS))
         if answer.status_code == requests.codes.requested_range_not_satisfiable:
             return  # it is all there, or too much; the checksum decides
         answer.raise_for_status()
@@ -73,6 +85,16 @@ def _transfer(url: str, partial: Path, ca_bundle: Path | None, tell: Callable[[i
                 file.write(piece)
                 done += len(piece)
                 tell(done, total)
+
+
+def proxies(url: str, variables: Mapping[str, str]) -> dict[str, str]:
+    """The proxies for *url*, by scheme, from the variables http_proxy, https_proxy, all_proxy and no_proxy."""
+    from requests.utils import should_bypass_proxies
+
+    if should_bypass_proxies(url, no_proxy=variables.get("no_proxy", "")):
+        return {}
+    names = {scheme: f"{scheme}_proxy" for scheme in ("http", "https", "all")}
+    return {scheme: variables[name] for scheme, name in names.items() if name in variables}
 
 
 def _short(error: Exception) -> str:

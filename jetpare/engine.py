@@ -124,14 +124,6 @@ class ImageFacts:
         return self.store != "containerd"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sharing:
-    """Of one image among several: bytes in layers that another of them has too, and bytes that it has alone."""
-
-    shared_bytes: int
-    alone_bytes: int
-
-
 # --- reaching an engine
 
 
@@ -422,28 +414,6 @@ def _may_be_layer(entry: Mapping[str, Any]) -> bool:
     _, marker, rest = text.partition("#(nop)")  # how the classic builder writes those that run nothing
     words = (rest if marker else text).split()
     return words[:2] != ["WORKDIR", "/"] and (not words or words[0] not in NO_LAYER)
-
-
-def shared_bytes(images: Sequence[ImageFacts]) -> tuple[Sharing | None, ...]:
-    """What each of *images* has alone and what it shares with any other of them; None where its layers are not known.
-
-    A layer is the same when it and all layers below it are: that is how engines keep them. An image whose sizes are not
-    known still counts as one that shares.
-    """
-    holders: dict[tuple[str, ...], set[str]] = {}
-    for image in images:
-        for depth in range(1, len(image.layer_ids) + 1):
-            holders.setdefault(image.layer_ids[:depth], set()).add(image.id)
-
-    def one(image: ImageFacts) -> Sharing | None:
-        if image.layers is None:
-            return None
-        shared = sum(
-            layer.size for depth, layer in enumerate(image.layers, start=1) if len(holders[image.layer_ids[:depth]]) > 1
-        )
-        return Sharing(shared_bytes=shared, alone_bytes=sum(layer.size for layer in image.layers) - shared)
-
-    return tuple(one(image) for image in images)
 
 
 def registry_trouble(engine: Engine, reference: str, *, timeout: float = REGISTRY_SECONDS) -> str:

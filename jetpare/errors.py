@@ -82,7 +82,7 @@ class SpaceError(JetpareError):
 
 
 class BudgetError(JetpareError):
-    """An image is larger than its budget in build.toml allows."""
+    """An image is larger, or a stage took longer, than its budget in build.toml allows."""
 
     code = 12
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from jetpare import bake, engine, ledger
+from jetpare import bake, budget, engine, ledger
 from jetpare.compare import BUILT, NOT_BUILT, Comparison, ImageFigures, compare, version_rows
-from jetpare.config import GB
 from jetpare.engine import Engine, ImageFacts
 from jetpare.ledger import ImageRecord, Ledger, Record, StageRecord
 from jetpare.plan import Plan
@@ -31,11 +30,11 @@ def comparison(project: Project, plan: Plan, running: Engine) -> Comparison:
 def _figures(project: Project, plan: Plan, running: Engine, name: str, records: list[Record]) -> ImageFigures:
     reference = bake.image_tag(project.config, name, plan.profile_name)
     table = plan.images[name]
-    budget = plan.profile.budget_gb.get(name)
+    allowed = budget.allowed_bytes(plan.profile.budget, name)
     facts = engine.inspect_image(running, reference)
     if facts is None:
         failures = tuple(_failures(name, records, since=None))
-        return ImageFigures(name=name, reference=reference, status=NOT_BUILT, budget=_bytes(budget), notes=failures)
+        return ImageFigures(name=name, reference=reference, status=NOT_BUILT, budget=allowed, notes=failures)
     built = _built_by(facts.id, records)
     row = next((image for image in built.images if image.id == facts.id), None) if built else None
     stages = _built_stages(name, plan, built, records)
@@ -61,7 +60,7 @@ def _figures(project: Project, plan: Plan, running: Engine, name: str, records: 
         layer_sizes=None if facts.layers is None else tuple((layer.diff_id, layer.size) for layer in facts.layers),
         versions=version_rows(row.versions if row else {}, dict(plan.profile.expect)),
         checks=row.checks if row else (),
-        budget=_bytes(budget),
+        budget=allowed,
         build_seconds=sum(stage.seconds or 0.0 for stage in stages) if stages else None,
         build_warm=tuple(stage.label.split("/")[1] for stage in stages if stage.cache == "warm"),
         build_overlaps=any(stage.overlaps for stage in stages),
@@ -106,8 +105,20 @@ def _merged_bytes(running: Engine, row: ImageRecord | None, facts: ImageFacts) -
     return row.merged_bytes if row and row.merged_bytes is not None else engine.merged_bytes(running, facts.id)
 
 
-def _bytes(gigabytes: float | None) -> int | None:
-    return None if gigabytes is None else int(gigabytes * GB)
+def built_stages(project: Project, *, profile: str, labels: Iterable[str]) -> dict[str, StageRecord | None]:
+    """Each stage as the newest run left it that did not find it in the cache; None where none did."""
+    kept = Ledger(project.state_path)
+    return {
+        label: next(
+            (
+                row
+                for _, row in kept.runs_of(profile=profile, label=label)
+                if row.status == ledger.OK and row.cache != "cached"
+            ),
+            None,
+        )
+        for label in labels
+    }
 
 
 def log_file(project: Project, label: str, profile: str) -> Path | None:

@@ -9,35 +9,32 @@ from __future__ import annotations
 import csv
 import io
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 from jetpare.ledger import OK, Record, StageRecord
+from jetpare.plan import Node
 
 FEWEST_FOR_DEVIATION = 3
 FEWEST_FOR_OUTLIERS = 4  # of three, two that chance made alike would make the third an outlier
 OUTLIER_SCORE = 3.5  # the limit that Iglewicz and Hoaglin recommend (How to Detect and Handle Outliers, 1993)
-CACHE_ORDER = ("cold", "warm", "cached")
+BUILT = ("cold", "warm")
+CACHE_ORDER = (*BUILT, "cached")
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
-    """What makes measurements comparable.
-
-    As a question (`estimate`), None stands for any value; of ``cache``, for cold or warm: what comes from the layer
-    cache was not built.
-    """
+    """What makes measurements comparable."""
 
     profile: str
     label: str
     inputs: str | None  # digest
     host: str | None
     power_mode: str | None
-    cache: str | None  # cold, warm, cached
+    cache: str | None  # cold, warm, cached; None where that is not known
     alone: bool  # not built in one solve with others; what came from the cache was built with nothing
 
 
@@ -49,6 +46,7 @@ class Point:
     started: float
     seconds: float
     work: float | None = None
+    marks: tuple[str, ...] = ()  # why it does not stand for the power mode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,17 +65,6 @@ class Group:
     def count(self) -> int:
         """How many measurements there are."""
         return len(self.points)
-
-
-def readable(found: Iterable[tuple[Record | None, Path]], *, warn: Callable[[str], None]) -> tuple[Record, ...]:
-    """The records of `Ledger.records()` that can be read; *warn* gets a sentence about each of the others."""
-    records = []
-    for record, folder in found:
-        if record is None:
-            warn(f"{folder / 'run.json'} is damaged or not a record of this tool: it is left out.")
-        else:
-            records.append(record)
-    return tuple(records)
 
 
 def host_of(record: Record) -> str:
@@ -114,11 +101,20 @@ def groups(records: Iterable[Record], *, labels: Sequence[str] = (), last: int |
         for row in record.stages:
             if row.status == OK and row.seconds is not None and (not labels or row.label in labels):
                 started = row.started if row.started is not None else record.started
-                point = Point(run=record.id, started=started, seconds=row.seconds, work=row.work)
+                point = Point(run=record.id, started=started, seconds=row.seconds, work=row.work, marks=row.marks)
                 found.setdefault(key_of(record, row), []).append(point)
     made = [_group(key, shown) for key, points in found.items() if (shown := points[:last])]
     made.sort(key=lambda group: (order.index(group.key.label), _cache_rank(group.key), -group.points[-1].started))
     return tuple(made)
+
+
+def medians(records: Sequence[Record]) -> tuple[StageRecord, ...]:
+    """The rows of the newest of *records*, the time of each being the median of those among them that compare."""
+    newest = max(records, key=lambda each: each.started)
+    usual = {group.key: group.median for group in groups(records)}
+    return tuple(
+        row.model_copy(update={"seconds": usual.get(key_of(newest, row), row.seconds)}) for row in newest.stages
+    )
 
 
 def _cache_rank(key: Key) -> int:
@@ -158,23 +154,38 @@ def outliers(values: Sequence[float]) -> list[int]:
     return [index for index, score in enumerate(modified_z_scores(values)) if abs(score) > OUTLIER_SCORE]
 
 
-def estimate(records: Iterable[Record], key: Key) -> float | None:
-    """The median of what is comparable with *key*, in seconds; None where there is no base for an estimate."""
-    found = [
-        row.seconds
-        for record in records
-        for row in record.stages
-        if row.status == OK and row.seconds is not None and _matches(key_of(record, row), key)
+def expected_caches(
+    nodes: Iterable[Node], *, cold: bool, again: Container[str], unchanged: Container[str]
+) -> dict[str, str | None]:
+    """What each of *nodes*, in the order of the plan, should find: cold, warm, cached; None where only BuildKit knows.
+
+    *cold* and *again* (labels) were asked for; *unchanged* are the labels whose inputs are those of their last build.
+    """
+    found: dict[str, str | None] = {}
+    for node in nodes:
+        if cold and node.baked:
+            found[node.label] = "cold"
+        elif node.label in again:
+            found[node.label] = "warm"
+        else:
+            same = node.label in unchanged and all(found[need] == "cached" for need in node.needs)
+            found[node.label] = "cached" if same else None
+    return found
+
+
+def estimate(found: Sequence[Group], key: Key) -> float | None:
+    """The median of the group that compares with *key*, in seconds; None where there is no base for an estimate.
+
+    Where *key* does not say what the caches hold, a stage that was built cold or warm is meant; where it was both,
+    there is no telling which it will be.
+    """
+    alike = [
+        group
+        for group in found
+        if group.key == key
+        or (key.cache is None and group.key.cache in BUILT and replace(group.key, cache=None) == key)
     ]
-    return statistics.median(found) if found else None
-
-
-def _matches(known: Key, wanted: Key) -> bool:
-    if wanted.cache is None and known.cache not in {"cold", "warm"}:
-        return False
-    names = ("inputs", "host", "power_mode", "cache")
-    filled = replace(wanted, **{name: getattr(known, name) for name in names if getattr(wanted, name) is None})
-    return filled == known
+    return alike[0].median if len(alike) == 1 else None
 
 
 def sparkline(values: Sequence[float], *, width: int = 12) -> str:
@@ -204,7 +215,8 @@ def _group_dict(group: Group) -> dict[str, Any]:
 
 
 CSV_COLUMNS = (
-    "run", "started", "profile", "stage", "inputs", "host", "power_mode", "cache", "alone", "seconds", "work", "outlier"
+    "run", "started", "profile", "stage", "inputs", "host", "power_mode", "cache", "alone", "seconds", "work",
+    "outlier", "marks",
 )  # fmt: skip
 
 
@@ -218,5 +230,5 @@ def as_csv(found: Sequence[Group]) -> str:
             started = datetime.fromtimestamp(point.started, timezone.utc).isoformat(timespec="seconds")
             marked = int(point in group.outliers)
             key = [int(value) if isinstance(value, bool) else value for value in astuple(group.key)]
-            writer.writerow([point.run, started, *key, point.seconds, point.work, marked])
+            writer.writerow([point.run, started, *key, point.seconds, point.work, marked, "; ".join(point.marks)])
     return text.getvalue()

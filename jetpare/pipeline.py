@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from functools import cached_property
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,6 +23,7 @@ from jetpare import (
     doctor,
     download,
     engine,
+    history,
     host,
     ledger,
     network,
@@ -30,7 +32,7 @@ from jetpare import (
     timeline,
 )
 from jetpare.compare import DIFFERS, version_rows
-from jetpare.config import GB, architecture_of
+from jetpare.config import GB, INPUTS, architecture_of
 from jetpare.engine import Engine
 from jetpare.errors import (
     BuildError,
@@ -42,14 +44,13 @@ from jetpare.errors import (
     SpaceError,
     StrictPowerError,
 )
-from jetpare.host import LocalHost
 from jetpare.ledger import ImageRecord, Ledger, Record, StageRecord
 from jetpare.nvpmodel import Present
-from jetpare.plan import INPUTS, Kind, Node, Plan
+from jetpare.plan import Kind, Node, Plan
 from jetpare.power import PowerSession
 from jetpare.project import Project, source_revision
 from jetpare.timeline import EventDecoder, Recorder, StageLog, StageTiming
-from jetpare.views.progress import Progress, brief
+from jetpare.views.progress import Progress, Usual, brief
 
 UNCHANGED = "unchanged"
 REBUILD = "rebuild.json"  # which stages were built again, by run: later builds use what came out of that
@@ -106,7 +107,7 @@ def build(project: Project, plan: Plan, engine_: Engine, request: Request, progr
     """
     with ExitStack() as stack:
         stack.enter_context(ledger.exclusive(project.state_path))
-        stack.enter_context(_signals_as_interrupt())
+        stack.enter_context(signals_as_interrupt())
         held = stack.enter_context(_power(project, engine_, request, progress))
         facts = engine.facts(engine_)  # after the switch: low power modes take cores offline
         check_space(plan, engine_, facts, project.state_path)
@@ -119,7 +120,7 @@ def build(project: Project, plan: Plan, engine_: Engine, request: Request, progr
         try:
             run.sampler = stack.enter_context(run.sensors())
             stack.enter_context(progress)
-            progress.plan([node.label for node in plan.nodes])
+            progress.plan([node.label for node in plan.nodes], run.usual())
             run.execute()
         except KeyboardInterrupt:
             run.close(ledger.INTERRUPTED, "interrupted")
@@ -144,11 +145,7 @@ def _power(
     policy = power.Policy(
         wanted=request.power or settings.mode, lock_clocks=settings.lock_clocks, strict=settings.strict
     )
-    return power.session(state=project.state_path, host=_here(project), policy=policy, say=progress.note)
-
-
-def _here(project: Project) -> LocalHost:
-    return LocalHost(root=project.sysroot, environ=project.environ)
+    return power.session(state=project.state_path, host=project.host, policy=policy, say=progress.note)
 
 
 def check_space(plan: Plan, engine_: Engine, facts: engine.EngineFacts, state: Path) -> None:
@@ -165,7 +162,7 @@ def check_space(plan: Plan, engine_: Engine, facts: engine.EngineFacts, state: P
 
 
 @contextmanager
-def _signals_as_interrupt() -> Iterator[None]:
+def signals_as_interrupt() -> Iterator[None]:
     """SIGTERM, and a terminal that closes, act like Ctrl-C; a second one does not disturb the clean-up of the first."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -212,8 +209,6 @@ class _Run:
     def open(self) -> None:
         """Write the first record, with every node waiting."""
         plan, request = self.plan, self.request
-        for name in ("logs", "events", "reports"):
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
         self.record = Record(
             tool=f"jetpare {__version__}",
             id=self.id,
@@ -241,7 +236,9 @@ class _Run:
             stages=tuple(StageRecord(label=node.label, status=ledger.WAITING) for node in plan.nodes),
             images=(),
         )
-        self.ledger.write(self.record)
+        self.ledger.write(self.record)  # first: a folder without a record reads as a damaged one
+        for name in ("logs", "events", "reports"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
 
     def put(self, **changes: Any) -> None:  # noqa: ANN401 - fields of Record
         self.record = self.record.model_copy(update=changes)
@@ -273,6 +270,8 @@ class _Run:
         )
         for name in ("reports", "secrets"):
             shutil.rmtree(self.project.state_path / name, ignore_errors=True)
+        if self.sampler is not None and self.sampler.fault:
+            self.progress.note(f"Not all samples were kept: {self.sampler.fault}.")
         for row in stages:
             if row.status in {ledger.SKIPPED, ledger.INTERRUPTED}:
                 self.progress.finish(row.label, row.status, row.reason)
@@ -292,7 +291,7 @@ class _Run:
 
     def host_facts(self) -> dict[str, Any]:
         """What of the host decides how long a build takes, the power mode included."""
-        found = ledger.host_facts() | {"model": host.host_facts(_here(self.project)).model}
+        found = ledger.host_facts() | {"model": host.host_facts(self.project.host).model}
         facts = self.held.facts if self.held else None
         return found | {"power_mode": facts.mode if facts else None, "power": facts.as_dict() if facts else None}
 
@@ -326,6 +325,33 @@ class _Run:
         if self.sampler is not None:
             self.sampler.take()
 
+    @cached_property
+    def unchanged(self) -> frozenset[str]:
+        """The labels whose inputs are those of their last good build."""
+        known = expectations(self.project, self.plan)
+        return frozenset(label for label, words in known.items() if words.startswith(UNCHANGED))
+
+    def usual(self) -> Usual:
+        """How long each node took in the runs that compare with this one."""
+        request, plan = self.request, self.plan
+        content = bake.definition(
+            self.project.config, plan, options(self.project, plan, request, run=self.id, revision=self.revision)
+        )
+        caches = history.expected_caches(plan.nodes, cold=request.cold, again=request.again, unchanged=self.unchanged)
+        found = history.groups(record for record, _ in self.ledger.records() if record)
+        seconds = {}
+        for node in plan.nodes:
+            row = StageRecord(
+                label=node.label,
+                status=ledger.WAITING,
+                cache=caches[node.label],
+                inputs=bake.inputs_digest(self.project.root, content, node) if node.baked else None,
+                overlaps=request.parallel and node.baked,
+            )
+            seconds[node.label] = history.estimate(found, history.key_of(self.record, row))
+        known = {label: each for label, each in seconds.items() if each is not None}
+        return Usual(seconds=known, in_turn=not request.parallel)
+
     # --- the work
 
     def execute(self) -> None:
@@ -348,11 +374,10 @@ class _Run:
         again = self.request.again or self.request.cold
         held = set() if again else {name for name in self.plan.images if self.holds(name)}
         groups = {*held, INPUTS} if held else held
-        known = expectations(self.project, self.plan)
         unchanged: list[Node] = []
         for node in nodes:  # each stands after what it needs
             needs = [need for need in nodes if need.label in node.needs]
-            if node.group in groups and known[node.label].startswith(UNCHANGED) and set(needs) <= set(unchanged):
+            if node.group in groups and node.label in self.unchanged and set(needs) <= set(unchanged):
                 unchanged.append(node)
         return [batch for batch in (unchanged, *([node] for node in nodes if node not in unchanged)) if batch]
 
@@ -406,7 +431,7 @@ class _Run:
             context.urls,
             sha256=str(context.sha256),
             folder=folder,
-            ca_bundle=self.settings.ca_bundle,
+            settings=self.settings,
             tell=lambda done, total: self.progress.transfer(node.label, done, total),
         )
         return ("cold", f"downloaded {path.name}") if fetched else ("cached", f"{path.name} was downloaded before")
@@ -458,7 +483,8 @@ class _Run:
     def baked_row(self, node: Node, call: _Call, *, ok: bool) -> StageRecord:
         timing = call.timing(node)
         report = self.keep_report(node)
-        state, why = timeline.cache_state(timing, cache_counts(report))
+        again = node.label in self.request.again and self.filled_caches(node)
+        state, why = timeline.cache_state(timing, cache_counts(report), again=again)
         cached = state is timeline.CacheState.CACHED
         reason, status = "", ledger.OK
         if not ok:
@@ -486,8 +512,14 @@ class _Run:
             events=str(call.events_path.relative_to(self.folder)),
             report=str(report.relative_to(self.folder)) if report else None,
             inputs=bake.inputs_digest(self.project.root, self.definition, node),
+            tree_bytes=tree_bytes(report, node.name),
             telemetry=None if cached else self.measured(timing.started, timing.finished),
         )
+
+    def filled_caches(self, node: Node) -> bool:
+        """Whether an earlier run has built *node* beside the caches that all runs but the cold ones share."""
+        runs = self.ledger.runs_of(profile=self.plan.profile_name, label=node.label)
+        return any(row.status == ledger.OK and not run.cold for run, row in runs)
 
     def keep_report(self, node: Node) -> Path | None:
         """Move what the stage brought out into the run's folder."""
@@ -710,6 +742,12 @@ def cache_counts(report: Path | None) -> tuple[int, int] | None:
     return hits, hits + misses
 
 
+def tree_bytes(report: Path | None, stage: str) -> int | None:
+    """The bytes of the tree that *stage* leaves, where its record tells."""
+    found = read_json(report / f"{stage}.json").get("tree_bytes") if report else None
+    return found if isinstance(found, int) else None
+
+
 def version_faults(measured: Mapping[str, str | None], expected: Mapping[str, str]) -> list[str]:
     """A line for every version that is not the expected one; what could not be measured is no fault here."""
     rows = version_rows(measured, expected)
@@ -748,13 +786,21 @@ def expectations(project: Project, plan: Plan) -> dict[str, str]:
     for node in plan.nodes:
         good = kept.latest(profile=plan.profile_name, label=node.label, status=ledger.OK)
         last = kept.latest(profile=plan.profile_name, label=node.label)
-        if good and (not node.baked or good[1].inputs == bake.inputs_digest(project.root, content, node)):
+        if good and (not node.baked or _same(project, content, node, good)):
             found[node.label] = f"{UNCHANGED} since run {good[0].id}"
         elif last and last[1].status != ledger.OK:
             found[node.label] = f"{last[1].status} in run {last[0].id}"
         else:
             found[node.label] = f"changed since run {good[0].id}" if good else "never built here"
     return found
+
+
+def _same(project: Project, content: Mapping[str, Any], node: Node, good: tuple[Record, StageRecord]) -> bool:
+    """Whether *node* is what it was in its last good run, and nothing of it was to be built again since."""
+    record, row = good
+    return row.inputs == bake.inputs_digest(project.root, content, node) and (
+        bake.newest_rebuild(content, node) <= record.id
+    )
 
 
 def stage_image(project: Project, plan: Plan, running: Engine, label: str, *, say: Callable[[str], None]) -> str:

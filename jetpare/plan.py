@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from graphlib import TopologicalSorter
 
-from jetpare.config import Config, Context, Image, Profile, suggest
+from jetpare.config import INPUTS, Config, Context, Image, Profile, suggest
 from jetpare.errors import ConfigError
 
 
@@ -79,9 +79,6 @@ class Plan:
         stages = self.images[node.group].stages
         needs = dict.fromkeys(need for stage in self.stages_below(node) for need in stages[stage])
         return tuple(need for need in needs if need not in stages)
-
-
-INPUTS = "inputs"
 
 
 def make_plan(

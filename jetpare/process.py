@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import threading
@@ -151,9 +152,11 @@ def stream(
 ) -> int:
     """Run *argv*, hand every chunk of its stderr to *on_chunk* as it comes, and return the exit status.
 
-    stdout is discarded. An exception in *on_chunk*, KeyboardInterrupt included, ends the process group.
+    stdout is discarded. An exception in *on_chunk*, KeyboardInterrupt included, ends the process group; so does our own
+    death by SIGKILL, where util-linux's setpriv is there to ask the kernel for it.
     """
-    with start(argv, env=env, cwd=cwd, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+    words = tethered(argv, env=env)
+    with start(words, env=env, cwd=cwd, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
         if process.stdin is None or process.stderr is None:
             raise AssertionError("both were asked for as pipes")
         # A definition larger than the pipe's buffer must not block against a child that is already talking.
@@ -163,6 +166,17 @@ def stream(
             on_chunk(chunk)
         feeder.join()
         return process.wait()
+
+
+def tethered(argv: Argv, *, env: Mapping[str, str] | None = None) -> Argv:
+    """*argv*, to which the kernel sends SIGTERM when the thread that starts it ends (prctl's PR_SET_PDEATHSIG).
+
+    By a program that then becomes the one wanted: a preexec_fn must not be used where other threads run. As it is
+    where there is no such program, or where the one wanted is missing, which is told best by trying to start it.
+    """
+    setpriv = shutil.which("setpriv")
+    program = shutil.which(str(argv[0]), path=None if env is None else env.get("PATH"))
+    return [setpriv, "--pdeathsig", "TERM", "--", program, *argv[1:]] if setpriv and program else argv
 
 
 def _feed(process: subprocess.Popen[bytes], data: bytes) -> None:

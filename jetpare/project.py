@@ -12,6 +12,7 @@ from jetpare import config as configuration
 from jetpare import process
 from jetpare.config import Config
 from jetpare.errors import ToolError
+from jetpare.host import LocalHost
 from jetpare.plan import Plan, make_plan
 
 STATE = Path(".jetpare")
@@ -42,6 +43,11 @@ class Project:
     def sysroot(self) -> Path:
         """Where /sys, /proc and a Jetson's own programs are looked for; JETPARE_SYSROOT puts a test's board there."""
         return Path(self.environ.get("JETPARE_SYSROOT") or "/")
+
+    @property
+    def host(self) -> LocalHost:
+        """The machine that we run on."""
+        return LocalHost(root=self.sysroot, environ=self.environ)
 
     def plan(
         self, *, profile: str | None, architecture: str, images: tuple[str, ...] = (), only: str | None = None

@@ -713,8 +713,14 @@ class CacheState(Enum):
     CACHED = "cached"
 
 
-def cache_state(timing: StageTiming, ccache: tuple[int, int] | None = None) -> tuple[CacheState, str]:
-    """Cold, warm or cached, and why. *ccache* is (hits, cacheable calls) of this run, or None where there is none."""
+def cache_state(
+    timing: StageTiming, ccache: tuple[int, int] | None = None, *, again: bool = False
+) -> tuple[CacheState, str]:
+    """Cold, warm or cached, and why. *ccache* is (hits, cacheable calls) of this run, or None where there is none.
+
+    *again*: it was built again on purpose, beside the caches of earlier builds. A compiler cache counts what it found;
+    package caches do not, so that what has no counts is taken for warm.
+    """
     if timing.steps and timing.cached == timing.steps:
         steps = "the only step" if timing.steps == 1 else f"all {timing.steps} steps"
         return CacheState.CACHED, f"{steps} from the layer cache"
@@ -724,7 +730,9 @@ def cache_state(timing: StageTiming, ccache: tuple[int, int] | None = None) -> t
         reasons.append(f"ccache {hits} of {calls} hits")
     if timing.cached:
         reasons.append(f"{timing.cached} of {timing.steps} steps cached")
-    is_warm = bool(hits or timing.cached)
+    if again:
+        reasons.append("built again, caches kept")
+    is_warm = bool(hits or timing.cached or (again and not calls))
     return CacheState.WARM if is_warm else CacheState.COLD, ", ".join(reasons) or "no step cached"
 
 

@@ -14,6 +14,7 @@ from jetpare import trace
 from jetpare.compare import NOT_MEASURED
 from jetpare.config import GB
 from jetpare.history import Group as Runs
+from jetpare.history import Point
 from jetpare.telemetry import Figure, StageTelemetry
 from jetpare.timeline import Step, union_seconds
 from jetpare.trace import Run, Stage
@@ -41,6 +42,7 @@ def history(found: Sequence[Runs]) -> RenderableType:
         parts += [Text(heading, style="bold"), _history_table(list(rows)), Text()]
     # What comes from the layer cache takes the time of a look-up: nothing there is worth a warning.
     parts += [_outlier(group) for group in found if group.outliers and group.key.cache != "cached"]
+    parts += [_marked(group, point) for group in found for point in group.points if point.marks]
     parts.append(Text("inputs: digest of what decided the result; ±: standard deviation (3 runs on);", style="dim"))
     parts.append(Text("runs: the newest ones, as bars from 0 to the longest.", style="dim"))
     return Group(*parts)
@@ -87,6 +89,12 @@ def _outlier(group: Runs) -> RenderableType:
     return Text(f"{group.key.label} ({group.key.cache or '-'}): {which}: outlier ({usual})", style="yellow")
 
 
+def _marked(group: Runs, point: Point) -> RenderableType:
+    return Text(
+        f"{group.key.label}, {seconds_text(point.seconds)} in run {point.run}: {'; '.join(point.marks)}", "yellow"
+    )
+
+
 # --- one run
 
 
@@ -130,7 +138,7 @@ def _stages(run: Run) -> Table:
             str(row.steps or "-"),
             _beside(row.pull_seconds),
             _beside(row.export_seconds),
-            Text(row.why or row.reason),
+            Text("; ".join([*filter(None, [row.why or row.reason]), *row.marks])),
         )
     return table
 

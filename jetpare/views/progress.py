@@ -6,7 +6,7 @@ import re
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from rich.live import Live
@@ -16,7 +16,7 @@ from rich.text import Text
 from jetpare.timeline import Activity, Kind, Place, Recorder, Step, clean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from rich.console import Console
@@ -26,6 +26,7 @@ REFRESH_HZ = 8
 NAME_WIDTH = 100  # characters of a step's name in a plain line
 SPEAKS_UP_SECONDS = 1.0  # a pull, a transfer or an export gets a plain line once it has taken this long
 HEARTBEAT_SECONDS = 30.0  # a label that is silent for so long gets a plain line that says that it still works
+WORTH_SECONDS = 1.0  # an estimate of less is not shown
 RATE_SECONDS = 2.0  # over how long a download's rate is measured
 
 _STYLES = {
@@ -40,6 +41,31 @@ _STYLES = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Usual:
+    """How long each label took in the runs that compare with this one, in seconds, where there is a base for that."""
+
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    in_turn: bool = True  # one after another, so that they add up
+
+    def of(self, label: str) -> float | None:
+        """What is worth telling about *label*: what takes no time needs no estimate."""
+        found = self.seconds.get(label)
+        return found if found is not None and found >= WORTH_SECONDS else None
+
+    def left(self, waiting: Iterable[str], running: Mapping[str, float]) -> float | None:
+        """Seconds until all has ended, *running* being what runs now and for how long; None without a base for it.
+
+        What takes longer than usual ends nobody knows when.
+        """
+        rest = [*((label, 0.0) for label in waiting), *running.items()]
+        known = [self.seconds[label] - elapsed for label, elapsed in rest if label in self.seconds]
+        if not self.in_turn or len(known) < len(rest) or min(known, default=0.0) < 0:
+            return None
+        total = sum(known)
+        return total if total >= WORTH_SECONDS else None
+
+
 class Progress(Protocol):
     """What the pipeline tells while it works. Labels are those of the plan: 'cuda/gdal'."""
 
@@ -49,7 +75,7 @@ class Progress(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def plan(self, rows: Sequence[str]) -> None:
+    def plan(self, rows: Sequence[str], usual: Usual = Usual()) -> None:
         """All labels, in order, before anything starts."""
 
     def begin(self, label: str) -> None:
@@ -101,6 +127,11 @@ def clock_face(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02}"
+
+
+def of_about(show: Callable[[float], str], seconds: float, usual: float | None) -> str:
+    """'1:12 of about 1:40' where it is known how long it usually takes, else '1:12'."""
+    return show(seconds) + (f" of about {show(usual)}" if usual is not None else "")
 
 
 _FLAG = re.compile(r" --(?:mount|network|security|link|chmod|chown)\b\S*")
@@ -162,6 +193,7 @@ class LiveProgress:
         self._rows: dict[str, _Row] = {}
         self._lock = threading.Lock()  # the drawing thread must not bring back a state that finish() has just ended
         self._is_drawn = False
+        self._usual, self._began = Usual(), clock()
         _keep_going(console)
         self._live = Live(console=console, get_renderable=self.table, refresh_per_second=REFRESH_HZ)
 
@@ -178,8 +210,9 @@ class LiveProgress:
             with _unheard(self._console):
                 self._live.stop()
 
-    def plan(self, rows: Sequence[str]) -> None:
+    def plan(self, rows: Sequence[str], usual: Usual = Usual()) -> None:
         """Show all rows as waiting."""
+        self._usual, self._began = usual, self._clock()
         self._rows = {label: _Row(label) for label in rows}
 
     def begin(self, label: str) -> None:
@@ -222,7 +255,15 @@ class LiveProgress:
             with self._lock:
                 cells = self._cells(row)
             table.add_row(*cells)
+        left = self._left(rows)
+        if left is not None:
+            elapsed = self._clock() - self._began
+            table.add_row("", "all", of_about(clock_face, elapsed, elapsed + left), style="dim")
         return table
+
+    def _left(self, rows: Sequence[_Row]) -> float | None:
+        running = {row.label: self._clock() - row.began for row in rows if row.state == RUNNING}
+        return self._usual.left([row.label for row in rows if row.state == WAITING], running)
 
     def _row(self, label: str) -> _Row:
         return self._rows.setdefault(label, _Row(label))
@@ -247,6 +288,7 @@ class LiveProgress:
         seconds = (
             row.seconds if row.seconds is not None else self._clock() - row.began if row.state == RUNNING else None
         )
+        usual = self._usual.of(row.label) if row.state == RUNNING else None
         last = row.last
         steps = ""
         if last and last.steps:
@@ -257,7 +299,7 @@ class LiveProgress:
         return (
             Text(row.state, style=style),
             Text(row.label, style=style if row.state == WAITING else ""),
-            Text(clock_face(seconds) if seconds is not None else ""),
+            Text(of_about(clock_face, seconds, usual) if seconds is not None else ""),
             Text(steps),
             Text(self._doing(row), style="" if row.state == "failed" else "dim"),
         )
@@ -293,6 +335,7 @@ class PlainProgress:
         self._seen: dict[str, tuple[int, int]] = {}  # the recorder and its revision, by label
         self._said: set[tuple[str, str, str]] = set()  # label, step, 'start' or how it ended
         self._heard: dict[str, float] = {}  # when a label that works had its last line
+        self._usual = Usual()
         _keep_going(console)
 
     def __enter__(self) -> object:
@@ -303,14 +346,17 @@ class PlainProgress:
     ) -> None:
         pass
 
-    def plan(self, rows: Sequence[str]) -> None:
+    def plan(self, rows: Sequence[str], usual: Usual = Usual()) -> None:
         """Say what will be made."""
-        self._line("plan: " + ", ".join(rows))
+        self._usual = usual
+        whole = usual.left(rows, {})
+        self._line("plan: " + ", ".join(rows) + (f"; about {duration(whole)} in all" if whole is not None else ""))
 
     def begin(self, label: str) -> None:
         """Say that *label* starts."""
         self._began[label] = self._heard[label] = self._clock()
-        self._line(f"{label}: start")
+        usual = self._usual.of(label)
+        self._line(f"{label}: start" + (f", about {duration(usual)}" if usual is not None else ""))
 
     def update(self, label: str, recorder: Recorder) -> None:
         """Say which steps started and ended since the last call; and now and then that a long one still works."""
@@ -323,7 +369,7 @@ class PlainProgress:
         if heard is not None and self._clock() - heard >= HEARTBEAT_SECONDS:
             now = recorder.activity(stage=stage, target=target)
             if now.running:
-                took = duration(self._clock() - self._began[label])
+                took = of_about(duration, self._clock() - self._began[label], self._usual.of(label))
                 self._of(label, f"{label}: {took}, {now.line or brief(now.running)}")
 
     def _tell_steps(self, label: str, recorder: Recorder, stage: str | None, target: str) -> None:

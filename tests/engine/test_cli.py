@@ -425,13 +425,86 @@ def test_wrong_version_is_not_tagged(fresh: Fresh) -> None:
 
 def test_over_budget_is_tagged(fresh: Fresh) -> None:
     mini = fresh()
-    answer = mini("build-all", "--image", "cuda", "--profile", "tight", "--parallel")
+    for stage in ("gdal", "python"):  # of this project alone: really built
+        mini.knob(stage, ":")
+    answer = mini("build-all", "--image", "cuda", "--profile", "tight")
     assert answer.code == 12
-    assert "over budget: cuda" in answer.err
     assert "cuda is over its budget" in answer.out
+    told = answer.err[answer.err.index("over budget:") :]
+    for name in ("  cuda: ", "  cuda/gdal: "):
+        assert name in told
+    assert "cold" in told
+    assert "[profiles.tight.budget]" in told
+    assert "cuda/cudnn" not in told  # an hour is enough
+    assert "cuda/python: its warm budget of 0.0 s (+5 % tolerated) is not judged: it was built cold" in answer.err
     assert mini.image_id("cuda", "tight")
     assert mini.newest().status == ledger.SUCCEEDED
-    assert mini("compare", "--profile", "tight").code == 12
+    again = mini("build-all", "--image", "cuda", "--profile", "tight")
+    assert (
+        "cuda/gdal: its cold budget of 0.0 s (+5 % tolerated) is not judged: it came from the layer cache" in again.err
+    )
+    assert "  cuda/gdal: " not in again.err[again.err.index("over budget:") :]
+    compared = mini("compare", "--profile", "tight")  # by the newest run in which it was built
+    assert compared.code == 12
+    assert "  cuda/gdal: " in compared.err
+
+
+# --- several runs
+
+
+def test_repeat_builds_again_beside_warm_caches(fresh: Fresh) -> None:
+    mini = fresh()
+    mini.knob("python", "sleep 1.2")
+    answer = mini.ok("build-all", "--image", "cuda", "--repeat", "3")
+    runs = mini.records()
+    assert len(runs) == 3
+    for label in CUDA:
+        rows = [run.stage(label) for run in runs]
+        assert {row.cache for row in rows if row} <= {"cold", "warm"}, label
+        assert len({row.inputs for row in rows if row}) == 1, label  # the same work, three times
+        if label == "cuda/python":
+            assert [row.cache for row in rows if row] == ["warm", "warm", "cold"]  # newest first
+    assert "3 of 3 runs succeeded" in answer.out
+    assert answer.out.index("3 of 3") < answer.out.index("Images")
+    # Only the third run has a base for what a warm one takes: the second one.
+    parts = re.split(r"Run \d of 3\.", answer.err)[1:]
+    told = ["cuda/python: start, about" in part for part in parts]
+    assert told == [False, False, True]
+    mini.ok("build-all", "--image", "cuda")
+    assert {row.cache for row in mini.newest().stages} == {"cached"}
+
+
+def test_repeat_cold(fresh: Fresh) -> None:
+    mini = fresh()
+    answer = mini.ok("build-all", "--image", "cuda", "--repeat", "2", "--cold")
+    assert {row.cache for run in mini.records() for row in run.stages if row.label != "inputs/debian"} == {"cold"}
+    assert "2 of 2 runs succeeded" in answer.out
+    found = json.loads(mini.ok("history", "--json", "--stage", "gdal").out)
+    assert [group["count"] for group in found["groups"]] == [2]
+    assert found["groups"][0]["deviation"] is None
+
+
+def test_repeat_interrupted(fresh: Fresh, mark: str) -> None:
+    mini = fresh()
+    mini.knob("gdal", f"sleep {mark}")
+    with mini.started("build-all", "--image", "cuda", "--repeat", "2", "--cold") as run:
+        assert wait_for(lambda: sleepers(mark), 60), run.poll()
+        run.send_signal(signal.SIGINT)
+        out, err = run.communicate(timeout=30)
+    assert run.returncode == 130, err
+    assert "Traceback" not in err
+    assert "0 of 2 runs succeeded" in out
+    assert "cuda/cudnn" in out
+    assert "Run 2 of 2" not in err
+    assert wait_for(lambda: not sleepers(mark), 3)
+    assert len(mini.records()) == 1
+
+
+@pytest.mark.parametrize("number", ["0", "-1"])
+def test_repeat_wants_a_number_of_runs(built: Mini, number: str) -> None:
+    answer = built("build-all", f"--repeat={number}")
+    assert answer.code == 2
+    assert f"--repeat {number}: a number of runs is wanted" in answer.err
 
 
 # --- looking
@@ -603,7 +676,7 @@ def test_interrupted(fresh: Fresh, mark: str, number: signal.Signals, how: str) 
 
 def test_killed_and_two_at_once(fresh: Fresh, mark: str) -> None:
     mini = fresh()
-    mini.knob("cudnn", f"while sleep 0.2; do echo tick; done & sleep {mark}")
+    mini.knob("cudnn", f"sleep {mark}")  # in silence: nothing is written to the pipe that nobody reads any more
     with mini.started("build-all", "--image", "cuda", "--parallel") as run:
         assert wait_for(lambda: sleepers(mark), 60), run.poll()
         assert mini.newest().status == ledger.RUNNING
@@ -615,6 +688,7 @@ def test_killed_and_two_at_once(fresh: Fresh, mark: str) -> None:
         assert len(mini.records()) == 1
         run.kill()
         run.wait()
+    assert wait_for(lambda: not sleepers(mark), 10), "the build went on without its master"
     record = mini.newest()
     assert record.status == ledger.INTERRUPTED
     assert statuses(record)["cuda/cudnn"] == ledger.INTERRUPTED
@@ -622,7 +696,6 @@ def test_killed_and_two_at_once(fresh: Fresh, mark: str) -> None:
     mini.knob("cudnn", ":")
     mini.ok("build-all", "--image", "cuda", "--parallel")
     assert mini.image_id("cuda")
-    assert wait_for(lambda: not sleepers(mark), 10), "the build went on without its master"
 
 
 # --- cleaning up, and what must not be left anywhere

@@ -136,7 +136,7 @@ def test_the_inputs_digest_follows_what_matters(tmp_path: Path) -> None:
 
     first = digest()
     assert digest(cache_id="other", labels={"cuda": {bake.LABEL_REVISION: "2"}}) == first
-    assert digest(rebuild={"cuda/gdal": "run1"}) != first
+    assert digest(rebuild={"cuda/gdal": "run1"}) == first  # the same work, done again
     dockerfile.write_text("FROM other\n")
     second = digest()
     assert second != first
@@ -154,3 +154,13 @@ def test_every_argument_is_declared_in_the_dockerfile(image: str) -> None:
     text = (ROOT / CONFIG.images[image].dockerfile).read_text()
     for name in targets()[f"{image}-runtime"]["args"]:
         assert f"ARG {name}" in text
+
+
+def test_the_newest_run_that_was_to_build_something_again() -> None:
+    tokens = {"cuda/gdal": "20250101-000000", "cuda/cudnn": "20250102-000000", "jetpack/gdal": "20250103-000000"}
+    content = bake.definition(CONFIG, plan(), bake.Options(state=STATE, rebuild=tokens))
+    found = {
+        label: bake.newest_rebuild(content, plan().node(label))
+        for label in ("cuda/gdal", "cuda/runtime", "cuda/python")
+    }
+    assert found == {"cuda/gdal": "20250101-000000", "cuda/runtime": "20250102-000000", "cuda/python": ""}

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import tomli
 
-from jetpare import bake, config, plan
+from jetpare import config
 from jetpare.errors import ConfigError
 from tests.conftest import MINI, ROOT
 
@@ -115,8 +115,8 @@ def test_toml_that_the_parser_gives_up_on(tmp_path: Path, text: str) -> None:
         ("disk_gb = 20", "disk_gb = inf", "disk_gb: must be a finite number, here: inf"),
         ("disk_gb = 20", 'disk_gb = "20"', "disk_gb: wrong type: a number is wanted, here: '20'"),
         ("disk_gb = 20", "disk_gb = true", "disk_gb: wrong type: a number is wanted, here: True"),
-        ("cuda = 6.5", 'cuda = "6.5"', "[profiles.rehearsal.budget_gb] cuda: wrong type: a number is wanted, here: '6.5'"),
-        ("cuda = 6.5", "cuda = true", "[profiles.rehearsal.budget_gb] cuda: wrong type: a number is wanted, here: True"),
+        ("cuda = 6.5", 'cuda = "6.5"', "[profiles.rehearsal.budget.image_gb] cuda: wrong type: a number is wanted, here: '6.5'"),
+        ("cuda = 6.5", "cuda = true", "[profiles.rehearsal.budget.image_gb] cuda: wrong type: a number is wanted, here: True"),
         ("jobs = 0 ", "jobs = -1 ", "[build] jobs: must be at least 0, here: -1"),
         ("jobs = 0 ", "jobs = 5000 ", "[build] jobs: must be at most 1024, here: 5000"),
         ("jobs = 0 ", "jobs = 1.5 ", "[build] jobs: wrong type: a whole number is wanted, here: 1.5"),
@@ -160,7 +160,12 @@ def test_toml_that_the_parser_gives_up_on(tmp_path: Path, text: str) -> None:
         ('"https://download.osgeo.org', '"https://[x', "urls item 1: is no http or https URL"),
         ("https://download.osgeo.org", "ftp://me:hunter2@download.osgeo.org", "holds credentials"),
         ('dockerfile = "dockerfiles/jetpack', 'dockerfile = "../dockerfiles/jetpack', "must be a path below the project's folder"),
-        ("cuda = 6.5", "cdua = 6.5", "[profiles.rehearsal.budget_gb] cdua: there is no image 'cdua' (did you mean 'cuda'?)"),
+        ("cuda = 6.5", "cdua = 6.5", "[profiles.rehearsal.budget.image_gb] cdua: there is no image 'cdua' (did you mean 'cuda'?)"),
+        ("image_gb = { cuda = 6.5 }", "image_bg = { cuda = 6.5 }", "[profiles.rehearsal.budget]: unknown table 'image_bg' (did you mean 'image_gb'?)"),
+        ("image_gb = { cuda = 6.5 }", "cold_seconds = { 'cuda/gdla' = 6 }", "[profiles.rehearsal.budget.cold_seconds] \"cuda/gdla\": there is no stage 'cuda/gdla' (did you mean 'cuda/gdal'?)"),
+        ("image_gb = { cuda = 6.5 }", "warm_seconds = { 'cuda/gdal' = 0 }", '[profiles.rehearsal.budget.warm_seconds] "cuda/gdal": must be more than 0, here: 0'),
+        ("image_gb = { cuda = 6.5 }", "tolerance = -1", "[profiles.rehearsal.budget] tolerance: must be at least 0, here: -1"),
+        ("image_gb = { cuda = 6.5 }", "image_gb = 6.5", "[profiles.rehearsal.budget] image_gb: wrong type: a table is wanted, here: 6.5"),
         ("[profiles.rehearsal.expect]", "[profiles.rehearsal.expcet]", "(did you mean 'expect'?)"),
         ('"-DGDAL_USE_PNG=ON"', '"-DA=1; rm"', "is no CMake definition"),
     ],
@@ -224,10 +229,6 @@ def test_components_are_those_that_the_probe_measures() -> None:
     (versions,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "versions")
     measures = next(node for node in ast.walk(versions) if isinstance(node, ast.Dict))
     assert tuple(ast.literal_eval(key) for key in measures.keys if key) == config.KNOWN_COMPONENTS
-
-
-def test_names_that_no_image_may_take() -> None:
-    assert (config.INPUTS, config.WHEELS) == (plan.INPUTS, bake.WHEELS)
 
 
 def places(value: Any) -> Iterator[tuple[str | int, ...]]:

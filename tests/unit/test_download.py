@@ -12,9 +12,11 @@ import pytest
 
 from jetpare import download
 from jetpare.errors import DownloadError
+from jetpare.network import NetworkSettings
 
 CONTENT = bytes(range(256)) * 20_000  # 5 MB: several pieces
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
+PLAIN = NetworkSettings(ca_bundle=None, variables={}, left_out=())
 
 
 class Server(HTTPServer):
@@ -65,7 +67,7 @@ def server() -> Iterator[Server]:
 
 def fetch(server: Server, folder: Path, *paths: str, sha256: str = SHA256) -> tuple[Path, bool]:
     urls = [f"http://127.0.0.1:{server.server_port}{path}" for path in paths]
-    return download.fetch(urls, sha256=sha256, folder=folder, ca_bundle=None, tell=lambda _done, _total: None)
+    return download.fetch(urls, sha256=sha256, folder=folder, settings=PLAIN, tell=lambda _done, _total: None)
 
 
 def test_fetched_once_and_never_again(server: Server, tmp_path: Path) -> None:
@@ -96,7 +98,7 @@ def test_what_is_not_whole_never_lies_in_the_folder(server: Server, tmp_path: Pa
         server.break_after = break_after
         try:
             download.fetch(
-                [f"http://127.0.0.1:{server.server_port}/a.tar"], sha256=SHA256, folder=folder, ca_bundle=None,
+                [f"http://127.0.0.1:{server.server_port}/a.tar"], sha256=SHA256, folder=folder, settings=PLAIN,
                 tell=lambda _done, _total: seen.append(list(folder.iterdir())),
             )  # fmt: skip
         except DownloadError:
@@ -126,3 +128,29 @@ def test_all_mirrors_failing_says_what_each_answered(server: Server, tmp_path: P
     assert f"sha256 is {hashlib.sha256(b'something else').hexdigest()}, expected {SHA256}" in text
     assert "Put the file at" in text
     assert not list((tmp_path / "d").iterdir())
+
+
+def test_proxies_are_those_of_the_settings_not_of_this_process(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    path, _ = fetch(server, tmp_path / "direct", "/a.tar")
+    assert path.read_bytes() == CONTENT
+    proxied = NetworkSettings(
+        ca_bundle=None, variables={"http_proxy": f"http://127.0.0.1:{server.server_port}"}, left_out=()
+    )
+    path, _ = download.fetch(
+        ["http://mirror.invalid/a.tar"], sha256=SHA256, folder=tmp_path / "proxied", settings=proxied,
+        tell=lambda _done, _total: None,
+    )  # fmt: skip
+    assert path.read_bytes() == CONTENT
+
+
+def test_no_proxy_is_heeded() -> None:
+    known = {"https_proxy": "http://p:1", "all_proxy": "socks5://q:2", "no_proxy": "local.example,10.0.0.0/8"}
+    assert download.proxies("https://osgeo.example/x", known) == {"https": "http://p:1", "all": "socks5://q:2"}
+    assert download.proxies("https://a.local.example/x", known) == {}
+    assert download.proxies("https://10.1.2.3/x", known) == {}
+    assert download.proxies("https://osgeo.example/x", {}) == {}

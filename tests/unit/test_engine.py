@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from jetpare import engine, private_engine, process
-from jetpare.engine import ImageFacts, Layer, Sharing
+from jetpare.engine import ImageFacts, Layer
 from jetpare.errors import EngineError, ToolError
 
 if TYPE_CHECKING:
@@ -121,28 +121,6 @@ def test_sizes_have_their_meaning_by_store() -> None:
     assert overlay2.platform == "linux/arm64/v8"
     assert overlay2.created is None
     assert overlay2.env == {"A": "1", "B": "x=y", "C": ""}
-
-
-def test_shared_bytes_follow_the_chain_not_the_single_layer() -> None:
-    first = facts_of("one", (("base", 100), ("a", 10), ("same", 7)))
-    second = facts_of("two", (("base", 100), ("b", 20), ("same", 7)))
-    third = facts_of("three", (("base", 100), ("a", 10)))
-    assert engine.shared_bytes([first, second]) == (
-        Sharing(shared_bytes=100, alone_bytes=17),
-        Sharing(shared_bytes=100, alone_bytes=27),
-    )
-    assert engine.shared_bytes([first, second, third])[0] == Sharing(shared_bytes=110, alone_bytes=7)
-
-
-def test_the_same_image_under_two_names_shares_nothing_with_itself() -> None:
-    image = facts_of("one", (("base", 100),))
-    assert engine.shared_bytes([image, image]) == (Sharing(shared_bytes=0, alone_bytes=100),) * 2
-
-
-def test_sharing_of_an_unmeasured_image_is_not_measured() -> None:
-    known = facts_of("one", (("base", 100), ("a", 10)))
-    unknown = facts_of("two", None, ids=("base", "b"))
-    assert engine.shared_bytes([known, unknown]) == (Sharing(shared_bytes=100, alone_bytes=10), None)
 
 
 def test_chunks_are_read_as_one_file() -> None:

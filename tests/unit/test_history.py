@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import statistics
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +16,8 @@ from rich.console import Console
 
 from jetpare import history
 from jetpare.history import Key, as_csv, as_dict, estimate, groups, host_of, modified_z_scores, outliers, sparkline
-from jetpare.ledger import Ledger, Record, StageRecord
+from jetpare.ledger import Record, StageRecord
+from jetpare.plan import Kind, Node
 from jetpare.views import history as view
 
 ORIN = {"model": "NVIDIA Jetson AGX Orin", "power_mode": "MAXN", "machine": "aarch64", "cores": 12}
@@ -88,7 +89,7 @@ def test_under_three_runs_there_is_no_deviation() -> None:
 )
 def test_what_differs_in_one_thing_is_not_compared(other: Record) -> None:
     assert [group.count for group in groups([record(1, row()), other])] == [1, 1]
-    assert estimate([record(1, row(seconds=5.0)), other], history.key_of(record(1), row())) == 5.0
+    assert estimate(groups([record(1, row(seconds=5.0)), other]), history.key_of(record(1), row())) == 5.0
 
 
 def test_what_came_from_the_cache_was_built_beside_nothing() -> None:
@@ -103,7 +104,7 @@ def test_what_came_from_the_cache_was_built_beside_nothing() -> None:
 )
 def test_what_did_not_end_well_is_no_measurement(changes: dict[str, Any]) -> None:
     assert groups([record(1, row(**changes))]) == ()
-    assert estimate([record(1, row(**changes))], history.key_of(record(1), row())) is None
+    assert estimate(groups([record(1, row(**changes))]), history.key_of(record(1), row())) is None
 
 
 def test_order_choice_and_the_newest() -> None:
@@ -129,18 +130,6 @@ def test_order_choice_and_the_newest() -> None:
 def test_a_machine_without_a_model_is_what_decides_its_speed() -> None:
     assert host_of(record(1, host={"machine": "x86_64", "cores": 2})) == "x86_64, 2 cores"
     assert host_of(record(1, host={})) == "unknown, ? cores"
-
-
-def test_a_damaged_record_is_named(tmp_path: Path) -> None:
-    kept = Ledger(tmp_path)
-    kept.write(record(1, row()))
-    kept.write(record(2, row()))
-    (kept.path("20250102-000002") / "run.json").write_text('{"schema_version": 1')
-    (kept.folder / "empty").mkdir()
-    said: list[str] = []
-    assert [each.id for each in history.readable(kept.records(), warn=said.append)] == ["20250102-000001"]
-    assert len(said) == 2
-    assert any("20250102-000002/run.json" in line for line in said)
 
 
 # --- statistics
@@ -184,20 +173,79 @@ def test_scores_keep_the_order_and_most_values_are_usual(values: list[float]) ->
 def test_an_estimate_is_the_median_of_what_is_comparable() -> None:
     records = [record(number, row(seconds=each)) for number, each in enumerate([10.0, 20.0, 60.0])]
     key = history.key_of(records[0], row())
-    assert estimate(records, key) == 20.0
+    assert estimate(groups(records), key) == 20.0
     assert estimate([], key) is None
 
 
-def test_an_open_question_takes_any_value_but_what_was_not_built() -> None:
-    records = [
-        record(1, row(seconds=10.0)), record(2, row(seconds=20.0, cache="warm", inputs="sha256:b")),
-        record(3, row(seconds=0.1, cache="cached")), record(4, row(seconds=90.0), profile="other"),
+def test_without_word_of_the_caches_what_was_always_built_alike_is_the_base() -> None:
+    records = [record(1, row(seconds=10.0)), record(2, row(seconds=20.0)), record(3, row(seconds=0.1, cache="cached"))]
+    asked = replace(history.key_of(records[0], row()), cache=None)
+    assert estimate(groups(records), asked) == 15.0
+    assert estimate(groups(records), replace(asked, cache="cached")) == 0.1
+    assert estimate(groups(records[2:]), asked) is None
+    warm = record(4, row(seconds=2.0, cache="warm"))
+    assert estimate(groups([*records, warm]), asked) is None
+    assert estimate(groups([*records, warm]), replace(asked, cache="warm")) == 2.0
+
+
+def test_a_mode_that_was_not_measured_compares_with_none() -> None:
+    key = history.key_of(record(1, host={**ORIN, "power_mode": None}), row())
+    assert estimate(groups([record(1, row())]), key) is None
+
+
+def node(label: str, *needs: str, kind: Kind = Kind.STAGE) -> Node:
+    group, _, name = label.partition("/")
+    return Node(group=group, name=name, kind=kind, needs=needs)
+
+
+def test_what_the_caches_should_hold() -> None:
+    nodes = [
+        node("inputs/debian", kind=Kind.BOOTSTRAP), node("cuda/gdal", "inputs/debian"), node("cuda/python"),
+        node("cuda/runtime", "cuda/gdal", "cuda/python", kind=Kind.IMAGE),
     ]  # fmt: skip
-    asked = Key(profile="mini", label="cuda/gdal", inputs=None, host=None, power_mode=None, cache=None, alone=True)
-    assert estimate(records, asked) == 15.0
-    assert estimate(records, Key(**{**vars(asked), "cache": "cached"})) == 0.1
-    assert estimate(records, Key(**{**vars(asked), "inputs": "sha256:b"})) == 20.0
-    assert estimate(records, Key(**{**vars(asked), "alone": False})) is None
+    labels = frozenset(each.label for each in nodes)
+    nothing: frozenset[str] = frozenset()
+    expected = history.expected_caches
+    assert expected(nodes, cold=False, again=nothing, unchanged=labels) == dict.fromkeys(labels, "cached")
+    assert expected(nodes, cold=False, again=nothing, unchanged=nothing) == dict.fromkeys(labels)
+    cold = dict.fromkeys(labels, "cold") | {"inputs/debian": "cached"}  # a base system is not made anew by --cold
+    assert expected(nodes, cold=True, again=nothing, unchanged=labels) == cold
+    assert expected(nodes, cold=False, again=frozenset({"cuda/gdal"}), unchanged=labels) == {
+        "inputs/debian": "cached", "cuda/gdal": "warm", "cuda/python": "cached", "cuda/runtime": None,
+    }  # fmt: skip
+
+
+# --- several runs of one command
+
+
+def test_the_medians_of_several_runs() -> None:
+    gdal = [100.0, 300.0, 120.0]
+    records = [
+        record(
+            number,
+            row(seconds=each),
+            row("cuda/python", seconds=0.1, cache="cached"),
+            row("cuda/runtime", status="failed"),
+        )
+        for number, each in enumerate(gdal)
+    ]
+    found = {each.label: each for each in history.medians(list(reversed(records)))}
+    assert found["cuda/gdal"].seconds == 120.0
+    assert found["cuda/python"].seconds == 0.1
+    assert found["cuda/runtime"].status == "failed"
+    warm = record(3, row(seconds=7.0, cache="warm"))
+    assert history.medians([*records, warm])[0].seconds == 7.0  # what does not compare counts for nothing
+
+
+def test_what_does_not_stand_for_the_power_mode_is_told() -> None:
+    found = groups([record(1, row(marks=("throttled by heat: tj-thermal",))), record(2, row())])
+    assert found[0].points[0].marks == ("throttled by heat: tj-thermal",)
+    console = Console(file=io.StringIO(), width=80, record=True)
+    console.print(view.history(found))
+    assert "cuda/gdal, 1 min 40 s in run 20250102-000001: throttled by heat: tj-thermal" in " ".join(
+        console.export_text().split()
+    )
+    assert next(csv.DictReader(io.StringIO(as_csv(found))))["marks"] == "throttled by heat: tj-thermal"
 
 
 # --- forms
@@ -220,7 +268,8 @@ def test_json_can_be_read_by_others() -> None:
     (group,) = found["groups"]
     assert group["label"] == "cuda/gdal"
     assert (group["median"], group["count"], group["outliers"]) == (101.0, 5, ["20250102-000003"])
-    assert group["points"][0] == {"run": "20250102-000000", "started": 1_700_000_000.0, "seconds": 100.0, "work": 100.0}
+    first = {"run": "20250102-000000", "started": 1_700_000_000.0, "seconds": 100.0, "work": 100.0, "marks": []}
+    assert group["points"][0] == first
 
 
 def test_csv_has_a_line_for_each_measurement() -> None:

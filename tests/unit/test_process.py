@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -78,3 +81,25 @@ def test_what_is_not_there_and_what_cannot_be_started(tmp_path: Path) -> None:
     for start in (process.run, process.interactive):
         with pytest.raises(ToolError, match="plain: cannot be started: Exec format error"):
             start([plain])
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="util-linux's setpriv is not there")
+def test_what_is_streamed_does_not_outlive_a_kill(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    code = f"from jetpare import process; process.stream(['sh', '-c', 'echo $$ >{note}.new; mv {note}.new {note}; exec sleep 66'], print)"
+    with subprocess.Popen([sys.executable, "-c", code]) as parent:
+        until = time.monotonic() + 20
+        while not note.exists() and time.monotonic() < until:
+            time.sleep(0.02)
+        child = int(note.read_text())
+        assert members(child) == [str(child)]
+        parent.send_signal(signal.SIGKILL)
+    until = time.monotonic() + 5
+    while members(child) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert members(child) == []
+
+
+def test_a_tether_does_not_hide_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(ToolError, match="nothing: not found"):
+        process.stream([tmp_path / "nothing"], lambda _chunk: None)

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from jetpare.timeline import Activity, EventDecoder, Recorder
 from jetpare.views import progress
-from jetpare.views.progress import LiveProgress, PlainProgress, Progress, make_progress
+from jetpare.views.progress import LiveProgress, PlainProgress, Progress, Usual, make_progress
 
 LONG = "[python 2/3] RUN mkdir -p /opt/venv && dd if=/dev/urandom of=/opt/venv/big bs=1M count=30 2>/dev/nu…"
 EVENTS = Path(__file__).parent.parent / "data" / "events"
@@ -333,3 +335,86 @@ def test_nobody_reads_and_the_build_goes_on(is_live: bool, is_closed: bool, monk
     assert taken == []
     with contextlib.suppress(BrokenPipeError):
         file.close()
+
+
+# --- how long it usually takes
+
+
+USUAL = Usual(seconds={"cuda/gdal": 100.0, "cuda/python": 30.0, "inputs/debian": 0.2})
+
+
+def test_live_shows_what_is_usual() -> None:
+    clock = Clock()
+    view, _ = live(clock)
+    view.plan(["inputs/debian", "cuda/gdal", "cuda/python"], USUAL)
+    assert shown(view)[-1].split("  ")[-1].strip() == "0.0 s of about 2:10"
+    view.begin("inputs/debian")
+    clock.now += 0.1
+    assert "of about" not in shown(view)[0]  # not worth it
+    view.finish("inputs/debian", "cached", "")
+    view.begin("cuda/gdal")
+    clock.now += 72
+    lines = shown(view)
+    assert "cuda/gdal" in lines[1]
+    assert "1:12 of about 1:40" in lines[1]
+    assert lines[3].split() == ["all", "1:12", "of", "about", "2:10"]
+    clock.now += 60  # longer than usual: nobody knows for how long
+    assert "2:12 of about 1:40" in shown(view)[1]
+    assert len(shown(view)) == 3
+    view.finish("cuda/gdal", "ok", "")
+    assert "of about" not in shown(view)[1]
+    assert shown(view)[3].split() == ["all", "2:12", "of", "about", "2:42"]
+    view.begin("cuda/python")
+    view.finish("cuda/python", "ok", "")
+    assert len(shown(view)) == 3
+
+
+@pytest.mark.parametrize(
+    "usual",
+    [
+        Usual(),
+        Usual(seconds={"cuda/gdal": 100.0}),  # of one it is not known
+        Usual(seconds={"cuda/gdal": 100.0, "cuda/python": 30.0}, in_turn=False),  # side by side
+    ],
+)
+def test_no_guess_for_the_whole(usual: Usual) -> None:
+    clock = Clock()
+    view, _ = live(clock)
+    view.plan(["cuda/gdal", "cuda/python"], usual)
+    assert len(shown(view)) == 2
+    lines, file = plain(clock)
+    lines.plan(["cuda/gdal", "cuda/python"], usual)
+    assert file.getvalue() == "plan: cuda/gdal, cuda/python\n"
+    lines.begin("cuda/python")
+    assert file.getvalue().endswith(
+        "cuda/python: start, about 30.0 s\n" if "cuda/python" in usual.seconds else "start\n"
+    )
+
+
+def test_plain_tells_what_is_usual() -> None:
+    clock = Clock()
+    view, file = plain(clock)
+    view.plan(["inputs/debian", "cuda/gdal"], USUAL)
+    view.begin("inputs/debian")
+    view.begin("cuda/gdal")
+    replay("cc1plus", view, "cuda/gdal")
+    assert file.getvalue().splitlines()[:3] == [
+        "plan: inputs/debian, cuda/gdal; about 1 min 40 s in all", "inputs/debian: start",
+        "cuda/gdal: start, about 1 min 40 s",
+    ]  # fmt: skip
+
+
+@given(
+    usual=st.dictionaries(st.sampled_from("abcd"), st.floats(1, 1000)),
+    waiting=st.sets(st.sampled_from("abcd")),
+    elapsed=st.floats(0, 1000),
+)
+def test_what_is_left_needs_a_base_for_all_that_is_left(
+    usual: dict[str, float], waiting: set[str], elapsed: float
+) -> None:
+    running = {"x": elapsed}
+    found = Usual(seconds={**usual, "x": 500.0}).left(sorted(waiting), running)
+    if waiting <= set(usual) and elapsed <= 499:
+        assert found == pytest.approx(500.0 - elapsed + sum(usual[each] for each in waiting))
+    if not waiting <= set(usual) or elapsed > 500:
+        assert found is None

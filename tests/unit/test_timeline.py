@@ -516,6 +516,12 @@ def test_cache_state(steps: int, cached: int, ccache: tuple[int, int] | None, st
     assert cache_state(timing(steps, cached), ccache) == (state, why)
 
 
+def test_what_is_built_again_finds_the_caches_of_before() -> None:
+    assert cache_state(timing(3, 0), again=True) == (CacheState.WARM, "built again, caches kept")
+    assert cache_state(timing(3, 0), (0, 5), again=True)[0] is CacheState.COLD  # counted: there was nothing
+    assert cache_state(timing(3, 3), again=True)[0] is CacheState.CACHED
+
+
 # --- logs
 
 

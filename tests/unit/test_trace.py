@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 from collections import defaultdict
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -403,3 +404,8 @@ def test_without_samples_nothing_is_claimed() -> None:
     text = shown(view.timings(run(PREPARED, GDAL, status="failed")))
     assert "not measured" in text
     assert "GPU" not in text
+
+
+def test_marks_are_told_beside_the_time() -> None:
+    marked = replace(GDAL, row=GDAL.row.model_copy(update={"why": "no step cached", "marks": ("mode was 30W",)}))
+    assert "no step cached; mode was 30W" in " ".join(shown(view.timings(run(marked))).split())

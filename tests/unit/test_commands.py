@@ -1,0 +1,28 @@
+"""What every command does before its own work."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from jetpare.commands import Session
+from jetpare.ledger import Ledger
+from tests.unit.test_history import record, row
+
+
+def test_records_that_cannot_be_read_are_named_and_left_out(mini: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = Ledger(mini / ".jetpare")
+    for number in (1, 2):
+        kept.write(record(number, row()))
+    (kept.path("20250102-000002") / "run.json").write_text('{"schema_version": 1')
+    foreign = kept.folder / "foreign"
+    foreign.mkdir()
+    (foreign / "run.json").write_text(json.dumps({"schema_version": 99}))
+    (kept.folder / "empty").mkdir()
+    Session(root=mini, environ={"HOME": str(mini)}).history(stages=(), last=0, form="json")
+    said = capsys.readouterr()
+    assert [group["count"] for group in json.loads(said.out)["groups"]] == [1]
+    told = [line.split(" ")[0] for line in said.err.splitlines() if "left out" in line]
+    assert sorted(told) == [f".jetpare/runs/{name}/run.json" for name in ("20250102-000002", "empty", "foreign")]
