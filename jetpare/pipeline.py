@@ -43,6 +43,7 @@ from jetpare.errors import (
     RecordError,
     SpaceError,
     StrictPowerError,
+    ToolError,
 )
 from jetpare.ledger import ImageRecord, Ledger, Record, StageRecord
 from jetpare.nvpmodel import Present
@@ -110,6 +111,7 @@ def build(project: Project, plan: Plan, engine_: Engine, request: Request, progr
         stack.enter_context(signals_as_interrupt())
         held = stack.enter_context(_power(project, engine_, request, progress))
         facts = engine.facts(engine_)  # after the switch: low power modes take cores offline
+        check_tools(facts)
         check_space(plan, engine_, facts, project.state_path)
         run = _Run(project=project, plan=plan, engine_=engine_, request=request, progress=progress, facts=facts)
         run.held = held
@@ -146,6 +148,13 @@ def _power(
         wanted=request.power or settings.mode, lock_clocks=settings.lock_clocks, strict=settings.strict
     )
     return power.session(state=project.state_path, host=project.host, policy=policy, say=progress.note)
+
+
+def check_tools(facts: engine.EngineFacts) -> None:
+    """Raise ToolError where buildx is missing or too old: bake itself would only speak of an unknown flag."""
+    found = doctor.check_buildx(facts)
+    if found.status == "failed":
+        raise ToolError(f"buildx: {found.detail}. {found.advice}")
 
 
 def check_space(plan: Plan, engine_: Engine, facts: engine.EngineFacts, state: Path) -> None:

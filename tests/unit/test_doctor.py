@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from packaging.version import Version
 
-from jetpare import doctor, process
+from jetpare import doctor, pipeline, process
 from jetpare.doctor import Finding, Needs
 from jetpare.engine import Engine, EngineFacts
 from jetpare.errors import EngineError, ToolError
@@ -264,3 +264,10 @@ def test_with_an_engine_every_line_is_there(tmp_path: Path, monkeypatch: pytest.
         ("base image", "failed"),
     ]
     assert [finding.detail for finding in found[-2:]] == ["here:1: in the engine already", "there:1: no such host"]
+
+
+@pytest.mark.parametrize("version", [None, "0.11.2"])
+def test_a_build_does_not_start_without_a_buildx_that_can_do_it(version: str | None) -> None:
+    with pytest.raises(ToolError, match=r"buildx: .*0\.13"):
+        pipeline.check_tools(said(buildx=version))
+    pipeline.check_tools(said())
