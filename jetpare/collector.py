@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     Table = tuple[str, list[Any]]
 
 CHUNK = 1 << 20
+BLOCK = 64 << 10  # of a stream at a time: tarfile copies the rest of it for every header
 SMALL = 256 << 10  # a file up to this size is read whole, and searched when it is text
 KEPT = 8 << 20  # a file whose content is needed, such as dpkg's status, is read up to this size
 ALL_KEPT = 128 << 20  # of all of them together
@@ -267,7 +268,7 @@ def read_tar(
     """
     entries: dict[str, Entry] = {"/": ROOT_ENTRY}
     looks, room = Looks(), NAMES
-    with tarfile.open(fileobj=file, mode="r|", bufsize=CHUNK, encoding="utf-8", errors="surrogateescape") as opened:
+    with tarfile.open(fileobj=file, mode="r|", bufsize=BLOCK, encoding="utf-8", errors="surrogateescape") as opened:
         archive: Any = opened
         for member in archive:
             archive.members = []  # tarfile keeps every member otherwise
@@ -508,7 +509,7 @@ def _is_patched(elf: Any, sections: list[Any]) -> bool:  # noqa: ANN401
     """Whether patchelf moved something: linkers put .dynstr before the code, the program headers after the header."""
     address = {section.name: section["sh_addr"] for section in sections}
     moved = 0 < address.get(".text", 0) < address.get(".dynstr", 0)
-    return moved or (elf["e_phnum"] > 0 and elf["e_phoff"] != elf["e_ehsize"])
+    return moved or bool(elf["e_phnum"] and elf["e_phoff"] != elf["e_ehsize"])
 
 
 FAT_MAGIC = b"\x50\xed\x55\xba"
