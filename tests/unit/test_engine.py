@@ -125,7 +125,7 @@ def test_sizes_have_their_meaning_by_store() -> None:
 
 def test_chunks_are_read_as_one_file() -> None:
     data = bytes(range(256)) * 5
-    reader = engine._ChunkReader(iter([data[:7], data[7:300], data[300:]]))
+    reader = engine.ChunkReader(iter([data[:7], data[7:300], data[300:]]))
     out = io.BytesIO()
     while part := reader.read(64):
         out.write(part)
