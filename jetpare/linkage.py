@@ -28,10 +28,11 @@ class Edge:
     """One DT_NEEDED of one file, or, with its slashes, the interpreter that a program names.
 
     ``path``: the real file that is loaded; of 'broken', the file that stops the loader. ``rule``: what found it.
-    ``by``: of 'company', the file whose process has it; of 'host', what mounts it; of 'broken', what is wrong.
-    ``searched``: where a name that is not found was looked for, in order. ``elsewhere``: files of that name, or with
-    that soname, which no search reaches. ``unmet``: versions, such as GLIBC_2.38, that the user wants of ``path`` and
-    that it does not define.
+    ``by``: of 'company', the file whose process has it, which is ``path`` itself where nothing is seen to load it, so
+    that Python code would have to, by its path; of 'host', what mounts it; of 'broken', what is wrong. ``searched``:
+    where a name that is not found was looked for, in order. ``elsewhere``: files of that name, or with that soname,
+    which no search reaches. ``unmet``: versions, such as GLIBC_2.38, that the user wants of ``path`` and that it does
+    not define.
     """
 
     user: str
@@ -254,13 +255,15 @@ class _Image:
         return owners
 
     def _scope(self, distribution: str) -> Mapping[str, tuple[Elf, str]]:
-        """The names that are loaded where *distribution* and all that it requires have been imported."""
+        """The names that are loaded where *distribution* and all that it requires have been imported.
+
+        First what their files load, then those files themselves, which Python code may load by their paths.
+        """
         if distribution not in self._scopes:
-            names: dict[str, tuple[Elf, str]] = {}
-            for path in (*self._imported(distribution), *self._pythons):
-                for name, loaded in self.processes[path].names.items():
-                    names.setdefault(name, (loaded.elf, path))
-            self._scopes[distribution] = names
+            paths = (*self._imported(distribution), *self._pythons)
+            every = [(name, each, path) for path in paths for name, each in self.processes[path].names.items()]
+            every.sort(key=lambda one: one[1].elf.path == one[2])
+            self._scopes[distribution] = {name: (each.elf, path) for name, each, path in reversed(every)}
         return self._scopes[distribution]
 
     def _imported(self, distribution: str) -> list[str]:

@@ -319,7 +319,7 @@ class Loader:
         if file is None:
             return None
         if file.kind == "dir":
-            return "cannot read file data: Is a directory"
+            return "cannot read file data"
         elf = self._elf(file)
         if elf is None:
             return "file too short" if file.size < _ELF_HEADER else "invalid ELF header"

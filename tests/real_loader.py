@@ -16,7 +16,7 @@ from typing import Any
 
 from jetpare.engine import Engine
 from jetpare.inventory import Elf, Inventory
-from jetpare.loader import Loader
+from jetpare.loader import Loader, Process, Rule
 
 SECONDS = 600
 # One file a line of the input.
@@ -82,12 +82,12 @@ def modelled(loader: Loader, elf: Elf) -> Listing:
     if why := loader.why_not(elf):
         return Listing(refused=why)
     process = loader.start(elf, secure=False)
-    # ld.so knows a folder by the first search path that it read it from, and the default one comes before all others.
+    called = headings(loader, process)
     loaded = (
         (
             each.parent.found,
             each.name,
-            "default" if posixpath.dirname(each.found) in loader.default and each.rule != "cache" else str(each.rule),
+            called.get((each.rule, posixpath.dirname(each.found)), str(each.rule)),
             each.found,
         )
         for each in process.objects
@@ -99,6 +99,21 @@ def modelled(loader: Loader, elf: Elf) -> Listing:
         versions=frozenset((version, user.found) for user in process.objects for _, version in process.unmet(user)),
         refused=next((need.wrong[1] for need in process.needs if need.wrong), ""),
     )
+
+
+def headings(loader: Loader, process: Process) -> Mapping[tuple[Rule | None, str], str]:
+    """What ld.so calls a rule and its folder: it knows each folder by the first search path from which it was read."""
+    root = process.root
+    paths: list[tuple[Rule, tuple[str, ...]]] = [("default", loader.default), ("runpath", root.runpath)]
+    paths += [("rpath", root.rpath), ("LD_LIBRARY_PATH", process.environment)]
+    for each in process.objects[1:]:
+        paths += [("rpath", each.rpath), ("runpath", each.runpath)]
+    first: dict[str, Rule] = {}
+    called: dict[tuple[Rule | None, str], str] = {}
+    for rule, folders in paths:
+        for folder in folders:
+            called[rule, folder] = first.setdefault(folder, rule)
+    return called
 
 
 def split(text: str) -> Iterator[tuple[str, list[str]]]:
@@ -117,11 +132,13 @@ def explained(elf: Elf, model: Listing, real: Listing) -> str | None:
 
 def differences(model: Listing, real: Listing) -> list[str]:
     """What one has and the other has not."""
-    return [
-        f"{name}: model {mine!r}, ld.so {theirs!r}"
-        for name in ("loaded", "absent", "versions", "refused")
-        if (mine := getattr(model, name)) != (theirs := getattr(real, name))
-    ]
+    found = [f"model: {model.refused}; ld.so: {real.refused}"] if model.refused != real.refused else []
+    for name in ("loaded", "absent", "versions"):
+        mine, theirs = list(getattr(model, name)), list(getattr(real, name))
+        if mine != theirs:
+            found.append(f"{name}, model alone: {[each for each in mine if each not in theirs]}")
+            found.append(f"{name}, ld.so alone: {[each for each in theirs if each not in mine]}")
+    return found
 
 
 def compare(inventory: Inventory, said: str, *, hwcaps: Sequence[str]) -> dict[str, Any]:

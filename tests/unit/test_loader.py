@@ -153,7 +153,7 @@ def test_links_in_circles_and_folders_of_that_name_lead_nowhere() -> None:
     entries["/opt/libd.so"] = File(path="/opt/libd.so", kind="dir")
     inventory = image(entries, elfs=[elf("/bin/x", needed=("liba.so", "libd.so"), runpath=("/opt",))])
     process = start(inventory, "/bin/x")
-    assert [need.wrong for need in process.needs] == [None, ("/opt/libd.so", "cannot read file data: Is a directory")]
+    assert [need.wrong for need in process.needs] == [None, ("/opt/libd.so", "cannot read file data")]
 
 
 FOLDERS = ("/a", "/b", "/c", "/opt/d", MULTIARCH, "/usr/lib")

@@ -117,7 +117,7 @@ class Scene:
         hwcaps = levels([LD, "--help"], {})
         model = self.absolute(modelled(Loader(inventory, hwcaps=hwcaps), inventory.elf_by_path[str(root)]))
         if model.refused:
-            assert real.refused.endswith(model.refused), real
+            assert model.refused in real.refused
             return [], [model.refused]
         assert real == model
         return [f"{Path(path).relative_to(self.folder)} {rule}" for _, _, rule, path in real.loaded], list(real.absent)
@@ -235,7 +235,7 @@ def test_what_is_no_elf_file_stops_the_loader(scene: Scene, text: str, why: str)
 def test_a_folder_of_that_name_stops_the_loader(scene: Scene) -> None:
     root = scene.library("root.so", "libx.so", runpath="@/d")
     (scene.folder / "d/libx.so").mkdir(parents=True)
-    assert scene.both(root) == ([], ["cannot read file data: Is a directory"])
+    assert scene.both(root) == ([], ["cannot read file data"])
 
 
 def test_a_name_with_a_slash_is_a_path(scene: Scene) -> None:
