@@ -108,6 +108,15 @@ def users(linkage: Linkage) -> Mapping[str, tuple[str, ...]]:
     return {path: tuple(sorted(found[path])) for path in sorted(found)}
 
 
+def lost(linkage: Linkage, *, baseline: Linkage) -> tuple[Dlopen, ...]:
+    """The dlopen names that are missing here, while the same file of *baseline*, another image, is served.
+
+    What is missing in both is mostly what code does without; what is missing in one was lost on the way.
+    """
+    served = {(each.user, each.name) for each in baseline.dlopens if each.path is not None}
+    return tuple(each for each in linkage.dlopens if each.status == "missing" and (each.user, each.name) in served)
+
+
 def _edges(image: _Image, process: Process) -> Iterator[Edge]:
     elf = process.root.elf
     if elf.interpreter:

@@ -26,6 +26,7 @@ _CACHE = "/etc/ld.so.cache"
 _PRELOAD = "/etc/ld.so.preload"
 _SETID = 0o6000
 _ELF_HEADER = 64  # bytes
+_NEEDS = 2_000_000  # followed in all processes together; the rehearsal's larger image has some 29,000
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -104,9 +105,10 @@ class Loader:
         self.env = inventory.settings.env if env is None else env
         self.allow = allow or {}
         self.hwcaps = tuple(hwcaps)
-        self.machine = _MACHINES.get(inventory.platform.split("/")[1], "")
+        self.machine = _MACHINES.get(inventory.platform.partition("/")[2].partition("/")[0], "")
         self.lib, self.default = self._built_in()
         self.interpreter = self._usual_interpreter()
+        self._left = _NEEDS
         self._cwd = inventory.settings.workdir or "/"
         self._folders: dict[str, str | None] = {}
         self._opened: dict[str, tuple[str, Elf] | str | None] = {}
@@ -146,6 +148,9 @@ class Loader:
         for name in self._preloads(process):
             self._map(process, root, name)  # one that is missing is left out, with a message
         for user in process.objects:  # grows meanwhile: breadth first
+            if self._left < 0 and user is not root:
+                break
+            self._left -= len(user.elf.needed)
             process.needs.extend(self._map(process, user, name) for name in user.elf.needed)
         return process
 
@@ -172,6 +177,8 @@ class Loader:
         """What about this image's loader is worth knowing."""
         if not self.machine:
             yield f"{self.inventory.platform}: no rules for this platform, so nothing was resolved"
+        if self._left < 0:
+            yield f"more than {_NEEDS} names to follow: of the later files only their own were resolved"
         if not self.inventory.loader_cache:
             yield "no /etc/ld.so.cache: folders of /etc/ld.so.conf are not searched"
         if self.interpreter and self._open(self.interpreter) is None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from jetpare.host_libraries import HOST_LIBRARIES, OPTIONAL_LIBRARIES, Dispensable
 from jetpare.inventory import Distribution, Elf, File, Inventory
-from jetpare.linkage import Dlopen, Edge, resolve, users
+from jetpare.linkage import Dlopen, Edge, lost, resolve, users
 from jetpare.loader import Loader
 from tests.inventories import elf, image
 
@@ -210,6 +210,14 @@ def test_users_are_found_through_links_and_dlopen_names() -> None:
         ],
     )
     assert users(resolve(made)) == {"/usr/lib64/liba.so.1.2": ("/bin/x", "/bin/y", "/bin/z")}
+
+
+def test_what_the_other_image_has_is_lost() -> None:
+    user = elf("/usr/lib64/liba.so", strings=("libb.so.1", "libc.so.1"))
+    full = resolve(image({}, elfs=[user, elf("/usr/lib64/libb.so.1")]))
+    slim = resolve(image({}, elfs=[user]))
+    assert [each.name for each in lost(slim, baseline=full)] == ["libb.so.1"]
+    assert lost(full, baseline=slim) == lost(full, baseline=full) == ()
 
 
 def test_every_entry_of_the_tables_has_a_reason() -> None:

@@ -156,6 +156,17 @@ def test_links_in_circles_and_folders_of_that_name_lead_nowhere() -> None:
     assert [need.wrong for need in process.needs] == [None, ("/opt/libd.so", "cannot read file data")]
 
 
+def test_an_image_made_to_take_for_ever_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jetpare.loader._NEEDS", 1000)
+    names = [f"lib{number}.so" for number in range(60)]
+    inventory = image({}, elfs=[elf(f"/usr/lib64/{name}", needed=tuple(names)) for name in names])
+    loader = Loader(inventory)
+    processes = [loader.start(each) for each in inventory.elfs]
+    assert sum(len(process.needs) for process in processes) <= 1000 + 60 * 61
+    assert all(len(process.needs) >= 60 for process in processes)
+    assert any("of the later files only their own" in note for note in loader.notes())
+
+
 FOLDERS = ("/a", "/b", "/c", "/opt/d", MULTIARCH, "/usr/lib")
 folders = st.lists(st.sampled_from(FOLDERS), max_size=3, unique=True).map(tuple)
 
