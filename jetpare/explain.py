@@ -433,7 +433,7 @@ def _asked_package(image: Image, package: Package) -> str | None:
         return "[runtime] packages of build.toml"
     for index, layer in enumerate(image.inventory.layers, start=1):
         words = re.split(r"[\s'\"=;&]+", layer.instruction or "")
-        if package.name in words and any("apt" in word for word in words):
+        if package.name in words and any(re.fullmatch(r"(.*/)?apt(-get|-install\.sh)?", word) for word in words):
             return f"the instruction of layer {index} installs it by name"
     if package.name in image.inventory.texts.get(GDAL_PACKAGES, "").split():
         return "GDAL's own libraries link with it (gdal-packages.txt of the stage gdal)"

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from jetpare import explain
+from jetpare import config, explain
 from jetpare.attribution import attribute
 from jetpare.explain import Brought, Image, Need, Sources, Step, Subject
 from jetpare.inventory import Distribution, File, LayerInfo, Package, Settings
 from jetpare.layers import Entry, Layer, Listing
 from jetpare.views import explain as view
+from tests.conftest import ROOT
 from tests.inventories import elf, image
 
 LIB = "/usr/lib/x86_64-linux-gnu"
@@ -231,6 +232,15 @@ def test_it_is_told_in_80_columns_with_the_answer_first(sample: Image) -> None:
     assert 'python:torch was asked for: [python] requirements of build.toml: "torch==2.8.0"' in text
     assert "debian:libproj25 links with libsqlite3-0 (libsqlite3.so.0)" in text
     assert "layers not measured: the layers were not asked for" in text
+
+
+def test_build_toml_speaks_only_of_images_of_this_project() -> None:
+    loaded = config.load(ROOT / "build.toml")
+    assert explain.sources(loaded, {}) == explain.sources(loaded, {"jetpare.project": "other"}) == Sources()
+    ours = explain.sources(loaded, {"jetpare.project": "jetpare"})
+    assert "tzdata" in ours.packages
+    assert "torch==2.8.0" in ours.requirements
+    assert len(ours.collect) == len(loaded.collect.required) + len(loaded.collect.optional)
 
 
 def test_a_name_with_markup_is_shown_as_it_is() -> None:
