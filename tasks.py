@@ -126,7 +126,7 @@ def compare(_: Context, profile: str = "", json: bool = False, output: str = "")
 @command(
     iterable=["image"],
     help={
-        "image": f"{IMAGE}; repeatable; default: all that are built",
+        "image": "an image of build.toml, or any image reference; repeatable; default: all that are built",
         "profile": PROFILE,
         "json": "print the documented JSON instead of tables",
     },
@@ -134,6 +134,21 @@ def compare(_: Context, profile: str = "", json: bool = False, output: str = "")
 def verify(_: Context, image: list[str], profile: str = "", json: bool = False) -> None:
     """Run the finished images: imports, libraries, GDAL, PyTorch on the CPU and the GPU."""
     session(profile).verify(images=tuple(image), as_json=json)
+
+
+@command(
+    positional=["name"],
+    iterable=["image"],
+    help={
+        "name": "a path, or the name of a package, a Python distribution, a component or a group",
+        "image": "an image of build.toml, or any image reference; repeatable; default: all that are built",
+        "profile": PROFILE,
+        "layers": "read the layers from the engine's stream where its folders cannot be read: a minute for 6 GB, once",
+    },
+)
+def explain(_: Context, name: str, image: list[str], profile: str = "", layers: bool = False) -> None:
+    """Say why something is in an image: who needs it, what asked for it, which layer brought it, how many bytes."""
+    session(profile).explain(name, images=tuple(image), layers=layers)
 
 
 @command(iterable=["image"], help={"image": f"{IMAGE}; repeatable; default: all", "profile": PROFILE})
@@ -225,6 +240,7 @@ for each in (
     build_all,
     compare,
     verify,
+    explain,
     plan,
     doctor,
     extract_cudnn,

@@ -111,6 +111,12 @@ class VerifyError(JetpareError):
     code = 17
 
 
+class UnknownNameError(JetpareError):
+    """`explain` was asked for something that no image has."""
+
+    code = 18
+
+
 class Interrupted(JetpareError):  # noqa: N818 - it is no error
     """Ctrl-C or SIGTERM; 130 is what a shell reports for it."""
 

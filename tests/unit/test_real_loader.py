@@ -102,11 +102,11 @@ class Scene:
             data = Path(file.path).read_bytes()
             if data[:4] == b"\x7fELF":
                 with Path(file.path).open("rb") as opened:
-                    found = collector.read_elf(file.path, opened)
+                    found = collector.read_elf(opened)
                 frozen: dict[str, Any] = {
                     key: tuple(value) if isinstance(value, list) else value for key, value in found.items()
                 }
-                yield Elf(**frozen)
+                yield Elf(path=file.path, **frozen)
 
     def both(self, root: Path, **env: str) -> tuple[list[str], list[str]]:
         """What is loaded, each as 'name by rule'; and what is not found. Both loaders have to agree on all of it."""
