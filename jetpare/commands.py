@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from jetpare.compare import Comparison
     from jetpare.engine import Engine
+    from jetpare.gather import Gathered
     from jetpare.ledger import Record
     from jetpare.pipeline import Request
     from jetpare.plan import Plan
@@ -115,7 +116,7 @@ class Session:
             return
         plan = self.engine_plan(images=images)
         self.run(plan, request)
-        self.compare(as_json=False, output=None)
+        self.compare()
 
     def stage(self, stage: str, *, image: str | None, power: str, no_cache: bool, dry_run: bool) -> None:
         """Build one stage and what it needs; say where its log, record and tree are."""
@@ -143,7 +144,8 @@ class Session:
         tree = f"in the image {where}" if final else "/opt/stage inside the stage"
         self.out.print(f"tree:   {tree}; look around with `{shell}`", markup=False, soft_wrap=True)
         if final:
-            self.check_budgets(gather.comparison(self.project, plan, self.engine))
+            wanted = gather.of_profile(self.project, plan)
+            self.check_budgets(gather.comparison(self.project, self.engine, wanted, plan=plan).comparison)
 
     def run(self, plan: Plan, request: Request) -> Record:
         """Build *plan* with a progress view and show the times."""
@@ -187,49 +189,72 @@ class Session:
 
     # --- looking
 
-    def compare(self, *, as_json: bool, output: str | None) -> None:
-        """Show the comparison. Raises BudgetError, after it was shown, where an image is too large."""
+    def compare(self, *, images: tuple[str, ...] = (), form: str = "", output: str = "") -> None:
+        """Show the comparison of *images*; of all that the profile has, where none is named.
+
+        Raises BudgetError, after it was shown, where an image is too large.
+        """
+        from jetpare.views import formats
+
+        chosen = formats.pick(form, output)
+        _check_folder(output)
+        found = self.gathered(images)
+        self.write(formats.FORMATS[chosen](found) if output or chosen != formats.TEXT else None, found, output)
+        self.summarise(found)
+        self.check_budgets(found.comparison)
+
+    def gathered(self, images: tuple[str, ...]) -> Gathered:
+        """The comparison, with what is in the images."""
         from jetpare import gather
 
+        if images:
+            wanted = gather.of_references(self.project, images, self.engine_plan)
+            return gather.comparison(self.project, self.engine, wanted)
         plan = self.engine_plan()
-        result = gather.comparison(self.project, plan, self.engine)
-        self.show_comparison(result, as_json=as_json, output=output)
-        self.check_budgets(result)
+        return gather.comparison(self.project, self.engine, gather.of_profile(self.project, plan), plan=plan)
+
+    def write(self, text: str | None, found: Gathered, output: str) -> None:
+        """Write *text* to a file or to stdout; None: the tables, as the terminal can show them."""
+        from jetpare.views.comparison import View
+
+        if text is None:
+            self.out.print(View(found.comparison))
+        elif not output:
+            _is_terminal(sys.stdout)
+            sys.stdout.write(text)
+        else:
+            try:
+                Path(output).write_text(text, encoding="utf-8", errors="backslashreplace")
+            except OSError as error:
+                raise ConfigError(f"{output}: cannot be written: {error.strerror}.") from None
+            self.say(f"The comparison is in {output}.")
+
+    def summarise(self, found: Gathered) -> None:
+        """In GitHub Actions, add the Markdown to the step's summary; a summary that cannot be written fails nothing."""
+        from jetpare.views import formats
+
+        summary = self.environ.get("GITHUB_STEP_SUMMARY")
+        if not summary:
+            return
+        try:
+            with Path(summary).open("a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(formats.markdown(found))
+        except OSError as error:
+            self.say(f"GITHUB_STEP_SUMMARY={summary}: cannot be written: {error.strerror}.")
 
     def check_budgets(self, result: Comparison) -> None:
         """Raise BudgetError where an image is larger than build.toml allows."""
-        from jetpare.compare import gigabytes
+        from jetpare.compare import size_text
 
         if result.over_budget:
             over = [
-                f"{image.name} takes {gigabytes(image.sizes.get('layers'))} of {gigabytes(image.budget)}"
+                f"{image.name} takes {size_text(image.sizes.get('layers'))} of {size_text(image.budget)}"
                 for image in result.over_budget
             ]
+            profile = result.over_budget[0].profile
             raise BudgetError(
-                f"over budget: {', '.join(over)}. Find what grew, or raise [profiles.{result.profile}.budget_gb]."
+                f"over budget: {', '.join(over)}. Find what grew, or raise [profiles.{profile}.budget_gb]."
             )
-
-    def show_comparison(self, result: Comparison, *, as_json: bool, output: str | None) -> None:
-        """Write the comparison to stdout or to a file."""
-        from rich.console import Console
-
-        from jetpare.views import terminal
-
-        def write(console: Console) -> None:
-            if as_json:
-                console.print_json(json.dumps(result.as_dict()))
-            else:
-                terminal.show(console, terminal.comparison(result))
-
-        if output is None:
-            write(self.out)
-            return
-        try:
-            with Path(output).open("w", encoding="utf-8") as file:
-                write(Console(file=file, width=FILE_WIDTH))
-        except OSError as error:
-            raise ConfigError(f"{output}: cannot be written: {error.strerror}.") from None
-        self.say(f"The comparison is in {output}.")
 
     def plan(self, *, images: tuple[str, ...]) -> None:
         """Show the plan."""
@@ -379,6 +404,14 @@ class Session:
     def profile_flag(self) -> str:
         """' --profile NAME' where one was given."""
         return f" --profile {shlex.quote(self.profile)}" if self.profile else ""
+
+
+def _check_folder(output: str) -> None:
+    """Raise ConfigError where a file could not be written for want of its folder, before any work is done for it."""
+    if output and not Path(output).parent.is_dir():
+        raise ConfigError(f"{output}: cannot be written: there is no folder {Path(output).parent}.")
+    if output and Path(output).is_dir():
+        raise ConfigError(f"{output}: cannot be written: it is a folder.")
 
 
 def _store(name: str) -> Literal["overlay2", "containerd"]:

@@ -179,6 +179,7 @@ class ImageFigures:
     name: str
     reference: str
     status: str
+    description: str = ""  # build.toml's
     id: str | None = None
     created: str | None = None
     profile: str | None = None

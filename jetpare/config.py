@@ -298,6 +298,12 @@ class Power(Table):
     strict: bool = False
 
 
+class Verdict(Table):
+    """[verdict]: what an image must save, in percent of the baseline's layers, to be recommended."""
+
+    min_saving_percent: float = Field(default=10.0, ge=0, lt=100, allow_inf_nan=False)
+
+
 class Runtime(Table):
     """[runtime]: distribution packages beyond what the stages work out by themselves."""
 
@@ -372,6 +378,7 @@ class Config(Table):
     python: Python
     runtime: Runtime
     power: Power = Power()
+    verdict: Verdict = Verdict()
     profiles: dict[Name, Profile] = Field(min_length=1)
 
     def pick_profile(self, name: str | None, *, architecture: str) -> tuple[str, Profile]:

@@ -17,7 +17,7 @@ import pytest
 
 from jetpare import doctor, engine, ledger, private_engine, process
 from jetpare.engine import Engine
-from jetpare.views.terminal import SIZE_TITLES
+from jetpare.views.rows import SIZE_TITLES
 from tests.engine.conftest import (
     CUDA,
     INPUTS,
