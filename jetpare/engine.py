@@ -32,6 +32,8 @@ DEFAULT_HOST = "unix:///var/run/docker.sock"
 ANSWER_SECONDS = 10.0  # how long an engine may take to answer before it counts as not there
 CALL_SECONDS = 120.0
 REGISTRY_SECONDS = 15.0
+CONTAINER_MEMORY = 1 << 30  # for whatever runs in an image to look at it; page cache counts, and can be dropped
+CONTAINER_PROCESSES = 64
 
 # Instructions that never make a layer: how a history entry of size 0 is told from an empty layer.
 NO_LAYER = frozenset(
@@ -398,16 +400,24 @@ def pair_layers(layer_ids: Sequence[str], history: Sequence[Mapping[str, Any]]) 
     One without may be an empty layer (WORKDIR, an empty COPY) or none at all (ENV): its instruction tells, and the
     counts must agree.
     """
-    oldest_first = [(int(entry.get("Size") or 0), _may_be_layer(entry)) for entry in reversed(history)]
+    entries = layer_entries(layer_ids, history)
+    if entries is None:
+        return None
+    sizes = (int(entry.get("Size") or 0) for entry in entries)
+    return tuple(Layer(diff_id=one, size=size) for one, size in zip(layer_ids, sizes, strict=True))
+
+
+def layer_entries(
+    layer_ids: Sequence[str], history: Sequence[Mapping[str, Any]]
+) -> tuple[Mapping[str, Any], ...] | None:
+    """The entry of *history* that made each layer, oldest first; None where that is not certain: see `pair_layers`."""
+    oldest_first = tuple(reversed(history))
     candidates = (
-        [size for size, _ in oldest_first if size],
-        [size for size, may_be_layer in oldest_first if size or may_be_layer],
-        [size for size, _ in oldest_first],
+        tuple(entry for entry in oldest_first if entry.get("Size")),
+        tuple(entry for entry in oldest_first if entry.get("Size") or _may_be_layer(entry)),
+        oldest_first,
     )
-    for sizes in candidates:
-        if len(sizes) == len(layer_ids):
-            return tuple(Layer(diff_id=one, size=size) for one, size in zip(layer_ids, sizes, strict=True))
-    return None
+    return next((entries for entries in candidates if len(entries) == len(layer_ids)), None)
 
 
 def _may_be_layer(entry: Mapping[str, Any]) -> bool:
@@ -455,13 +465,14 @@ def registry_trouble(engine: Engine, reference: str, *, timeout: float = REGISTR
 
 
 @dataclass
-class _ChunkReader:
+class ChunkReader:
     """The file that tarfile wants, out of the chunks that docker-py hands on."""
 
     chunks: Iterator[bytes]
     rest: bytes = field(default=b"")
 
     def read(self, size: int) -> bytes:
+        """*size* bytes, fewer at the end only."""
         parts, have = [self.rest], len(self.rest)
         while have < size:
             chunk = next(self.chunks, b"")
@@ -488,19 +499,41 @@ def merged_bytes(engine: Engine, image_id: str) -> int:
 
 
 @contextmanager
-def _container(docker: DockerClient, image_id: str, argv: Sequence[str]) -> Iterator[str]:
-    """The id of a container made to run *argv*, not started yet; removed at the end, whatever happens."""
+def container_of(docker: DockerClient, image_id: str, argv: Sequence[str], *, attached: bool = False) -> Iterator[str]:
+    """The id of a container made to run *argv* as root, not started yet; removed at the end, whatever happens.
+
+    It can read every file and do nothing else. *attached*: its stdin is open and what it says goes to who attaches to
+    it; else it is kept as the container's log.
+    """
     from docker.errors import NotFound
     from docker.types import LogConfig
 
     # The name is ours before the engine makes it: a Ctrl-C between its work and its answer leaves nothing behind.
     name = f"jetpare-measure-{secrets.token_hex(6)}"
     settings = docker.api.create_host_config(
-        network_mode="none", read_only=True, log_config=LogConfig(type="json-file")
+        network_mode="none",
+        read_only=True,
+        cap_drop=["ALL"],
+        cap_add=["DAC_OVERRIDE"],  # files of others too; DAC_READ_SEARCH would open the host's files by their handles
+        security_opt=["no-new-privileges"],
+        mem_limit=CONTAINER_MEMORY,
+        memswap_limit=CONTAINER_MEMORY,
+        pids_limit=CONTAINER_PROCESSES,
+        log_config=LogConfig(type="none" if attached else "json-file"),
     )
     try:
         docker.api.create_container(
-            image_id, entrypoint=argv[0], command=list(argv[1:]), user="0", name=name, host_config=settings
+            image_id,
+            entrypoint=argv[0],
+            command=list(argv[1:]),
+            user="0",
+            name=name,
+            host_config=settings,
+            stdin_open=attached,
+            working_dir="/",  # the image's own would be made where it is missing
+            healthcheck={"test": ["NONE"]},
+            # NVIDIA's runtime, the default one on a Jetson, would mount the host's libraries into the image's folders.
+            environment={"NVIDIA_VISIBLE_DEVICES": "void"},
         )
         yield name
     finally:
@@ -513,7 +546,7 @@ def _sizes_by_find(docker: DockerClient, image_id: str) -> int | None:
 
     mounted = [word for path in ENGINE_FILES for word in ("!", "-path", path)]
     argv = ["find", "/", "-xdev", "-type", "f", *mounted, "-printf", "%D:%i %s\n"]
-    with _container(docker, image_id, argv) as container:
+    with container_of(docker, image_id, argv) as container:
         try:
             docker.api.start(container)
         except APIError:
@@ -525,8 +558,8 @@ def _sizes_by_find(docker: DockerClient, image_id: str) -> int | None:
 
 
 def _sum_of_export(docker: DockerClient, image_id: str) -> int:
-    with _container(docker, image_id, ["/never-started"]) as container:
-        reader = _ChunkReader(iter(docker.api.export(container, chunk_size=1 << 20)))
+    with container_of(docker, image_id, ["/never-started"]) as container:
+        reader = ChunkReader(iter(docker.api.export(container, chunk_size=1 << 20)))
         total = 0
         with tarfile.open(fileobj=reader, mode="r|", bufsize=1 << 20) as archive:  # type: ignore[call-overload]
             for member in archive:

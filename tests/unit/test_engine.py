@@ -147,7 +147,7 @@ def test_sharing_of_an_unmeasured_image_is_not_measured() -> None:
 
 def test_chunks_are_read_as_one_file() -> None:
     data = bytes(range(256)) * 5
-    reader = engine._ChunkReader(iter([data[:7], data[7:300], data[300:]]))
+    reader = engine.ChunkReader(iter([data[:7], data[7:300], data[300:]]))
     out = io.BytesIO()
     while part := reader.read(64):
         out.write(part)

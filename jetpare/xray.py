@@ -1,0 +1,480 @@
+"""From an image to its Inventory: read inside a container of the image, or from the engine's stream; kept by digest.
+
+The image is not trusted. Its own Python runs `jetpare.collector` in a container that can only read; what comes back is
+data that is checked before it is used. Where the image has no such Python, is of another architecture, or does not
+answer as it should, the same is read on the host from what `docker export` gives.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import re
+import struct
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jetpare import collector, engine, inventory
+from jetpare.engine import Engine
+from jetpare.errors import EngineError, RecordError
+from jetpare.inventory import Distribution, Elf, File, Inventory, LayerInfo, Mention, Package, Settings
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+Say = Callable[[str], None]
+Tables = dict[str, list[Any]]
+
+FOLDER = "inventories"
+KEPT_INVENTORIES = 24
+PYTHONS = ("/usr/bin/python3", "python3", "/usr/local/bin/python3")  # the one without a path: on the image's own PATH
+FIRST_SECONDS = 30.0  # until the collector says that it runs
+SILENCE_SECONDS = 120.0  # between two signs of life
+TOTAL_SECONDS = 900.0
+ANSWER_BYTES = 192 << 20  # 26,000 files make 9 MB
+LINE_BYTES = 16 << 20
+COMPRESSION = 3
+
+# What the image's Python is started with: it takes the program from stdin into memory, since nothing can be written.
+BOOT = """
+import os, sys
+left, program = int(sys.argv[1]), os.memfd_create("jetpare")
+while left:
+    part = sys.stdin.buffer.read1(min(left, 65536))
+    if not part:
+        sys.exit("the program did not arrive")
+    left -= len(part)
+    while part:
+        part = part[os.write(program, part):]
+sys.path.insert(0, "/proc/self/fd/%d" % program)
+import collector
+collector.main()
+"""
+
+
+class _NoAnswerError(Exception):
+    """A container did not answer as the collector does; why."""
+
+
+def take(running: Engine, reference: str, *, state: Path, say: Say = lambda _: None) -> Inventory:
+    """What is in the image *reference* (a name or an id), from *state* where it was taken before.
+
+    *say* gets a line for each thing that takes long, or that is not as it should be. Raises RecordError for an image
+    that is not there, EngineError where neither way could read it.
+    """
+    with engine.client(running, timeout=TOTAL_SECONDS) as docker:
+        image = _inspect(docker, reference)
+        path = state / FOLDER / f"{str(image['Id']).rpartition(':')[2]}.json.gz"
+        found = _load(path, str(image["Id"]), say)
+        if found is None:
+            found = _read(docker, image, say)
+            _store(path, found)
+    return found
+
+
+def _inspect(docker: DockerClient, reference: str) -> Mapping[str, Any]:
+    from docker.errors import ImageNotFound
+
+    api: Any = docker.api  # its stubs lack this call
+    try:
+        image: Mapping[str, Any] = api.inspect_image(reference)
+    except ImageNotFound:
+        raise RecordError(
+            f"{reference}: the engine at {docker.api.base_url} has no such image. "
+            "Build it (`invoke build-all`), pull it, or correct the name."
+        ) from None
+    return image
+
+
+def _read(docker: DockerClient, image: Mapping[str, Any], say: Say) -> Inventory:
+    api: Any = docker.api
+    name = (image.get("RepoTags") or [image["Id"]])[0]
+    how, tables = "container", None
+    why = _not_to_be_run(docker.info(), image)
+    if not why:
+        try:
+            tables = _from_container(docker, str(image["Id"]), say)
+        except _NoAnswerError as error:
+            why = str(error)
+    if tables is None:
+        say(f"{name}: {why}; reading the engine's stream instead")
+        how, tables = "stream", from_stream(docker, str(image["Id"]), say)
+    return assemble(image, api.history(image["Id"]), tables, how=how)
+
+
+def _not_to_be_run(info: Mapping[str, Any], image: Mapping[str, Any]) -> str:
+    """Why a container of the image would not show it; empty where it does."""
+    volumes = (image.get("Config") or {}).get("Volumes")
+    if volumes:
+        return f"volumes hide what it has at {', '.join(sorted(volumes))}"
+    known = {"x86_64": "amd64", "aarch64": "arm64"}
+    here = str(info.get("Architecture") or "")
+    ours, theirs = known.get(here, here), str(image.get("Architecture") or "")
+    return f"it is for {theirs}, the engine for {ours}" if theirs and ours and theirs != ours else ""
+
+
+# --- inside a container
+
+
+def _from_container(docker: DockerClient, image_id: str, say: Say) -> Tables:
+    """The tables as the image's own Python reads them. Raises _NoAnswerError."""
+    why = []
+    for python in PYTHONS:
+        argv = [python, "-I", "-S", "-B", "-X", "utf8", "-c", BOOT, str(len(program()))]
+        try:
+            with engine.container_of(docker, image_id, argv, attached=True) as container:
+                return _converse(docker, container, say)
+        except _NoAnswerError as error:
+            why.append(f"{python}: {error}")
+    raise _NoAnswerError("no Python of its own could read it (" + "; ".join(dict.fromkeys(why)) + ")")
+
+
+def _converse(docker: DockerClient, container: str, say: Say) -> Tables:
+    from docker.errors import APIError
+
+    held = docker.api.attach_socket(container, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
+    socket = getattr(held, "_sock", held)  # docker-py gives a file of it, which knows no time limit
+    try:
+        try:
+            docker.api.start(container)
+        except APIError as error:
+            raise _NoAnswerError(_short(error.explanation or str(error))) from error
+        socket.settimeout(FIRST_SECONDS)
+        socket.sendall(program())
+        return gather(_lines(_stdout(_frames(socket))), say)
+    except OSError as error:  # a time limit, or a container that ended before it had read the program
+        raise _NoAnswerError(_short(error.strerror or str(error) or type(error).__name__)) from error
+    finally:
+        held.close()
+
+
+def _short(text: str) -> str:
+    return " ".join(text.split())[-200:]
+
+
+def _frames(socket: Any) -> Iterator[tuple[int, bytes]]:  # noqa: ANN401 - of docker-py, or of ssl
+    """(stream, data) as a container without a terminal sends them: headers of 8 bytes, each before its data."""
+    buffer, begin, total = bytearray(), time.monotonic(), 0
+    while True:
+        while len(buffer) >= 8:  # noqa: PLR2004
+            stream, size = struct.unpack(">BxxxL", buffer[:8])
+            if size > LINE_BYTES:
+                raise _NoAnswerError("not an engine's stream")
+            if len(buffer) < 8 + size:
+                break
+            yield stream, bytes(buffer[8 : 8 + size])
+            del buffer[: 8 + size]
+        part = socket.recv(1 << 18)
+        total += len(part)
+        if not part:
+            return
+        if total > ANSWER_BYTES or time.monotonic() - begin > TOTAL_SECONDS:
+            raise _NoAnswerError(f"no end after {total} bytes and {time.monotonic() - begin:.0f} s")
+        socket.settimeout(SILENCE_SECONDS)
+        buffer += part
+
+
+def _stdout(frames: Iterable[tuple[int, bytes]]) -> Iterator[bytes]:
+    """What was said on stdout; _NoAnswerError with the last words on stderr where that was all."""
+    said, complained = False, b""
+    for stream, data in frames:
+        if stream == 1:
+            said = True
+            yield data
+        else:
+            complained = (complained + data)[-2000:]
+    if not said:
+        last = complained.decode("utf-8", "replace").strip().split("\n")[-1]
+        raise _NoAnswerError(_short(last) or "it said nothing")
+
+
+def _lines(parts: Iterable[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for part in parts:
+        *whole, rest = (rest + part).split(b"\n") if b"\n" in part else (rest + part,)
+        if len(rest) > LINE_BYTES:
+            raise _NoAnswerError("a line without an end")
+        yield from whole
+
+
+def gather(lines: Iterable[bytes], say: Say) -> Tables:
+    """The tables that the collector's *lines* hold, checked. Raises _NoAnswerError where they are not what it says."""
+    tables: Tables = {name: [] for name in ROWS}
+    told = time.monotonic()
+    for line in lines:
+        try:
+            name, rows = json.loads(line)
+            if name == "end":
+                return tables
+            if name == "progress":
+                done, total = rows
+                if time.monotonic() - told > 2:  # noqa: PLR2004 - seconds
+                    told = time.monotonic()
+                    say(f"read {int(done)} of {int(total)} files")
+            else:
+                tables[name] += [ROWS[name](row) for row in rows]
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise _NoAnswerError(f"not what the collector says ({_short(repr(error))})") from error
+    raise _NoAnswerError("its answer ends too early")
+
+
+@cache
+def program() -> bytes:
+    """The collector and pyelftools as an archive for Python to import; not compressed: not every Python has zlib."""
+    import elftools
+
+    made = io.BytesIO()
+    root = Path(elftools.__file__).parent
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("collector.py"), Path(collector.__file__).read_bytes())
+        for path in sorted(root.rglob("*.py")):
+            archive.writestr(zipfile.ZipInfo(str(path.relative_to(root.parent))), path.read_bytes())
+    return made.getvalue()
+
+
+# --- from the engine's stream
+
+
+def from_stream(docker: DockerClient, image_id: str, say: Say) -> Tables:
+    """The tables from what `docker export` gives of a container that is never started."""
+    import tarfile
+
+    told = [time.monotonic()]
+
+    def tell(done: int) -> None:
+        if time.monotonic() - told[0] > 2:  # noqa: PLR2004 - seconds
+            told[0] = time.monotonic()
+            say(f"read {done} files")
+
+    faults: list[str] = []
+    with engine.container_of(docker, image_id, ["/never-started"]) as container:
+        reader: Any = engine.ChunkReader(iter(docker.api.export(container, chunk_size=1 << 20)))
+        try:
+            entries, looks = collector.read_tar(reader, tell)
+        except tarfile.TarError as error:
+            raise EngineError(f"{image_id}: the engine's stream of it cannot be read ({error}).") from error
+    rows = json.loads(json.dumps(list(collector.tables(entries, looks, faults))))
+    return {name: [ROWS[name](row) for row in table] for name, table in rows}
+
+
+# --- what comes back, checked
+
+
+def _text(value: object) -> str:
+    if type(value) is not str:
+        raise TypeError(f"no text: {value!r:.80}")
+    return value
+
+
+def _number(value: object) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 63:
+        raise TypeError(f"no number: {value!r:.80}")
+    return value
+
+
+def _flag(value: object) -> bool:
+    if type(value) is not bool:
+        raise TypeError(f"neither true nor false: {value!r:.80}")
+    return value
+
+
+def _many(value: object) -> tuple[str, ...]:
+    if type(value) is not list:
+        raise TypeError(f"no list: {value!r:.80}")
+    return tuple(_text(each) for each in value)
+
+
+def _by_name(value: object) -> dict[str, tuple[str, ...]]:
+    if type(value) is not dict:
+        raise TypeError(f"no object: {value!r:.80}")
+    return {key: _many(each) for key, each in value.items()}
+
+
+def _path(value: object) -> str:
+    text = _text(value)
+    if not text.startswith("/") or "\0" in text:
+        raise ValueError(f"no path: {text!r:.80}")
+    return text
+
+
+def _kind(value: object) -> str:
+    if value not in set(collector.KINDS.values()):
+        raise ValueError(f"no kind of file: {value!r:.80}")
+    return str(value)
+
+
+def _hash(value: object) -> str:
+    text = _text(value)
+    if not re.fullmatch(r"[0-9a-f]{64}", text):
+        raise ValueError(f"no digest: {text!r:.80}")
+    return text
+
+
+def _pair(value: Any) -> tuple[str, str]:  # noqa: ANN401
+    first, second = value
+    return _text(first), _text(second)
+
+
+_BY_TYPE: Mapping[str, Callable[[object], Any]] = {
+    "str": _text,
+    "int": _number,
+    "bool": _flag,
+    "Kind": _kind,
+    "tuple[str, ...]": _many,
+    "Mapping[str, tuple[str, ...]]": _by_name,
+}
+_BY_NAME: Mapping[str, Callable[[object], Any]] = {"path": _path, "hardlink": _path, "digest": _hash}
+
+
+def _checks(kind: type) -> list[tuple[str, Callable[[object], Any]]]:
+    """(column, check) of each column of *kind*, by what its annotation says."""
+
+    def optional(check: Callable[[object], Any]) -> Callable[[object], Any]:
+        return lambda value: None if value is None else check(value)
+
+    checks = []
+    for each in fields(kind):
+        annotation = str(each.type)
+        check = _BY_NAME.get(each.name) or _BY_TYPE[annotation.removesuffix(" | None")]
+        checks.append((each.name, optional(check) if annotation.endswith(" | None") else check))
+    return checks
+
+
+def _row(kind: type) -> Callable[[Any], Any]:
+    checks = _checks(kind)
+
+    def make(row: Any) -> Any:  # noqa: ANN401
+        values = [row[name] for name, _ in checks] if isinstance(row, dict) else row
+        return kind(**{name: check(value) for (name, check), value in zip(checks, values, strict=True)})
+
+    return make
+
+
+ROWS: Mapping[str, Callable[[Any], Any]] = {
+    "files": _row(File),
+    "elfs": _row(Elf),
+    "packages": _row(Package),
+    "distributions": _row(Distribution),
+    "mentions": _row(Mention),
+    "loader_dirs": _text,
+    "loader_cache": _pair,
+    "interpreters": _pair,
+    "texts": _pair,
+    "faults": _text,
+}
+
+
+def assemble(
+    image: Mapping[str, Any],
+    history: list[Mapping[str, Any]],
+    tables: Mapping[str, list[Any]],
+    *,
+    how: Any,  # noqa: ANN401
+) -> Inventory:
+    """An Inventory of the engine's JSON (inspect; history, newest first) and the checked *tables*."""
+    parts = (image.get("Os"), image.get("Architecture"), image.get("Variant"))
+    read: dict[str, Any] = {
+        name: dict(rows) if name in ("interpreters", "texts") else tuple(rows) for name, rows in tables.items()
+    }
+    return Inventory(
+        image_id=str(image["Id"]),
+        platform="/".join(str(part) for part in parts if part),
+        how=how,
+        settings=settings(image.get("Config") or {}),
+        layers=layers((image.get("RootFS") or {}).get("Layers") or (), history),
+        **read,
+    )
+
+
+def settings(config: Mapping[str, Any]) -> Settings:
+    """The engine's Config as Settings; newer engines leave empty fields out."""
+    return Settings(
+        env=dict(entry.partition("=")[::2] for entry in config.get("Env") or ()),
+        entrypoint=tuple(config.get("Entrypoint") or ()),
+        cmd=tuple(config.get("Cmd") or ()),
+        user=str(config.get("User") or ""),
+        workdir=str(config.get("WorkingDir") or ""),
+        ports=tuple(sorted(config.get("ExposedPorts") or ())),
+        volumes=tuple(sorted(config.get("Volumes") or ())),
+        labels=dict(config.get("Labels") or {}),
+        healthcheck=tuple((config.get("Healthcheck") or {}).get("Test") or ()),
+        stop_signal=str(config.get("StopSignal") or ""),
+    )
+
+
+def layers(layer_ids: Iterable[str], history: list[Mapping[str, Any]]) -> tuple[LayerInfo, ...]:
+    """The layers from the bottom up, with what made them where that is certain."""
+    ids = tuple(layer_ids)
+    entries = engine.layer_entries(ids, history)
+    if entries is None:
+        return tuple(LayerInfo(diff_id=one, size=None, instruction=None) for one in ids)
+    return tuple(
+        LayerInfo(
+            diff_id=one,
+            size=int(entry.get("Size") or 0),
+            instruction=str(entry.get("CreatedBy") or "") or None,
+            created=_time(entry.get("Created")),
+        )
+        for one, entry in zip(ids, entries, strict=True)
+    )
+
+
+def _time(seconds: object) -> str | None:
+    if not isinstance(seconds, int) or seconds <= 0:
+        return None
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+# --- kept by digest
+
+
+@cache
+def reader() -> str:
+    """What changes when images are read in another way: what was kept before is then taken again."""
+    made = hashlib.sha256(program())
+    made.update(Path(__file__).read_bytes())
+    return made.hexdigest()[:16]
+
+
+def _load(path: Path, image_id: str, say: Say) -> Inventory | None:
+    try:
+        content = json.loads(gzip.decompress(path.read_bytes()))
+        if content.get("reader") != reader():
+            return None
+        found = inventory.from_dict(content)
+        if found.image_id != image_id:
+            raise ValueError(f"it is of {found.image_id}")  # noqa: TRY301
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, EOFError, AttributeError, RecursionError) as error:
+        say(f"{path}: damaged ({error}); the image is read again")
+        return None
+    with suppress(OSError):
+        os.utime(path)  # so that the ones in use are kept longest
+    return found
+
+
+def _store(path: Path, taken: Inventory) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = json.dumps({"reader": reader(), **taken.as_dict()}, separators=(",", ":")).encode()
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".new-", delete=False) as file:
+        try:
+            file.write(gzip.compress(data, COMPRESSION, mtime=0))
+            file.flush()
+            Path(file.name).replace(path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+    kept = sorted(path.parent.glob("*.json.gz"), key=lambda each: each.stat().st_mtime, reverse=True)
+    for old in kept[KEPT_INVENTORIES:]:
+        old.unlink(missing_ok=True)
