@@ -46,6 +46,11 @@ KNOWN_COMPONENTS = (
     "python", "glibc", "torch", "torchvision", "numpy", "torch_cuda", "torch_cuda_available", "gdal", "cuda_runtime",
     "cudnn", "cudnn_compiled", "tensorrt",
 )  # fmt: skip
+# What stands before the colon of a component's key, or is all of it (attribution.py), and what no group of them takes.
+KNOWN_OWNERS = (
+    "debian", "python", "venv", "interpreter", "collected", "gdal", "cuda", "jetpare", "base", "nobody",
+)  # fmt: skip
+OTHER_GROUP = "other"
 # What plan.py and bake.py call what is no image's: no image may take these names away.
 INPUTS = "inputs"
 WHEELS = "wheels"
@@ -182,6 +187,24 @@ def _driver(text: str) -> str:
     return text
 
 
+def _group(text: str) -> str:
+    if not text.strip() or not text.isprintable():
+        raise ValueError(f"{text!r} is no name of a group: printable text is wanted")
+    if text == OTHER_GROUP:
+        raise ValueError(f"{text!r} is the name of what no group takes")
+    return text
+
+
+def _member(text: str) -> str:
+    kind = text.partition(":")[0]
+    if not text.startswith("/") and not re.search(r"[*?[]", kind) and kind not in KNOWN_OWNERS:
+        raise ValueError(
+            f"{text!r} matches no path and no component: a path begins with '/', a component with "
+            f"{', '.join(KNOWN_OWNERS)}{suggest(kind, KNOWN_OWNERS)}"
+        )
+    return text
+
+
 def _relative_path(path: Path) -> Path:
     if path.is_absolute() or ".." in path.parts:
         raise ValueError(f"{str(path)!r} must be a path below the project's folder")
@@ -213,6 +236,8 @@ RelativePath = Annotated[Path, Strict(strict=False), AfterValidator(_relative_pa
 AnyPath = Annotated[Path, Strict(strict=False), AfterValidator(_no_home)]
 ImageReference = Annotated[str, AfterValidator(_image)]
 Component = Annotated[str, AfterValidator(_component)]
+GroupName = Annotated[str, AfterValidator(_group)]
+Member = Annotated[str, AfterValidator(_member)]
 Gigabytes = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -379,6 +404,7 @@ class Config(Table):
     runtime: Runtime
     power: Power = Power()
     verdict: Verdict = Verdict()
+    groups: dict[GroupName, NonEmpty[Member]] = Field(default_factory=dict)
     profiles: dict[Name, Profile] = Field(min_length=1)
 
     def pick_profile(self, name: str | None, *, architecture: str) -> tuple[str, Profile]:

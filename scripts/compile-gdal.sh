@@ -72,6 +72,11 @@ rm -rf "$stage/usr/local/include" "$stage/usr/local/lib/cmake" "$stage/usr/local
 # after /usr/lib/aarch64-linux-gnu, but before /usr/lib/x86_64-linux-gnu.
 mkdir -p "$stage/etc/ld.so.conf.d" "$stage/usr/share/jetpare"
 echo /usr/local/lib >"$stage/etc/ld.so.conf.d/00-jetpare-gdal.conf"
+# what of the image is GDAL's
+{
+    echo "# GDAL $GDAL_VERSION"
+    (cd "$stage" && find usr/local ! -type d) | sed 's|^|/|' | LC_ALL=C sort
+} >"$stage/usr/share/jetpare/gdal-files.txt"
 installed=$(now)
 
 # --- check: the version, and a GeoTIFF written, compressed again and read

@@ -1,0 +1,388 @@
+"""What each layer of an image holds by itself: its names with their sizes, and what it takes away of those below.
+
+Two sources that agree. The engine's own overlay2 folders, where this process can read them: a walk, a second or less.
+The engine's image stream (`docker save`), headers only of interest: a minute for 6 GB, so only where it was asked for.
+Paths are absolute, ``/usr/bin/env``; sizes are bytes. What cannot be had is None, with the reason.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import posixpath
+import stat
+import tarfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from jetpare.engine import Engine
+
+SCHEMA = "jetpare.layers/1"
+WHITEOUT, OPAQUE, AUFS = ".wh.", ".wh..wh..opq", ".wh..wh."  # OCI image-spec, layer.md
+OVERLAY_XATTRS = ("trusted.overlay.", "user.overlay.")  # the second: of a rootless engine
+CHUNK = 1 << 20
+JSON_BYTES = 8 << 20  # no manifest or configuration is larger
+
+Kind = Literal["file", "dir", "link", "other", "whiteout", "opaque"]
+Progress = Callable[[int], None]  # bytes of the stream read so far
+
+
+class Unreadable(Exception):  # noqa: N818 - the reason why a source gives no listing
+    """A source cannot tell what the layers hold."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One name in one layer.
+
+    ``whiteout``: the name, and all below it, is gone from here on. ``opaque``: all that lower layers have in this
+    folder is gone. ``hardlink``: the first name, in the order of paths, of the same file in this layer; its bytes
+    count there.
+    """
+
+    path: str
+    kind: Kind
+    size: int = 0
+    hardlink: str | None = None
+
+    @property
+    def bytes(self) -> int:
+        """What this name adds to the layer."""
+        return self.size if self.kind == "file" and self.hardlink is None else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """One layer: the digest of its uncompressed content, and its names in the order of their paths."""
+
+    diff_id: str
+    entries: tuple[Entry, ...]
+
+    @property
+    def bytes(self) -> int:
+        """The sum of its files, hard links once: what the engine counts as its size."""
+        return sum(entry.bytes for entry in self.entries)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """The layers of one image from the bottom up; ``layers`` is None where they were not measured, for ``reason``."""
+
+    image_id: str
+    how: Literal["overlay2", "stream"] | None
+    layers: tuple[Layer, ...] | None
+    reason: str | None = None
+
+
+def take(running: Engine, image_id: str, *, state: Path, stream: Progress | None = None) -> Listing:
+    """What each layer of the image *image_id* (an id, not a name) holds; from the cache in *state* where it is there.
+
+    The engine's stream is read only where *stream* is given; it is told how many bytes were read so far. Raises
+    EngineError when the engine does not answer; everything else that is in the way is the answer's ``reason``.
+    """
+    cache = state / "layers" / f"{image_id.removeprefix('sha256:')}.json.gz"
+    known = load(cache, image_id)
+    if known is not None:
+        return known
+    reasons = []
+    for source in (_from_disk, _from_engine):
+        try:
+            found = source(running, image_id, state=state, stream=stream)
+        except Unreadable as error:
+            reasons.append(str(error))
+        else:
+            save(found, cache)
+            return found
+    return Listing(image_id=image_id, how=None, layers=None, reason="; ".join(reasons))
+
+
+# --- the engine's folders
+
+
+def _from_disk(running: Engine, image_id: str, *, state: Path, stream: Progress | None) -> Listing:  # noqa: ARG001
+    from jetpare import engine
+
+    facts = engine.inspect_image(running, image_id)
+    if facts is None:
+        raise Unreadable(f"the engine has no image {image_id}")
+    if facts.store != "overlay2":
+        raise Unreadable(f"the {facts.store} store keeps no folders of layers that can be walked")
+    folders = _folders(facts.layer_ids, data_roots(running, state))
+    layers = tuple(
+        Layer(diff_id=diff_id, entries=walk(folder)) for diff_id, folder in zip(facts.layer_ids, folders, strict=True)
+    )
+    return Listing(image_id=image_id, how="overlay2", layers=layers)
+
+
+def data_roots(running: Engine, state: Path) -> tuple[Path, ...]:
+    """Where the engine's data may be on this machine: where it says, and where a private engine's are from outside."""
+    from jetpare import engine, private_engine
+
+    return (engine.facts(running).data_root, private_engine.Places.of(state).data)
+
+
+def _folders(diff_ids: Sequence[str], roots: Iterable[Path]) -> list[Path]:
+    """The folder of each layer below the first of *roots* that has them all.
+
+    The engine's layerdb names them by the chain of digests down to the bottom, so that a folder of another engine, or
+    of another image, cannot be taken for one of these.
+    """
+    for root in roots:
+        try:
+            return [_folder(root, chain, diff_id) for chain, diff_id in zip(chains(diff_ids), diff_ids, strict=True)]
+        except OSError:
+            continue  # another machine's, not ours to read, or of a driver that keeps them elsewhere
+    raise Unreadable("the engine's data cannot be read by this process")
+
+
+def _folder(root: Path, chain: str, diff_id: str) -> Path:
+    entry = root / "image/overlay2/layerdb/sha256" / chain.removeprefix("sha256:")
+    if (entry / "diff").read_text() != diff_id:
+        raise FileNotFoundError(entry)
+    folder = root / "overlay2" / (entry / "cache-id").read_text().strip() / "diff"
+    os.stat(folder)  # noqa: PTH116 - OSError where it is not there
+    return folder
+
+
+def chains(diff_ids: Iterable[str]) -> list[str]:
+    """The chain ids of an image's layers from the bottom up (OCI image-spec, config.md, 'Layer ChainID')."""
+    made: list[str] = []
+    for diff_id in diff_ids:
+        made.append(
+            f"sha256:{hashlib.sha256(f'{made[-1]} {diff_id}'.encode()).hexdigest()}" if made else diff_id,
+        )
+    return made
+
+
+def walk(root: Path) -> tuple[Entry, ...]:
+    """The names in one overlay2 folder. Raises Unreadable where the kernel has moved parts of it elsewhere."""
+    found: list[tuple[str, Kind, int, object]] = []
+    waiting = [str(root)]
+    while waiting:
+        folder = waiting.pop()
+        for each in os.scandir(folder):
+            path = each.path[len(str(root)) :]
+            status = each.stat(follow_symlinks=False)
+            found.append((path, _kind(status), status.st_size, (status.st_dev, status.st_ino)))
+            if stat.S_ISDIR(status.st_mode):
+                waiting.append(each.path)
+                if _opaque(each.path):
+                    found.append((path, "opaque", 0, None))
+    return _entries(found)
+
+
+def _kind(status: os.stat_result) -> Kind:
+    """The kind of one name; a character device 0/0 is overlayfs' whiteout (kernel's overlayfs.rst)."""
+    if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
+        return "whiteout"
+    kinds: dict[int, Kind] = {stat.S_IFREG: "file", stat.S_IFDIR: "dir", stat.S_IFLNK: "link"}
+    return kinds.get(stat.S_IFMT(status.st_mode), "other")
+
+
+def _opaque(folder: str) -> bool:
+    names = os.listxattr(folder, follow_symlinks=False)
+    if any(prefix + "redirect" in names for prefix in OVERLAY_XATTRS):
+        raise Unreadable(f"{folder}: was renamed by overlayfs with redirect_dir, so its content is in another layer")
+    values = [os.getxattr(folder, name, follow_symlinks=False) for name in names if name.endswith("overlay.opaque")]
+    return b"y" in values
+
+
+def _entries(found: Iterable[tuple[str, Kind, int, object]]) -> tuple[Entry, ...]:
+    """(path, kind, size, what the names of one file have in common) as entries, the first name of each file first."""
+    first: dict[object, str] = {}
+    made = []
+    for path, kind, size, inode in sorted(found, key=lambda row: (row[0], row[1])):
+        file = kind == "file"
+        known = first.setdefault(inode, path) if file else path
+        made.append(Entry(path=path, kind=kind, size=size if file else 0, hardlink=None if known == path else known))
+    return tuple(made)
+
+
+# --- the engine's stream
+
+
+def _from_engine(running: Engine, image_id: str, *, state: Path, stream: Progress | None) -> Listing:  # noqa: ARG001
+    from jetpare import engine
+
+    if stream is None:
+        raise Unreadable("the engine's stream of the image was not asked for (--layers)")
+    facts = engine.inspect_image(running, image_id)
+    if facts is None:
+        raise Unreadable(f"the engine has no image {image_id}")
+    with engine.client(running) as docker:
+        chunks = docker.api.get_image(image_id, chunk_size=CHUNK)
+        layers = from_stream(_counted(chunks, stream), diff_ids=facts.layer_ids)
+    return Listing(image_id=image_id, how="stream", layers=layers)
+
+
+def _counted(chunks: Iterable[bytes], progress: Progress) -> Iterator[bytes]:
+    done = 0
+    for chunk in chunks:
+        done += len(chunk)
+        progress(done)
+        yield chunk
+
+
+@dataclass
+class _Reader:
+    """A file to read from, out of chunks."""
+
+    chunks: Iterator[bytes]
+    rest: bytes = field(default=b"")
+
+    def read(self, size: int = -1) -> bytes:
+        parts, have = [self.rest], len(self.rest)
+        while size < 0 or have < size:
+            chunk = next(self.chunks, b"")
+            if not chunk:
+                break
+            parts.append(chunk)
+            have += len(chunk)
+        data = b"".join(parts)
+        end = len(data) if size < 0 else size
+        self.rest = data[end:]
+        return data[:end]
+
+
+def from_stream(chunks: Iterable[bytes], *, diff_ids: Sequence[str]) -> tuple[Layer, ...]:
+    """The layers *diff_ids* out of a Docker archive or an OCI layout, plain, gzip or zstd. Raises Unreadable."""
+    import zstandard
+
+    listings: dict[str, tuple[Entry, ...]] = {}
+    texts: dict[str, bytes] = {}
+    try:
+        with tarfile.open(fileobj=_Reader(iter(chunks)), mode="r|", bufsize=CHUNK) as archive:  # type: ignore[call-overload]
+            for member in archive:
+                archive.members.clear()  # tarfile keeps every member otherwise
+                content = _content(archive, member)
+                if member.issym() or member.islnk():
+                    folder = posixpath.dirname(member.name) if member.issym() else ""
+                    texts[member.name] = posixpath.normpath(posixpath.join(folder, member.linkname)).encode()
+                elif content is not None and (layer := _layer(content)) is not None:
+                    listings[member.name] = _tar_entries(layer)
+                elif content is not None and member.size <= JSON_BYTES:
+                    texts[member.name] = content.read()
+    except (tarfile.TarError, OSError, EOFError, zstandard.ZstdError) as error:
+        raise Unreadable(f"the engine's stream cannot be read: {error}") from error
+    names = _layer_names(texts, diff_ids)
+    # Older engines give a layer that occurs twice as a link.
+    real = [name if name in listings else texts.get(name, b"").decode() for name in names]
+    if any(name not in listings for name in real):
+        raise Unreadable("the engine's stream lacks layers that its manifest names")
+    return tuple(Layer(diff_id=one, entries=listings[name]) for one, name in zip(diff_ids, real, strict=True))
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> _Reader | None:
+    opened = archive.extractfile(member) if member.isreg() else None
+    return None if opened is None else _Reader(iter(lambda: opened.read(CHUNK), b""))
+
+
+def _layer(content: _Reader) -> Any:  # noqa: ANN401 - anything with read()
+    """*content* uncompressed where it is a layer, by its first bytes; None for anything else, with nothing lost."""
+    import zstandard
+
+    head = content.read(tarfile.BLOCKSIZE)
+    content.rest = head + content.rest
+    if head.startswith(b"\x1f\x8b"):
+        return gzip.GzipFile(fileobj=content)  # type: ignore[call-overload]
+    if head.startswith(b"\x28\xb5\x2f\xfd"):
+        return zstandard.ZstdDecompressor().stream_reader(content, read_across_frames=True)  # type: ignore[arg-type]
+    return content if head[257:262] == b"ustar" or (head and not head.strip(b"\0")) else None
+
+
+def _tar_entries(stream: Any) -> tuple[Entry, ...]:  # noqa: ANN401
+    """The names in one layer's archive; of a name that it holds twice, the last one."""
+    rows: dict[tuple[str, bool], tuple[str, Kind, int, object]] = {}
+    links: dict[str, str] = {}
+    with tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK) as archive:
+        for member in archive:
+            archive.members.clear()  # type: ignore[attr-defined]
+            path = _absolute(member.name)
+            row = _row(path, member)
+            if row is None:
+                continue
+            links.pop(path, None)
+            if member.islnk():
+                links[path] = _absolute(member.linkname)
+            rows[row[0], row[1] == "opaque"] = row
+    for path, target in links.items():
+        while target in links and target != path:
+            target = links[target]  # noqa: PLW2901
+        known = rows.get((target, False), (path, "file", 0, path))
+        rows[path, False] = (path, "file", known[2], target)
+    return _entries(row for row in rows.values() if row[0] != "/")
+
+
+def _row(path: str, member: tarfile.TarInfo) -> tuple[str, Kind, int, object] | None:
+    """One header as (path, kind, size, file); None for what stands for nothing (aufs' own files)."""
+    folder, name = posixpath.split(path)
+    if name == OPAQUE:
+        return folder, "opaque", 0, None
+    if name.startswith(AUFS):
+        return None
+    if name.startswith(WHITEOUT):
+        return posixpath.join(folder, name[len(WHITEOUT) :]), "whiteout", 0, None
+    kind: Kind = "dir" if member.isdir() else "link" if member.issym() else "file"
+    if not (member.isreg() or member.islnk()) and kind == "file":
+        kind = "other"
+    return path, kind, member.size if member.isreg() else 0, path
+
+
+def _absolute(name: str) -> str:
+    return posixpath.normpath("/" + name.lstrip("/"))
+
+
+def _layer_names(texts: Mapping[str, bytes], diff_ids: Sequence[str]) -> list[str]:
+    """The members that hold the layers *diff_ids*, by the manifest whose configuration names just these."""
+    try:
+        for manifest in json.loads(texts["manifest.json"]):
+            config = json.loads(texts.get(manifest["Config"], b"{}"))
+            if list((config.get("rootfs") or {}).get("diff_ids") or ()) == list(diff_ids):
+                return list(manifest["Layers"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Unreadable(f"the engine's stream has no manifest that can be read: {error!r}") from error
+    raise Unreadable("the engine's stream has no manifest of this image")
+
+
+# --- the cache
+
+
+def save(listing: Listing, path: Path) -> None:
+    """Write *listing* to *path*, whole or not at all."""
+    layers = [
+        {"diff_id": layer.diff_id, "rows": [[row.path, row.kind, row.size, row.hardlink] for row in layer.entries]}
+        for layer in listing.layers or ()
+    ]
+    content = {"schema": SCHEMA, "image_id": listing.image_id, "how": listing.how, "layers": layers}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(gzip.compress(json.dumps(content, separators=(",", ":")).encode(), 3, mtime=0))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(path: Path, image_id: str) -> Listing | None:
+    """What `save` wrote for *image_id*; None where it is not there, of another form or damaged: it is made anew."""
+    try:
+        content = json.loads(gzip.decompress(path.read_bytes()))
+        if (content["schema"], content["image_id"]) != (SCHEMA, image_id):
+            return None
+        layers = tuple(
+            Layer(
+                diff_id=layer["diff_id"],
+                entries=tuple(
+                    Entry(path=name, kind=kind, size=size, hardlink=first) for name, kind, size, first in layer["rows"]
+                ),
+            )
+            for layer in content["layers"]
+        )
+        return Listing(image_id=image_id, how=content["how"], layers=layers)
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
+        return None
