@@ -207,11 +207,13 @@ class Session:
         """The comparison, with what is in the images."""
         from jetpare import gather
 
+        looking = gather.Looking(say=self.say)
         if images:
             wanted = gather.of_references(self.project, images, self.engine_plan)
-            return gather.comparison(self.project, self.engine, wanted)
+            return gather.comparison(self.project, self.engine, wanted, looking=looking)
         plan = self.engine_plan()
-        return gather.comparison(self.project, self.engine, gather.of_profile(self.project, plan), plan=plan)
+        wanted = gather.of_profile(self.project, plan)
+        return gather.comparison(self.project, self.engine, wanted, plan=plan, looking=looking)
 
     def write(self, text: str | None, found: Gathered, output: str) -> None:
         """Write *text* to a file or to stdout; None: the tables, as the terminal can show them."""
