@@ -151,11 +151,12 @@ def _groups(result: Comparison) -> Table:
     large = [
         row for row in found if any(size > SMALLEST_GROUP * total for size, total in zip(row[1], totals, strict=True))
     ]
-    for name, sizes in large:
+    small = [row for row in found if row not in large]
+    for name, sizes in found if len(small) == 1 else large:
         table.add_row(name, *(_bytes(size) for size in sizes))
-    small = [sizes for row in found if row not in large for sizes in [row[1]]]
-    if small:
-        table.add_row(f"{len(small)} smaller ones", *(_bytes(sum(column)) for column in zip(*small, strict=True)))
+    if len(small) > 1:
+        sums = zip(*(sizes for _, sizes in small), strict=True)
+        table.add_row(f"{len(small)} smaller ones", *(_bytes(sum(column)) for column in sums))
     table.add_row("sum", *(_bytes(total) for total in totals), style="bold")
     return table
 
