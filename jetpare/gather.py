@@ -156,13 +156,9 @@ def look_into(
     project: Project, running: Engine, figures: ImageFigures, facts: ImageFacts, looking: Looking
 ) -> tuple[ImageFigures, Inventory | None]:
     """*figures* with all that takes a look into the image; what cannot be had is a note, and keeps nothing else."""
-
-    def tell(line: str) -> None:
-        looking.say(f"{figures.name}: {line}")
-
     figures = _with_pull_size(project, running, figures, facts, looking)
     try:
-        inventory = xray.take(running, facts.id, state=project.state_path, say=tell)
+        inventory = xray.take(running, facts.id, state=project.state_path, say=looking.say)
     except (JetpareError, OSError) as error:
         said = (*figures.notes, f"what is in it was not measured: {error}")
         return replace(figures, sizes={**figures.sizes, **_merged(running, figures)}, notes=said), None

@@ -180,6 +180,19 @@ def component_rows(result: Comparison, *, count: int | None) -> list[ComponentRo
     return sorted(made, key=lambda row: -max(row.sizes))[:count]
 
 
+def waste_lines(result: Comparison) -> Iterator[str]:
+    """What the images hold twice or in vain, where any of it was measured."""
+    held = [(image.name, image.waste) for image in result.images if image.waste is not None]
+    if held:
+        twice = [f"{size_text(waste.duplicates.bytes)} in {name}" for name, waste in held]
+        yield f"The same contents under several names: {', '.join(twice)}."
+    hidden = [
+        f"{size_text(waste.overwritten.bytes)} in {name}" for name, waste in held if waste.overwritten.bytes is not None
+    ]
+    if hidden:
+        yield f"Overwritten or deleted by later layers: {', '.join(hidden)}."
+
+
 # --- what differs
 
 
@@ -271,9 +284,12 @@ def time_notes(result: Comparison) -> Iterator[str]:
 
 def notes(result: Comparison) -> Iterator[str]:
     """Everything that has to be known beside the figures, the images' own notes first."""
+    by_note: dict[str, list[str]] = {}
     for image in result.images:
         for note in image.notes:
-            yield plain(f"{image.name}: {note}")
+            by_note.setdefault(note, []).append(image.name)
+    for note, names in by_note.items():
+        yield plain(f"{' and '.join(names)}: {note}")
     for note in (*result.notes, *_pull_notes(result)):
         yield plain(note)
     if any(stage_marks(stage) for image in result.images for stage in image.stages):

@@ -55,7 +55,9 @@ def test_every_part_is_there() -> None:
         "Power mode: not measured.",
         "cuda/runtime: the clocks fell to 1.2 GHz",
         "third: run 20250101-000000 failed before it was finished",
-        "0.04 % of cuda (1.1 MB) is nobody's",
+        "Owned by nothing: 0.03 % of jetpack (1.1 MB), 0.04 % of cuda (1.1 MB).",
+        "The same contents under several names: 7.0 MB in jetpack, 7.0 MB in cuda.",
+        "Overwritten or deleted by later layers: 2.4 MB in jetpack, 0 B in cuda.",
     ):
         assert said in text
 
