@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from jetpare import waste
-from jetpare.attribution import Component, attribute, unowned
+from jetpare.attribution import Attribution, Component, unowned
 from jetpare.compare import (
     Duplicates,
     DuplicateSet,
@@ -29,10 +29,9 @@ FAULTS = 3  # of an inventory that are told
 
 
 def with_contents(
-    figures: ImageFigures, inventory: Inventory, listing: Listing | None, *, groups: Mapping[str, Sequence[str]]
+    figures: ImageFigures, inventory: Inventory, listing: Listing | None, found: Attribution
 ) -> ImageFigures:
-    """*figures* with what *inventory* holds; *listing*: of its layers, where those were read."""
-    found = attribute(inventory, groups=groups)
+    """*figures* with what *inventory* holds and whose it is; *listing*: of its layers, where those were read."""
     nobodys = unowned(inventory, found)
     own = Told() if any(row.measured for row in figures.versions) or figures.checks else told(inventory)
     size = sum(file.bytes for file in nobodys)
