@@ -112,15 +112,28 @@ def assemble_runtime(
 
 
 @command(
+    iterable=["image"],
     help={
+        "image": "an image of build.toml, or any that the engine has; repeatable; the first is the baseline",
         "profile": PROFILE,
-        "json": "print the documented JSON instead of tables",
+        "format_": "text, json, md or html; default: by the suffix of --output, else text",
         "output": "write to this file instead of stdout",
-    }
+        "json": "the same as --format json",
+        "compress": "work out the compressed sizes with gzip or zstd, which takes minutes; default: what is known",
+    },
 )
-def compare(_: Context, profile: str = "", json: bool = False, output: str = "") -> None:
-    """Compare the finished images: sizes, layers, versions, checks, against the baseline."""
-    session(profile).compare(as_json=json, output=output or None)
+def compare(
+    context: Context,
+    image: list[str],
+    profile: str = "",
+    format_: str = "",
+    output: str = "",
+    json: bool = False,
+    compress: str = "",
+) -> None:
+    """Compare images with a baseline: `compare` those of the profile, `compare -- A B` any two."""
+    images, form = (*image, *context.remainder.split()), format_ or ("json" if json else "")
+    session(profile).compare(images=images, form=form, output=output, compress=compress)
 
 
 @command(

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from jetpare.compare import Comparison
     from jetpare.engine import Engine
     from jetpare.explain import Image
+    from jetpare.gather import Gathered
     from jetpare.ledger import Record, StageRecord
     from jetpare.pipeline import Request
     from jetpare.plan import Plan
     from jetpare.project import Project
+    from jetpare.pull_size import Method
 
 
 FILE_WIDTH = 100  # columns of a table in a file or a pipe
@@ -129,7 +131,7 @@ class Session:
             self.dry_run(plan, request)
             return
         rows = self.run(plan, request).stages if repeat == 1 else self.repeat(plan, request, times=repeat)
-        self.compare(as_json=False, output=None, rows=rows)
+        self.compare(rows=rows)
 
     def repeat(self, plan: Plan, request: Request, *, times: int) -> tuple[StageRecord, ...]:
         """Build *plan* several times and show what is usual; the rows of the last run, with the medians as times.
@@ -187,8 +189,8 @@ class Session:
         final = plan.images[group].final == name
         tree = f"in the image {where}" if final else "/opt/stage inside the stage"
         self.out.print(f"tree:   {tree}; look around with `{shell}`", markup=False, soft_wrap=True)
-        result = gather.comparison(self.project, plan, self.engine) if final else None
-        self.check_budget(plan, result, record.stages)
+        result = gather.comparison(self.project, self.engine, gather.of_profile(self.project, plan), plan=plan)
+        self.check_budget(plan, result.comparison if final else None, record.stages)
 
     def run(self, plan: Plan, request: Request) -> Record:
         """Build *plan* with a progress view and show the times."""
@@ -232,17 +234,84 @@ class Session:
 
     # --- looking
 
-    def compare(self, *, as_json: bool, output: str | None, rows: Sequence[StageRecord] | None = None) -> None:
-        """Show the comparison. Raises BudgetError, after it was shown, where a budget was passed.
+    def compare(
+        self,
+        *,
+        images: tuple[str, ...] = (),
+        form: str = "",
+        output: str = "",
+        compress: str = "",
+        rows: Sequence[StageRecord] | None = None,
+    ) -> None:
+        """Show the comparison of *images*; of all that the profile has, where none is named.
 
-        Times are judged by *rows*, those of the run that was just made; without them, by each stage's newest build.
+        *compress*: gzip or zstd, to work out the compressed sizes by. Raises BudgetError, after it was shown, where a
+        budget was passed; times are judged by *rows*, those of a run just made, else by each stage's newest build.
         """
+        from jetpare.views import formats
+
+        chosen = formats.pick(form, output)
+        _check_folder(output)
+        plan = None if images else self.comparable_plan()
+        found = self.gathered(images, plan, compress=_method(compress))
+        self.write(formats.FORMATS[chosen](found) if output or chosen != formats.TEXT else None, found, output)
+        self.summarise(found)
+        if plan is not None:
+            self.check_budget(plan, found.comparison, rows)
+
+    def comparable_plan(self) -> Plan:
+        """The plan of all images that are not optional, and of those optional ones that are built."""
+        from jetpare import bake, engine
+
+        usual = self.engine_plan()
+        every = self.engine_plan(images=tuple(self.project.config.images))
+        tags = {name: bake.image_tag(self.project.config, name, every.profile_name) for name in every.images}
+        names = [
+            name
+            for name, tag in tags.items()
+            if name in usual.images or engine.inspect_image(self.engine, tag) is not None
+        ]
+        return every if len(names) == len(tags) else self.engine_plan(images=tuple(names))
+
+    def gathered(self, images: tuple[str, ...], plan: Plan | None, *, compress: Method | None = None) -> Gathered:
+        """The comparison of *images*, or of those of *plan*, with what is in them."""
         from jetpare import gather
 
-        plan = self.engine_plan()
-        result = gather.comparison(self.project, plan, self.engine)
-        self.show_comparison(result, as_json=as_json, output=output)
-        self.check_budget(plan, result, rows)
+        looking = gather.Looking(say=self.say, compress=compress)
+        if plan is None:
+            wanted = gather.of_references(self.project, images, self.engine_plan)
+            return gather.comparison(self.project, self.engine, wanted, looking=looking)
+        wanted = gather.of_profile(self.project, plan)
+        return gather.comparison(self.project, self.engine, wanted, plan=plan, looking=looking)
+
+    def write(self, text: str | None, found: Gathered, output: str) -> None:
+        """Write *text* to a file or to stdout; None: the tables, as the terminal can show them."""
+        from jetpare.views.comparison import View
+
+        if text is None:
+            self.out.print(View(found.comparison))
+        elif not output:
+            _is_terminal(sys.stdout)
+            sys.stdout.write(text)
+        else:
+            try:
+                Path(output).write_text(text, encoding="utf-8", errors="backslashreplace")
+            except OSError as error:
+                raise ConfigError(f"{output}: cannot be written: {error.strerror}.") from None
+            self.say(f"The comparison is in {output}.")
+
+    def summarise(self, found: Gathered) -> None:
+        """In GitHub Actions, add the Markdown to the step's summary; a summary that cannot be written fails nothing."""
+        from jetpare.views import formats
+
+        summary = self.environ.get("GITHUB_STEP_SUMMARY")
+        if not summary:
+            return
+        try:
+            with Path(summary).open("a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(formats.markdown(found))
+        except OSError as error:
+            self.say(f"GITHUB_STEP_SUMMARY={summary}: cannot be written: {error.strerror}.")
 
     def check_budget(self, plan: Plan, result: Comparison | None, rows: Sequence[StageRecord] | None) -> None:
         """Raise BudgetError where an image or a stage takes more than build.toml allows; tell what was not judged."""
@@ -262,28 +331,6 @@ class Session:
         over = [line for line in lines if line.passed]
         if over:
             raise BudgetError(budget.message(over, profile=plan.profile_name))
-
-    def show_comparison(self, result: Comparison, *, as_json: bool, output: str | None) -> None:
-        """Write the comparison to stdout or to a file."""
-        from rich.console import Console
-
-        from jetpare.views import terminal
-
-        def write(console: Console) -> None:
-            if as_json:
-                console.print_json(json.dumps(result.as_dict()))
-            else:
-                terminal.show(console, terminal.comparison(result))
-
-        if output is None:
-            write(self.out)
-            return
-        try:
-            with Path(output).open("w", encoding="utf-8") as file:
-                write(Console(file=file, width=FILE_WIDTH))
-        except OSError as error:
-            raise ConfigError(f"{output}: cannot be written: {error.strerror}.") from None
-        self.say(f"The comparison is in {output}.")
 
     def verify(self, *, images: tuple[str, ...], as_json: bool) -> None:
         """Run the images and show what works. Raises VerifyError, after it was shown, where something does not."""
@@ -515,6 +562,21 @@ class Session:
     def profile_flag(self) -> str:
         """' --profile NAME' where one was given."""
         return f" --profile {shlex.quote(self.profile)}" if self.profile else ""
+
+
+def _check_folder(output: str) -> None:
+    """Raise ConfigError where a file could not be written for want of its folder, before any work is done for it."""
+    if output and not Path(output).parent.is_dir():
+        raise ConfigError(f"{output}: cannot be written: there is no folder {Path(output).parent}.")
+    if output and Path(output).is_dir():
+        raise ConfigError(f"{output}: cannot be written: it is a folder.")
+
+
+def _method(name: str) -> Method | None:
+    methods: dict[str, Method | None] = {"": None, "gzip": "gzip", "zstd": "zstd"}
+    if name not in methods:
+        raise ConfigError(f"--compress {name}: gzip or zstd is wanted.")
+    return methods[name]
 
 
 def _store(name: str) -> Literal["overlay2", "containerd"]:

@@ -1,4 +1,4 @@
-"""Images side by side against a baseline: a pure function from what was measured to a Comparison.
+"""Images side by side against a baseline: what a Comparison holds. Data only; `differences` and `verdict` work it out.
 
 An image's size has four meanings, and each has its own name here (bytes; None is 'not measured'):
 
@@ -12,18 +12,30 @@ What an engine answers as 'Size' is one or the other of them, by its store, and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 from packaging.version import InvalidVersion, Version
 
+from jetpare.attribution import Component
 from jetpare.config import GB
+from jetpare.inventory import Settings
 
-SCHEMA = "jetpare.compare/1"
+SCHEMA = "jetpare.compare/2"
 NOT_BUILT, BUILT = "NOT BUILT", "built"
 MATCH, DIFFERS, NOT_MEASURED = "ok", "differs", "not measured"
 SIZE_NAMES = ("layers", "merged", "pull", "alone")
+MAX_LAYERS = 127  # what the overlay file system of an engine can stack
+
+MET, NOT_MET = "met", "not met"
+RECOMMENDED, NOT_RECOMMENDED, NO_RECOMMENDATION = "recommended", "not recommended", "no recommendation"
+Outcome = Literal["met", "not met", "not measured"]
+Recommendation = Literal["recommended", "not recommended", "no recommendation"]
+Change = Literal["added", "removed", "changed", "same"]
+
+
+# --- of one image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,28 +55,159 @@ class VersionRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Layer:
+    """One layer, from the bottom up; ``index`` counts from 1. ``size`` and ``instruction``: None where not known."""
+
+    index: int
+    diff_id: str
+    size: int | None = None
+    instruction: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One check that ran in the image: ok, failed, or not measured."""
+
+    name: str
+    status: str
+    detail: str = ""
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """What the components of one group of build.toml's [groups] take in the merged file system."""
+
+    name: str
+    bytes: int
+    files: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathBytes:
+    """A file and what it takes."""
+
+    path: str
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nobody:
+    """What no component owns. ``share``: of the merged file system, 0 to 1."""
+
+    bytes: int
+    files: int
+    share: float
+    largest: tuple[PathBytes, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DuplicateSet:
+    """One content under several names: ``bytes`` is what all but one of them take, ``size`` what one takes.
+
+    ``count`` names, of which ``paths`` are the first.
+    """
+
+    bytes: int
+    size: int
+    count: int
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Duplicates:
+    """Identical contents; ``bytes`` counts all sets, ``sets`` are the largest ones."""
+
+    bytes: int
+    sets: tuple[DuplicateSet, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hidden:
+    """A file of a lower layer that a later one overwrote or deleted, and the instruction that did."""
+
+    path: str
+    bytes: int
+    instruction: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overwritten:
+    """Bytes that are in a layer and that no container sees; None: the layers were not read, for ``reason``."""
+
+    bytes: int | None
+    entries: tuple[Hidden, ...] = ()
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waste:
+    """What the image holds more than once, or in vain."""
+
+    duplicates: Duplicates
+    overwritten: Overwritten
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageTime:
+    """One stage of the image, in the newest run that really made it; seconds None: no record tells.
+
+    ``cache``: cold, warm. ``overlaps``: built side by side with others. ``marks``: why the time does not stand for the
+    power mode. ``run``: the record's id.
+    """
+
+    label: str
+    seconds: float | None = None
+    cache: str | None = None
+    power_mode: str | None = None
+    overlaps: bool = False
+    marks: tuple[str, ...] = ()
+    run: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImageFigures:
-    """What was measured of one image. Sizes in bytes by name, see SIZE_NAMES."""
+    """What was measured of one image. Sizes in bytes by name, see SIZE_NAMES. None: not measured."""
 
     name: str
     reference: str
     status: str
+    description: str = ""  # build.toml's
     id: str | None = None
     created: str | None = None
     profile: str | None = None
     platform: str | None = None
     base: str | None = None
+    base_digest: str | None = None
     revision: str | None = None
-    layers: int | None = None
-    sizes: Mapping[str, int | None] = field(default_factory=dict)
-    layer_sizes: tuple[tuple[str, int], ...] | None = None  # (diff id, bytes) from the bottom up
-    versions: tuple[VersionRow, ...] = ()
-    checks: tuple[Mapping[str, Any], ...] = ()
+    layers: tuple[Layer, ...] | None = None
+    layers_left: int | None = None
+    sizes: Mapping[str, int | None] = field(default_factory=lambda: dict.fromkeys(SIZE_NAMES))
+    pull_how: str | None = None
     budget: int | None = None  # bytes of `layers` allowed
-    build_seconds: float | None = None  # sum of the stages' times, each when it was last built
-    build_warm: tuple[str, ...] = ()  # the stages among them that met a warm cache, so that times do not compare
-    build_overlaps: bool = False  # built in one solve with others
+    versions: tuple[VersionRow, ...] = ()
+    checks: tuple[Check, ...] = ()
+    config: Settings | None = None
+    groups: tuple[Group, ...] | None = None  # largest first; their sum is sizes['merged'], as is that of `components`
+    components: tuple[Component, ...] | None = None  # largest first
+    nobody: Nobody | None = None
+    waste: Waste | None = None
+    stages: tuple[StageTime, ...] = ()  # empty where it has none, or is not of this project
     notes: tuple[str, ...] = ()
+
+    @property
+    def build_seconds(self) -> float | None:
+        """The sum of its stages' times; None where one of them is not known."""
+        seconds = [stage.seconds for stage in self.stages if stage.seconds is not None]
+        return sum(seconds) if seconds and len(seconds) == len(self.stages) else None
+
+    @property
+    def over_budget(self) -> bool:
+        """Whether its layers take more than build.toml allows."""
+        return self.budget is not None and (self.sizes.get("layers") or 0) > self.budget
+
+
+# --- of several
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,22 +226,134 @@ class Difference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """N images, the baseline first."""
+class Step:
+    """One step of a waterfall: ``bytes`` signed, ``total_after`` what is left or reached with it."""
 
-    profile: str
+    label: str
+    bytes: int
+    total_after: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waterfall:
+    """From the baseline's merged size (``start``) to the image's (``end``), group by group; the sums are exact."""
+
+    image: str
+    start: int
+    end: int
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackageRow:
+    """One package in several images, by name. Images that were not looked into are in neither mapping.
+
+    ``versions``: None where the image has no such package. ``bytes``: None there too, and where they are not known.
+    ``change``, against the baseline: added (it is in another image only), removed (another lacks it), changed (another
+    has another version), same; the first of these that is true of any image.
+    """
+
+    kind: Literal["debian", "python"]
+    name: str
+    change: Change
+    versions: Mapping[str, str | None]
+    bytes: Mapping[str, int | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tally:
+    """How many files, and their bytes (hard links once)."""
+
+    count: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileChange:
+    """One file that differs. ``bytes``: in the image; of a removed one, in the baseline."""
+
+    path: str
+    change: Change
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileDifferences:
+    """Files of one image against the baseline's, by path; folders are not counted.
+
+    ``changed``: bytes as the image has them, ``changed_before`` as the baseline has them, so that the image's merged
+    size is the baseline's - removed + added - changed_before + changed. ``alike``: of the same size, mode and owner,
+    whose contents were not compared, for want of a digest.
+    """
+
+    image: str
+    added: Tally
+    removed: Tally
+    changed: Tally
+    changed_before: Tally
+    alike: Tally
+    largest: tuple[FileChange, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfigurationRow:
+    """One setting that differs: what each image has (None: not set), and why it matters."""
+
+    key: str
+    values: Mapping[str, str | None]
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """One rule of the verdict for one image. ``title``: the rule in words, with its limit."""
+
+    rule: str  # built, checks, budget, versions, saving, audit
+    title: str
+    image: str
+    outcome: Outcome
+    evidence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What follows, and from what. ``image``: the one that is (or is not) recommended, None where that is none."""
+
+    status: Recommendation
+    image: str | None
+    headline: str
+    rules: tuple[Rule, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """N images, the baseline first. ``caveat``: a sentence that every view shows beside the verdict."""
+
+    generated: str  # RFC 3339, UTC
+    tool: Mapping[str, str]  # name, version
+    profile: str | None  # None: images that were named one by one
     description: str
     baseline: str
-    engine: Mapping[str, Any]
+    engine: Mapping[str, Any]  # version, store, platform
     images: tuple[ImageFigures, ...]
-    differences: tuple[Difference, ...]
-    shared: int | None  # bytes of layers that more than one image has, counted once
+    host: Mapping[str, Any] | None = None  # of the run that built the first image of which a record tells
+    caveat: str | None = None
+    verdict: Verdict = field(
+        default_factory=lambda: Verdict(status="no recommendation", image=None, headline="not worked out yet")
+    )
+    differences: tuple[Difference, ...] = ()
+    shared: int | None = None  # bytes of layers that more than one image has, counted once
+    waterfalls: tuple[Waterfall, ...] = ()
+    packages: tuple[PackageRow, ...] = ()
+    files: tuple[FileDifferences, ...] = ()
+    configuration: tuple[ConfigurationRow, ...] = ()
+    findings: tuple[Mapping[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The documented JSON form (docs/compare.md)."""
         content = asdict(self)
         for image, row in zip(content["images"], self.images, strict=True):
-            image.pop("layer_sizes")
             image["versions"] = [asdict(version) | {"status": version.status} for version in row.versions]
         for difference, each in zip(content["differences"], self.differences, strict=True):
             difference["words"] = each.words
@@ -107,56 +362,14 @@ class Comparison:
     @property
     def over_budget(self) -> tuple[ImageFigures, ...]:
         """The images whose layers take more than build.toml allows."""
-        return tuple(
-            image
-            for image in self.images
-            if image.budget is not None and (image.sizes.get("layers") or 0) > image.budget
-        )
+        return tuple(image for image in self.images if image.over_budget)
+
+    def difference(self, image: str, size: str = "layers") -> Difference | None:
+        """One size of *image* against the baseline's, where both were measured."""
+        return next((row for row in self.differences if (row.image, row.size) == (image, size)), None)
 
 
-def compare(
-    images: Sequence[ImageFigures], *, baseline: str, profile: str, description: str, engine: Mapping[str, Any]
-) -> Comparison:
-    """Put *images* side by side. The sizes 'alone' and 'shared' are worked out here, from the layers of all of them."""
-    alone, shared = split_layers({image.name: image.layer_sizes for image in images if image.status == BUILT})
-    measured = [_with_alone(image, alone.get(image.name)) for image in images]
-    ordered = sorted(measured, key=lambda image: image.name != baseline)
-    first = ordered[0]
-    differences = [
-        Difference(image=image.name, size=size, saved=base - own, percent=100 * (base - own) / base)
-        for image in ordered[1:]
-        for size in SIZE_NAMES
-        if (base := first.sizes.get(size)) and (own := image.sizes.get(size)) is not None
-    ]
-    return Comparison(
-        profile=profile,
-        description=description,
-        baseline=baseline,
-        engine=engine,
-        images=tuple(ordered),
-        differences=tuple(differences),
-        shared=shared,
-    )
-
-
-def split_layers(
-    images: Mapping[str, tuple[tuple[str, int], ...] | None],
-) -> tuple[dict[str, int | None], int | None]:
-    """Bytes of layers that each image has alone, and bytes that several share, counted once.
-
-    A layer is shared where the whole chain below it is the same: that is how engines store them. None where the layers
-    of an image are not known.
-    """
-    if any(layers is None for layers in images.values()) or not images:
-        return dict.fromkeys(images), None
-    holders: dict[tuple[str, ...], tuple[int, set[str]]] = {}
-    for name, layers in images.items():
-        chain: tuple[str, ...] = ()
-        for digest, size in layers or ():
-            chain = (*chain, digest)
-            holders.setdefault(chain, (size, set()))[1].add(name)
-    alone = {name: sum(size for size, owners in holders.values() if owners == {name}) for name in images}
-    return dict(alone), sum(size for size, owners in holders.values() if len(owners) > 1)
+# --- what their figures mean
 
 
 def version_matches(measured: str, expected: str) -> bool:
@@ -182,11 +395,11 @@ def version_rows(measured: Mapping[str, str | None], expected: Mapping[str, str]
     return tuple(VersionRow(component=name, expected=expected.get(name), measured=measured.get(name)) for name in names)
 
 
-def gigabytes(count: int | None) -> str:
-    """Decimal gigabytes, as disks and registries count: '5.45 GB'; 'not measured' for None."""
-    return NOT_MEASURED if count is None else f"{count / GB:.2f} GB"
-
-
-def _with_alone(image: ImageFigures, alone: int | None) -> ImageFigures:
-    sizes = {name: image.sizes.get(name) for name in SIZE_NAMES} | {"alone": alone}
-    return replace(image, sizes=sizes)
+def size_text(count: int | None) -> str:
+    """Decimal units, as disks and registries count: '5.45 GB', '74.9 MB', '0 B'; 'not measured' for None."""
+    if count is None:
+        return NOT_MEASURED
+    for unit, size, digits in (("GB", GB, 2), ("MB", 10**6, 1), ("kB", 10**3, 1)):
+        if abs(count) >= size / (10 if unit == "GB" else 1):  # 0.84 GB, not 840.0 MB
+            return f"{count / size:.{digits}f} {unit}"
+    return f"{count} B"

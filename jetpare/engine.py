@@ -15,7 +15,7 @@ import tarfile
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from packaging.version import InvalidVersion, Version
@@ -24,7 +24,7 @@ from jetpare import process
 from jetpare.errors import EngineError, ToolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from docker import DockerClient
 
@@ -34,6 +34,8 @@ CALL_SECONDS = 120.0
 REGISTRY_SECONDS = 15.0
 CONTAINER_MEMORY = 512 << 20  # for whatever runs in an image to look at it; page cache counts, and can be dropped
 CONTAINER_PROCESSES = 64
+SAVE_SECONDS = 3600.0  # an engine writes all of an image to its disk before it sends the first byte of it
+MANIFESTS_API = Version("1.47")  # from then on an engine lists an image's manifests with their sizes
 
 # Instructions that never make a layer: how a history entry of size 0 is told from an empty layer.
 NO_LAYER = frozenset(
@@ -542,6 +544,51 @@ def _sum_of_export(docker: DockerClient, image_id: str) -> int:
                 total += member.size if member.isreg() and f"/{member.name}" not in ENGINE_FILES else 0
                 archive.members.clear()  # tarfile keeps every member otherwise
         return total
+
+
+def saved(engine: Engine, image_id: str) -> Generator[tuple[tarfile.TarInfo, IO[bytes] | None], None, None]:
+    """The members of what `docker save` gives of an image as they come, each with its content if it is a file.
+
+    A content has to be read before the next member is asked for. To be closed where it is not read to its end.
+    """
+    with client(engine, timeout=SAVE_SECONDS) as docker:
+        reader = ChunkReader(iter(docker.api.get_image(image_id, chunk_size=1 << 20)))
+        with tarfile.open(fileobj=reader, mode="r|", bufsize=1 << 20) as archive:  # type: ignore[call-overload]
+            for member in archive:
+                archive.members.clear()  # tarfile keeps every member otherwise
+                yield member, archive.extractfile(member) if member.isreg() else None
+
+
+def content_bytes(engine: Engine, image: ImageFacts) -> int | None:
+    """Bytes of what the containerd store holds of *image* to push it: manifest, config, compressed layers.
+
+    None where a part of it is not there. Before API 1.47 the engine's .Size was just this (moby's
+    daemon/containerd/image.go); later it came to count what is unpacked too (moby pull request 53426).
+    """
+    with client(engine) as docker:
+        api: Any = docker.api  # its stubs lack these
+        if Version(api.api_version) < MANIFESTS_API:
+            return image.engine_bytes
+        answer = api.get(f"{api.base_url}/v{api.api_version}/images/json", params={"manifests": "true"})
+        answer.raise_for_status()
+        return content_of(answer.json(), image)
+
+
+def content_of(listed: Sequence[Mapping[str, Any]], image: ImageFacts) -> int | None:
+    """The same, from the engine's list of images with their manifests."""
+    for entry in listed:
+        for manifest in entry.get("Manifests") or () if entry.get("Id") == image.id else ():
+            platform = (manifest.get("ImageData") or {}).get("Platform")
+            if manifest.get("Kind") == "image" and manifest.get("Available") and of_platform(platform, image.platform):
+                return int(manifest["Size"]["Content"])
+    return None
+
+
+def of_platform(entry: Mapping[str, Any] | None, platform: str) -> bool:
+    """Whether a platform as manifests write it is *platform*, such as linux/arm64/v8; a variant may be left out."""
+    wanted = platform.split("/")
+    have = [str((entry or {}).get(key) or "") for key in ("os", "architecture", "variant")]
+    return have[:2] == wanted[:2] and (len(wanted) < len(have) or have[2] in ("", wanted[2]))
 
 
 def used_bytes(engine: Engine) -> int:

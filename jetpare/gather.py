@@ -1,94 +1,299 @@
-"""From the engine and the run records to the figures that are compared."""
+"""From the engine, the run records and what is in the images to a Comparison."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
-from jetpare import bake, budget, engine, ledger
-from jetpare.compare import BUILT, NOT_BUILT, Comparison, ImageFigures, compare, version_rows
+from jetpare import __version__, bake, budget, engine, layers, ledger, xray
+from jetpare.attribution import attribute
+from jetpare.compare import (
+    BUILT,
+    MAX_LAYERS,
+    NOT_BUILT,
+    Comparison,
+    ImageFigures,
+    Layer,
+    StageTime,
+    size_text,
+    version_rows,
+)
+from jetpare.contents import with_contents
+from jetpare.differences import complete
 from jetpare.engine import Engine, ImageFacts
+from jetpare.errors import ConfigError, JetpareError, RecordError
+from jetpare.inventory import Inventory
+from jetpare.layers import Listing
 from jetpare.ledger import ImageRecord, Ledger, Record, StageRecord
 from jetpare.plan import Plan
 from jetpare.project import Project
+from jetpare.pull_size import Method, PullSize, pull_size
+from jetpare.versions import check
+
+STAND_IN = "(stand-in)"  # what the name of a base that jetpare made ends with
+CAVEAT = "A rehearsal: the base system and the GPU are not real; sizes, stages, links and failures are."
+ON_THE_CPU = "Every check runs on the CPU: nothing here says that the GPU works."
 
 
-def comparison(project: Project, plan: Plan, running: Engine) -> Comparison:
-    """Every image of *plan*'s profile, as the engine has it now."""
-    records = [record for record, _ in Ledger(project.state_path).records() if record is not None]
-    records = [record for record in records if record.profile == plan.profile_name]
-    facts = engine.facts(running)
-    return compare(
-        [_figures(project, plan, running, name, records) for name in plan.images],
-        baseline=project.config.project.baseline,
-        profile=plan.profile_name,
-        description=plan.profile.description,
-        engine={"version": facts.version_text, "store": facts.store, "platform": facts.platform},
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """One image to compare: its name here, where the engine has it, and what build.toml says of it."""
+
+    name: str
+    reference: str
+    description: str = ""
+    base: str | None = None
+    budget: int | None = None
+    expected: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gathered:
+    """A comparison, and the inventories that it stands on, by image name, as far as they could be had.
+
+    ``owners``: by image name, as `Attribution.owners`.
+    """
+
+    comparison: Comparison
+    inventories: Mapping[str, Inventory]
+    owners: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Looking:
+    """How images are looked into. ``compress``: how to work out a compressed size that nothing tells."""
+
+    say: Callable[[str], None] = lambda _: None
+    compress: Method | None = None
+
+
+# --- what is compared
+
+
+def of_profile(project: Project, plan: Plan) -> tuple[Wanted, ...]:
+    """The images of *plan*'s profile, the baseline first."""
+    expected = dict(plan.profile.expect)
+    return tuple(
+        Wanted(
+            name=name,
+            reference=bake.image_tag(project.config, name, plan.profile_name),
+            description=table.description,
+            base=plan.profile.contexts[table.base].image or f"{table.base} {STAND_IN}",
+            budget=budget.allowed_bytes(plan.profile.budget, name),
+            expected=expected,
+        )
+        for name, table in sorted(plan.images.items(), key=lambda each: each[0] != project.config.project.baseline)
     )
 
 
-def _figures(project: Project, plan: Plan, running: Engine, name: str, records: list[Record]) -> ImageFigures:
-    reference = bake.image_tag(project.config, name, plan.profile_name)
-    table = plan.images[name]
-    allowed = budget.allowed_bytes(plan.profile.budget, name)
-    facts = engine.inspect_image(running, reference)
+def of_references(project: Project, references: Sequence[str], plan: Callable[[], Plan]) -> tuple[Wanted, ...]:
+    """Images that were named one by one, the first of them the baseline: names of build.toml, or any the engine has.
+
+    *plan* is asked for only where a name of build.toml is among them. Raises ConfigError.
+    """
+    if len(references) < 2:  # noqa: PLR2004
+        raise ConfigError(f"{references[0]} is one image only: name two or more to compare, the baseline first.")
+    twice = next((each for each in references if references.count(each) > 1), None)
+    if twice:
+        raise ConfigError(f"{twice} is named twice: name two or more different images.")
+    known = {}
+    if any(each in project.config.images for each in references):
+        known = {wanted.name: wanted for wanted in of_profile(project, plan())}
+    return tuple(known.get(each) or Wanted(name=each, reference=each) for each in references)
+
+
+# --- putting it together
+
+
+def comparison(
+    project: Project,
+    running: Engine,
+    wanted: Sequence[Wanted],
+    *,
+    plan: Plan | None = None,
+    looking: Looking | None = None,
+) -> Gathered:
+    """The images side by side, the first one the baseline; *plan* where they are those of a profile.
+
+    Without *looking* nothing is said of what is in them. Raises RecordError for an image that is not there, unless it
+    is one that a plan would build.
+    """
+    records = [record for record, _ in Ledger(project.state_path).records() if record is not None]
+    records = [record for record in records if plan is None or record.profile == plan.profile_name]
+    held = [engine.inspect_image(running, each.reference) for each in wanted]
+    for each, found in zip(wanted, held, strict=True):
+        if found is None and plan is None:
+            raise RecordError(
+                f"{each.reference}: the engine at {running.host} has no such image. `docker pull` gets one from a "
+                "registry, `invoke build-all` builds those of build.toml."
+            )
+    images: list[ImageFigures] = []
+    inventories: dict[str, Inventory] = {}
+    owners: dict[str, Mapping[str, str]] = {}
+    for each, found in zip(wanted, held, strict=True):
+        figures = _figures(each, found, records)
+        if found is not None and looking is not None:
+            figures, seen = look_into(project, running, figures, found, looking)
+            if seen is not None:
+                inventories[each.name], owners[each.name] = seen
+        images.append(figures)
+    facts = engine.facts(running)
+    made = Comparison(
+        generated=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        tool={"name": "jetpare", "version": __version__},
+        profile=plan.profile_name if plan else None,
+        description=plan.profile.description if plan else "",
+        baseline=wanted[0].name,
+        engine={"version": facts.version_text, "store": facts.store, "platform": facts.platform},
+        host=_host(images, records),
+        caveat=CAVEAT if any((image.base or "").endswith(STAND_IN) for image in images) else None,
+        images=tuple(images),
+        notes=(ON_THE_CPU,) if any(image.checks for image in images) else (),
+    )
+    limit = project.config.verdict.min_saving_percent
+    whole = complete(made, inventories, min_saving_percent=limit)
+    return Gathered(comparison=whole, inventories=inventories, owners=owners)
+
+
+def look_into(
+    project: Project, running: Engine, figures: ImageFigures, facts: ImageFacts, looking: Looking
+) -> tuple[ImageFigures, tuple[Inventory, Mapping[str, str]] | None]:
+    """*figures* with all that takes a look into the image, its inventory, and who owns which file.
+
+    What cannot be had is a note, and keeps nothing else.
+    """
+    figures = _with_pull_size(project, running, figures, facts, looking)
+    try:
+        inventory = xray.take(running, facts.id, state=project.state_path, say=looking.say)
+    except (JetpareError, OSError) as error:
+        said = (*figures.notes, f"what is in it was not measured: {error}")
+        return replace(figures, sizes={**figures.sizes, **_merged(running, figures)}, notes=said), None
+    try:
+        listing = layers.take(running, facts.id, state=project.state_path)
+    except (JetpareError, OSError) as error:
+        listing = Listing(image_id=facts.id, how=None, layers=None, reason=str(error))
+    found = attribute(inventory, groups=project.config.groups)
+    return with_contents(figures, inventory, listing, found), (inventory, found.owners)
+
+
+def _merged(running: Engine, figures: ImageFigures) -> Mapping[str, int | None]:
+    """The merged size by a simpler way; nothing where that fails too."""
+    known = figures.sizes.get("merged")
+    with suppress(JetpareError):
+        return {"merged": engine.merged_bytes(running, str(figures.id)) if known is None else known}
+    return {"merged": None}
+
+
+def _with_pull_size(
+    project: Project, running: Engine, figures: ImageFigures, facts: ImageFacts, looking: Looking
+) -> ImageFigures:
+    def tell(done: int, total: int | None) -> None:
+        of = f" of about {size_text(total)}" if total else ""
+        looking.say(f"{figures.name}: {size_text(done)}{of} compressed")
+
+    try:
+        found = pull_size(running, facts, state=project.state_path, compute=looking.compress, tell=tell)
+    except (JetpareError, OSError) as error:
+        found = PullSize(bytes=None, how=str(error))
+    return replace(figures, sizes={**figures.sizes, "pull": found.bytes}, pull_how=found.how)
+
+
+def _host(images: Sequence[ImageFigures], records: Sequence[Record]) -> Mapping[str, Any] | None:
+    """Where the first image of which a record tells was built."""
+    ids = [image.id for image in images if image.id]
+    built = next((run for one in ids if (run := _built_by(one, records))), None)
+    keys = ("model", "machine", "cores", "memory_bytes", "kernel", "power_mode")
+    return {key: built.host.get(key) for key in keys} if built else None
+
+
+def _figures(wanted: Wanted, facts: ImageFacts | None, records: list[Record]) -> ImageFigures:
+    """What engine and records tell of one image."""
+    named = ImageFigures(
+        name=wanted.name,
+        reference=wanted.reference,
+        status=NOT_BUILT,
+        description=wanted.description,
+        base=wanted.base,
+        budget=wanted.budget,
+    )
     if facts is None:
-        failures = tuple(_failures(name, records, since=None))
-        return ImageFigures(name=name, reference=reference, status=NOT_BUILT, budget=allowed, notes=failures)
+        return replace(named, notes=tuple(_failures(wanted.name, records, since=None)))
     built = _built_by(facts.id, records)
     row = next((image for image in built.images if image.id == facts.id), None) if built else None
-    stages = _built_stages(name, plan, built, records)
-    notes = [*_failures(name, records, since=built)]
-    if not facts.layers_exact:
-        notes.append(
-            f"the {facts.store} store counts uncompressed layers in disk blocks, some percent above their bytes"
-        )
-    if built is None:
-        notes.append("no run record of this project tells how it was built, so its checks and times are not measured")
-    return ImageFigures(
-        name=name,
-        reference=reference,
+    return replace(
+        named,
         status=BUILT,
         id=facts.id,
         created=facts.created,
         profile=facts.labels.get("jetpare.profile"),
         platform=facts.platform,
-        base=facts.labels.get("org.opencontainers.image.base.name") or table.base,
+        base=facts.labels.get("org.opencontainers.image.base.name") or wanted.base,
+        base_digest=row.base_digest if row else facts.labels.get("org.opencontainers.image.base.digest"),
         revision=facts.labels.get("org.opencontainers.image.revision"),
-        layers=facts.layer_count,
-        sizes={"layers": facts.layers_bytes, "merged": _merged_bytes(running, row, facts)},
-        layer_sizes=None if facts.layers is None else tuple((layer.diff_id, layer.size) for layer in facts.layers),
-        versions=version_rows(row.versions if row else {}, dict(plan.profile.expect)),
-        checks=row.checks if row else (),
-        budget=allowed,
-        build_seconds=sum(stage.seconds or 0.0 for stage in stages) if stages else None,
-        build_warm=tuple(stage.label.split("/")[1] for stage in stages if stage.cache == "warm"),
-        build_overlaps=any(stage.overlaps for stage in stages),
-        notes=tuple(notes),
+        layers=_layers(facts),
+        layers_left=MAX_LAYERS - facts.layer_count,
+        sizes={"layers": facts.layers_bytes, "merged": row.merged_bytes if row else None},
+        versions=version_rows(row.versions if row else {}, wanted.expected or (row.expected if row else {})),
+        checks=tuple(map(check, row.checks)) if row else (),
+        stages=_stages(row, built, records) if row and built else (),
+        notes=tuple(_notes(wanted, facts, built, records)),
     )
 
 
-def _built_by(image_id: str, records: list[Record]) -> Record | None:
+def _layers(facts: ImageFacts) -> tuple[Layer, ...]:
+    sizes = [layer.size for layer in facts.layers] if facts.layers is not None else [None] * facts.layer_count
+    return tuple(
+        Layer(index=number, diff_id=one, size=size)
+        for number, (one, size) in enumerate(zip(facts.layer_ids, sizes, strict=True), start=1)
+    )
+
+
+def _notes(wanted: Wanted, facts: ImageFacts, built: Record | None, records: list[Record]) -> Iterator[str]:
+    yield from _failures(wanted.name, records, since=built)
+    if not facts.layers_exact:
+        yield f"the {facts.store} store counts uncompressed layers in disk blocks, some percent above their bytes"
+    if built is None:
+        yield "no run record of this project tells how it was built, so its times are not measured"
+
+
+def _built_by(image_id: str, records: Sequence[Record]) -> Record | None:
     """The oldest run that made this very image: later ones only found it in the cache."""
     return next((run for run in reversed(records) if any(image.id == image_id for image in run.images)), None)
 
 
-def _built_stages(name: str, plan: Plan, built: Record | None, records: list[Record]) -> tuple[StageRecord, ...]:
-    """The stages that are in the image, each from the run that made it; none where one of them is not known.
+def _stages(row: ImageRecord, built: Record, records: Sequence[Record]) -> tuple[StageTime, ...]:
+    """The stages that are in the image, each from the run that made it; without a time where that is not known.
 
     That is the newest run, up to the one that made the image, with the same inputs, that did not find it in the cache.
     """
-    found: dict[str, StageRecord] = {}
-    for run in records:  # newest first
-        for stage in run.stages if built and run.id <= built.id else ():
-            known = built.stage(stage.label) if built else None
-            made = stage.status == ledger.OK and stage.cache != "cached" and known and stage.inputs == known.inputs
-            if made and stage.label.startswith(f"{name}/"):
-                found.setdefault(stage.label, stage)
-    return tuple(found.values()) if len(found) == len(plan.images[name].stages) else ()
+    return tuple(
+        _made(known, [run for run in records if run.id <= built.id and run.profile == built.profile])
+        for known in built.stages
+        if known.label.startswith(f"{row.name}/")
+    )
 
 
-def _failures(name: str, records: list[Record], *, since: Record | None) -> Iterator[str]:
+def _made(known: StageRecord, runs: Sequence[Record]) -> StageTime:
+    for run in runs:  # newest first
+        stage = run.stage(known.label)
+        if stage and stage.status == ledger.OK and stage.cache != "cached" and stage.inputs == known.inputs:
+            return StageTime(
+                label=stage.label,
+                seconds=stage.seconds,
+                cache=stage.cache,
+                power_mode=run.host.get("power_mode"),
+                overlaps=stage.overlaps,
+                marks=stage.marks,
+                run=run.id,
+            )
+    return StageTime(label=known.label)
+
+
+def _failures(name: str, records: Sequence[Record], *, since: Record | None) -> Iterator[str]:
     """Whether the newest run that was to build this image ended otherwise than well."""
     for run in records:
         if since is not None and run.id == since.id:
@@ -98,11 +303,6 @@ def _failures(name: str, records: list[Record], *, since: Record | None) -> Iter
                 age = "; what is shown is from an earlier one" if since else ""
                 yield f"run {run.id} {run.status} before it was finished{age}"
             return
-
-
-def _merged_bytes(running: Engine, row: ImageRecord | None, facts: ImageFacts) -> int | None:
-    """The merged file system's size, from the record where there is one: an id never changes its content."""
-    return row.merged_bytes if row and row.merged_bytes is not None else engine.merged_bytes(running, facts.id)
 
 
 def built_stages(project: Project, *, profile: str, labels: Iterable[str]) -> dict[str, StageRecord | None]:

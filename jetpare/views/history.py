@@ -19,7 +19,8 @@ from jetpare.telemetry import Figure, StageTelemetry
 from jetpare.timeline import Step, union_seconds
 from jetpare.trace import Run, Stage
 from jetpare.views.progress import TENTHS_UNTIL, brief, clock_face
-from jetpare.views.terminal import STYLES, seconds_text
+from jetpare.views.rows import seconds_text
+from jetpare.views.terminal import STYLES
 
 LONGEST = 10  # rows of a table of the longest
 SPARK_WIDTH = 8

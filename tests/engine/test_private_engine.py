@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from jetpare import engine, private_engine, process
-from jetpare.compare import split_layers
+from jetpare.differences import split_layers
 from jetpare.errors import EngineError
 from jetpare.private_engine import Places
 from tests.engine.conftest import clean_environ, leftovers

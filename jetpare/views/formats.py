@@ -1,0 +1,63 @@
+"""The forms in which a comparison is written, by name and by the suffix of a file."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping
+from pathlib import PurePath
+from types import MappingProxyType
+
+from jetpare.config import suggest
+from jetpare.errors import ConfigError
+from jetpare.gather import Gathered
+
+TEXT, MARKDOWN = "text", "md"
+WIDTH = 100  # columns of a table in a file or a pipe
+
+
+def text(found: Gathered) -> str:
+    """The tables of the terminal, without colour."""
+    from rich.console import Console
+
+    from jetpare.views.comparison import View
+
+    buffer = io.StringIO()
+    console = Console(file=buffer, width=WIDTH, highlight=False, color_system=None)
+    console.print(View(found.comparison))
+    return buffer.getvalue()
+
+
+def as_json(found: Gathered) -> str:
+    """The documented JSON, in ASCII, so that names that are not UTF-8 survive."""
+    return json.dumps(found.comparison.as_dict(), indent=2) + "\n"
+
+
+def markdown(found: Gathered) -> str:
+    """Markdown for a pull request."""
+    from jetpare.views import markdown as view
+
+    return view.render(found.comparison)
+
+
+def html(found: Gathered) -> str:
+    """One self-contained page."""
+    from jetpare.views import html as view
+
+    return view.render(found.comparison, found.inventories, owners=found.owners)
+
+
+FORMATS: Mapping[str, Callable[[Gathered], str]] = MappingProxyType(
+    {TEXT: text, "json": as_json, MARKDOWN: markdown, "html": html}
+)
+SUFFIXES: Mapping[str, str] = MappingProxyType(
+    {".txt": TEXT, ".json": "json", ".md": MARKDOWN, ".markdown": MARKDOWN, ".html": "html", ".htm": "html"}
+)
+
+
+def pick(form: str, output: str) -> str:
+    """The form that was asked for; else the one that the output's suffix means; else text. Raises ConfigError."""
+    chosen = form or SUFFIXES.get(PurePath(output).suffix.lower(), TEXT)
+    if chosen not in FORMATS:
+        raise ConfigError(f"--format {form}: there is no such form{suggest(form, FORMATS)}: {', '.join(FORMATS)}.")
+    return chosen

@@ -1,0 +1,320 @@
+"""A comparison as plain words in rows, which the terminal's tables and the Markdown share."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import humanize
+
+from jetpare.attribution import Component
+from jetpare.compare import (
+    BUILT,
+    NOT_MEASURED,
+    SIZE_NAMES,
+    Change,
+    Comparison,
+    Difference,
+    FileDifferences,
+    ImageFigures,
+    PackageRow,
+    StageTime,
+    size_text,
+)
+from jetpare.views.progress import duration
+
+SIZE_TITLES = {
+    "layers": "uncompressed layers",
+    "merged": "merged file system",
+    "pull": "compressed (pull)",
+    "alone": "in no other image",
+}
+SHORT_ID = 12  # digits, as docker shows them
+TO_THE_MINUTE = 16  # characters of a time stamp
+NONE = "-"
+PACKAGE_TITLES = {"debian": "Debian packages", "python": "Python packages"}
+
+
+def plain(text: str) -> str:
+    """*text* with all that a terminal or a table would not show as one line written as escapes."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode() for char in text
+    )
+
+
+def signed(count: int) -> str:
+    """'-0.91 GB', '+3.4 MB', '0 B'."""
+    return f"{'+' if count > 0 else ''}{size_text(count)}"
+
+
+def percent(difference: Difference) -> str:
+    """The change from the baseline: '-13.4 %'."""
+    return f"{-difference.percent:+.1f} %"
+
+
+def seconds_text(seconds: float | None) -> str:
+    """'4 min 46 s', '3.2 s', 'not measured'."""
+    return NOT_MEASURED if seconds is None else duration(seconds)
+
+
+# --- the images
+
+
+def image_rows(result: Comparison) -> list[tuple[str, list[str]]]:
+    """What each image is and takes: a title, and a cell for each image."""
+    images = result.images
+    rows: list[tuple[str, list[str]]] = [("status", [image.status for image in images])]
+    rows += [(SIZE_TITLES[size], [size_cell(result, image, size) for image in images]) for size in SIZE_NAMES]
+    rows += [
+        ("layers", [_layers(image) for image in images]),
+        ("build time", [_time(image) for image in images]),
+        ("checks", [checks_text(image) for image in images]),
+        ("created", [(image.created or NONE)[:TO_THE_MINUTE].replace("T", " ") for image in images]),
+        ("image id", [(image.id or NONE).removeprefix("sha256:")[:SHORT_ID] for image in images]),
+        ("base", [plain(image.base or NONE) for image in images]),
+        ("platform", [image.platform or NONE for image in images]),
+    ]
+    if any(image.reference != image.name for image in images):
+        rows.append(("tag", [image.reference for image in images]))
+    return rows
+
+
+def size_cell(result: Comparison, image: ImageFigures, size: str) -> str:
+    """'5.41 GB (-13.4 %)'; a dash for an image that is not built."""
+    if image.status != BUILT:
+        return NONE
+    difference = result.difference(image.name, size)
+    text = size_text(image.sizes.get(size))
+    return f"{text} ({percent(difference)})" if difference else text
+
+
+def _layers(image: ImageFigures) -> str:
+    if image.layers is None:
+        return NONE if image.status != BUILT else NOT_MEASURED
+    return f"{len(image.layers)} ({image.layers_left} left)"
+
+
+def _time(image: ImageFigures) -> str:
+    if image.status != BUILT:
+        return NONE
+    return seconds_text(image.build_seconds) + ("*" if any(stage_marks(stage) for stage in image.stages) else "")
+
+
+def checks_text(image: ImageFigures) -> str:
+    """'7 ok, 2 not measured'."""
+    if image.status != BUILT:
+        return NONE
+    counts = Counter(check.status for check in image.checks)
+    return ", ".join(f"{count} {status}" for status, count in counts.items()) or NOT_MEASURED
+
+
+# --- versions
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionLine:
+    """One component: what is expected, and of each image (version or None, status), None where it has no such row."""
+
+    component: str
+    expected: str
+    found: tuple[tuple[str | None, str] | None, ...]
+
+
+def version_lines(result: Comparison) -> Iterator[VersionLine]:
+    """A line for every component that some image has, or should have."""
+    held = [{row.component: row for row in image.versions} for image in result.images]
+    for component in dict.fromkeys(name for rows in held for name in rows):
+        rows = [each.get(component) for each in held]
+        expected = next((row.expected for row in rows if row and row.expected), None)
+        found = tuple(None if row is None else (row.measured, row.status) for row in rows)
+        yield VersionLine(component=component, expected=expected or "", found=found)
+
+
+# --- what takes the space
+
+
+def looked_into(result: Comparison) -> tuple[ImageFigures, ...]:
+    """The images of which it is known what takes the space."""
+    return tuple(image for image in result.images if image.groups is not None)
+
+
+def group_rows(result: Comparison) -> list[tuple[str, list[int]]]:
+    """Bytes of each group in each image that was looked into; what takes most in any first."""
+    images = looked_into(result)
+    held = [{group.name: group.bytes for group in image.groups or ()} for image in images]
+    names = dict.fromkeys(name for groups in held for name in groups)
+    rows = [(plain(name), [groups.get(name, 0) for groups in held]) for name in names]
+    return sorted(rows, key=lambda row: -max(row[1]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComponentRow:
+    """One component: its name with its version, its kind in each image, and its bytes in those that were looked into.
+
+    What has another kind in another image (collected in one, the base's own in the other) is one row all the same.
+    """
+
+    name: str
+    kinds: list[str]
+    group: str
+    sizes: list[int]
+
+
+def component_rows(result: Comparison, *, count: int | None) -> list[ComponentRow]:
+    """The *count* largest components, None: all of them."""
+    images = looked_into(result)
+    held: dict[tuple[str, str], dict[str, list[Component]]] = {}
+    for image in images:
+        for component in image.components or ():
+            mine = held.setdefault((component.name, component.group), {}).setdefault(image.name, [])
+            mine.append(component)
+    made = []
+    for (name, group), found in held.items():
+        every = [component for components in found.values() for component in components]
+        versions = dict.fromkeys(component.version for component in every if component.version)
+        sizes = [sum(component.bytes for component in found.get(image.name, ())) for image in images]
+        kinds = list(dict.fromkeys(component.kind for component in every))
+        title = plain(" ".join([name, "/".join(versions)]).strip())
+        made.append(ComponentRow(name=title, kinds=kinds, group=plain(group), sizes=sizes))
+    return sorted(made, key=lambda row: -max(row.sizes))[:count]
+
+
+def waste_lines(result: Comparison) -> Iterator[str]:
+    """What the images hold twice or in vain, where any of it was measured."""
+    held = [(image.name, image.waste) for image in result.images if image.waste is not None]
+    if held:
+        twice = [f"{size_text(waste.duplicates.bytes)} in {name}" for name, waste in held]
+        yield f"The same contents under several names: {', '.join(twice)}."
+    hidden = [
+        f"{size_text(waste.overwritten.bytes)} in {name}" for name, waste in held if waste.overwritten.bytes is not None
+    ]
+    if hidden:
+        yield f"Overwritten or deleted by later layers: {', '.join(hidden)}."
+
+
+# --- what differs
+
+
+def differing_packages(result: Comparison) -> list[PackageRow]:
+    """Packages that some image lacks or has in another version; those that weigh most first."""
+    rows = [row for row in result.packages if row.change != "same"]
+    return sorted(rows, key=lambda row: (-max((size or 0 for size in row.bytes.values()), default=0), row.name))
+
+
+def package_counts(result: Comparison) -> str:
+    """'Debian packages: 12 added, 70 removed, 3 changed, 96 the same; Python packages: ...'."""
+    parts = []
+    for kind, title in PACKAGE_TITLES.items():
+        counts = Counter(row.change for row in result.packages if row.kind == kind)
+        said = [f"{humanize.intcomma(counts[change])} {word}" for change, word in _CHANGES.items() if counts[change]]
+        if said:
+            parts.append(f"{title}: {', '.join(said)}")
+    return "; ".join(parts)
+
+
+_CHANGES: Mapping[Change, str] = {"added": "added", "removed": "removed", "changed": "changed", "same": "the same"}
+
+
+def package_cells(row: PackageRow, images: Sequence[ImageFigures]) -> list[str]:
+    """The version in each image, with its bytes; a dash where the image lacks it."""
+    return [_package_cell(row.versions.get(image.name), row.bytes.get(image.name)) for image in images]
+
+
+def _package_cell(version: str | None, size: int | None) -> str:
+    if version is None:
+        return NONE
+    return plain(version) + (f" ({size_text(size)})" if size is not None else "")
+
+
+def files_text(row: FileDifferences) -> str:
+    """How many files are new, gone and changed in one image, with their bytes."""
+    parts = [
+        f"{humanize.intcomma(tally.count)} {word} ({size_text(tally.bytes)})"
+        for tally, word in ((row.added, "added"), (row.removed, "removed"), (row.changed, "changed"))
+    ]
+    return ", ".join(parts)
+
+
+def configuration_values(values: Mapping[str, str | None]) -> Iterator[tuple[str, str]]:
+    """(image, its value or 'not set')."""
+    for image, value in values.items():
+        yield image, "not set" if value is None else plain(value)
+
+
+# --- time
+
+
+def stage_marks(stage: StageTime) -> list[str]:
+    """Why this time does not compare with another: a warm cache, overlapping, the power mode."""
+    marks = ["warm cache"] if stage.cache == "warm" else []
+    return [*marks, *(["side by side with others"] if stage.overlaps else []), *stage.marks]
+
+
+def stage_rows(result: Comparison) -> list[tuple[str, list[StageTime | None]]]:
+    """The stages by their name, and each image's own."""
+    held = [{stage.label.rpartition("/")[2]: stage for stage in image.stages} for image in result.images]
+    names = dict.fromkeys(name for stages in held for name in stages)
+    return [(name, [stages.get(name) for stages in held]) for name in names]
+
+
+def stage_cell(stage: StageTime | None) -> str:
+    """'25.2 s warm'."""
+    if stage is None:
+        return NONE
+    return seconds_text(stage.seconds) + (f" {stage.cache}" if stage.cache else "")
+
+
+def power_text(result: Comparison) -> str:
+    """Under which power modes the stages ran: 'MAXN', 'MAXN and 15W', 'not measured'."""
+    modes = dict.fromkeys(stage.power_mode or NOT_MEASURED for image in result.images for stage in image.stages)
+    return " and ".join(modes) or NOT_MEASURED
+
+
+def time_notes(result: Comparison) -> Iterator[str]:
+    """Why some times do not compare."""
+    for image in result.images:
+        for stage in image.stages:
+            if marks := stage_marks(stage):
+                yield f"{stage.label}: {'; '.join(marks)}"
+
+
+# --- the rest
+
+
+def notes(result: Comparison) -> Iterator[str]:
+    """Everything that has to be known beside the figures, the images' own notes first."""
+    by_note: dict[str, list[str]] = {}
+    for image in result.images:
+        for note in image.notes:
+            by_note.setdefault(note, []).append(image.name)
+    for note, names in by_note.items():
+        yield plain(f"{' and '.join(names)}: {note}")
+    for note in (*result.notes, *_pull_notes(result)):
+        yield plain(note)
+    if any(stage_marks(stage) for image in result.images for stage in image.stages):
+        yield (
+            "Times that met a warm cache, overlapped or fell out of the power mode do not compare; "
+            "`invoke build-all --cold` measures all of them cold, one after another."
+        )
+
+
+def _pull_notes(result: Comparison) -> Iterator[str]:
+    """Where the compressed sizes come from, or why there are none."""
+    by_how: dict[tuple[bool, str], list[str]] = {}
+    for image in result.images:
+        if image.pull_how:
+            by_how.setdefault((image.sizes.get("pull") is None, image.pull_how), []).append(image.name)
+    for (missing, how), names in by_how.items():
+        hint = "; `invoke compare --compress gzip` works it out" if missing else ""
+        yield f"compressed size of {' and '.join(names)}{f' {NOT_MEASURED}' if missing else ''}: {how}{hint}"
+
+
+def origin(result: Comparison) -> str:
+    """Where the figures come from, in one line."""
+    profile = f"Profile {result.profile}: {result.description}. " if result.profile else ""
+    engine, tool = result.engine, result.tool
+    return plain(
+        f"{profile}Engine {engine.get('version')} ({engine.get('platform')}), {engine.get('store')} store; "
+        f"{tool['name']} {tool['version']}. GB are 10^9 bytes."
+    )
