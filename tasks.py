@@ -113,14 +113,21 @@ def assemble_runtime(
         "format_": "text, json, md or html; default: by the suffix of --output, else text",
         "output": "write to this file instead of stdout",
         "json": "the same as --format json",
+        "compress": "work out the compressed sizes with gzip or zstd, which takes minutes; default: what is known",
     },
 )
 def compare(
-    context: Context, image: list[str], profile: str = "", format_: str = "", output: str = "", json: bool = False
+    context: Context,
+    image: list[str],
+    profile: str = "",
+    format_: str = "",
+    output: str = "",
+    json: bool = False,
+    compress: str = "",
 ) -> None:
     """Compare images with a baseline: `compare` those of the profile, `compare -- A B` any two."""
-    images = (*image, *context.remainder.split())
-    session(profile).compare(images=images, form=format_ or ("json" if json else ""), output=output)
+    images, form = (*image, *context.remainder.split()), format_ or ("json" if json else "")
+    session(profile).compare(images=images, form=form, output=output, compress=compress)
 
 
 @command(iterable=["image"], help={"image": f"{IMAGE}; repeatable; default: all", "profile": PROFILE})

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from jetpare.pipeline import Request
     from jetpare.plan import Plan
     from jetpare.project import Project
+    from jetpare.pull_size import Method
 
 
 FILE_WIDTH = 100  # columns of a table in a file or a pipe
@@ -189,29 +190,32 @@ class Session:
 
     # --- looking
 
-    def compare(self, *, images: tuple[str, ...] = (), form: str = "", output: str = "") -> None:
+    def compare(self, *, images: tuple[str, ...] = (), form: str = "", output: str = "", compress: str = "") -> None:
         """Show the comparison of *images*; of all that the profile has, where none is named.
 
-        Raises BudgetError, after it was shown, where an image is too large.
+        *compress*: gzip or zstd, to work out the compressed sizes by. Raises BudgetError, after it was shown, where an
+        image is too large.
         """
         from jetpare.views import formats
 
         chosen = formats.pick(form, output)
         _check_folder(output)
-        found = self.gathered(images)
+        found = self.gathered(images, compress=_method(compress))
         self.write(formats.FORMATS[chosen](found) if output or chosen != formats.TEXT else None, found, output)
         self.summarise(found)
         self.check_budgets(found.comparison)
 
-    def gathered(self, images: tuple[str, ...]) -> Gathered:
+    def gathered(self, images: tuple[str, ...], *, compress: Method | None = None) -> Gathered:
         """The comparison, with what is in the images."""
         from jetpare import gather
 
+        looking = gather.Looking(say=self.say, compress=compress)
         if images:
             wanted = gather.of_references(self.project, images, self.engine_plan)
-            return gather.comparison(self.project, self.engine, wanted)
+            return gather.comparison(self.project, self.engine, wanted, looking=looking)
         plan = self.engine_plan()
-        return gather.comparison(self.project, self.engine, gather.of_profile(self.project, plan), plan=plan)
+        wanted = gather.of_profile(self.project, plan)
+        return gather.comparison(self.project, self.engine, wanted, plan=plan, looking=looking)
 
     def write(self, text: str | None, found: Gathered, output: str) -> None:
         """Write *text* to a file or to stdout; None: the tables, as the terminal can show them."""
@@ -412,6 +416,13 @@ def _check_folder(output: str) -> None:
         raise ConfigError(f"{output}: cannot be written: there is no folder {Path(output).parent}.")
     if output and Path(output).is_dir():
         raise ConfigError(f"{output}: cannot be written: it is a folder.")
+
+
+def _method(name: str) -> Method | None:
+    methods: dict[str, Method | None] = {"": None, "gzip": "gzip", "zstd": "zstd"}
+    if name not in methods:
+        raise ConfigError(f"--compress {name}: gzip or zstd is wanted.")
+    return methods[name]
 
 
 def _store(name: str) -> Literal["overlay2", "containerd"]:

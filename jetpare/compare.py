@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from packaging.version import InvalidVersion, Version
 
+from jetpare.attribution import Component
 from jetpare.config import GB
 from jetpare.inventory import Settings
 
@@ -83,19 +84,6 @@ class Group:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Component:
-    """What owns a part of the merged file system. ``kind``: debian, python, collected, gdal, cuda, base, nobody."""
-
-    key: str
-    kind: str
-    name: str
-    version: str | None
-    group: str
-    bytes: int
-    files: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class PathBytes:
     """A file and what it takes."""
 
@@ -115,10 +103,14 @@ class Nobody:
 
 @dataclass(frozen=True, kw_only=True)
 class DuplicateSet:
-    """One content under several names: ``bytes`` is what all but one of them take, ``size`` what one takes."""
+    """One content under several names: ``bytes`` is what all but one of them take, ``size`` what one takes.
+
+    ``count`` names, of which ``paths`` are the first.
+    """
 
     bytes: int
     size: int
+    count: int
     paths: tuple[str, ...]
 
 
@@ -141,10 +133,11 @@ class Hidden:
 
 @dataclass(frozen=True, kw_only=True)
 class Overwritten:
-    """Bytes that are in a layer and that no container sees; None: the layers were not read."""
+    """Bytes that are in a layer and that no container sees; None: the layers were not read, for ``reason``."""
 
     bytes: int | None
     entries: tuple[Hidden, ...] = ()
+    reason: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from jetpare import __version__, bake, engine, ledger
+from jetpare import __version__, bake, engine, layers, ledger, xray
 from jetpare.compare import (
     BUILT,
     MAX_LAYERS,
@@ -18,16 +19,20 @@ from jetpare.compare import (
     ImageFigures,
     Layer,
     StageTime,
+    size_text,
     version_rows,
 )
 from jetpare.config import GB
+from jetpare.contents import with_contents
 from jetpare.differences import complete
 from jetpare.engine import Engine, ImageFacts
-from jetpare.errors import ConfigError, RecordError
+from jetpare.errors import ConfigError, JetpareError, RecordError
 from jetpare.inventory import Inventory
+from jetpare.layers import Listing
 from jetpare.ledger import ImageRecord, Ledger, Record, StageRecord
 from jetpare.plan import Plan
 from jetpare.project import Project
+from jetpare.pull_size import Method, PullSize, pull_size
 
 STAND_IN = "(stand-in)"  # what the name of a base that jetpare made ends with
 CAVEAT = "A rehearsal: the base system and the GPU are not real; sizes, stages, links and failures are."
@@ -54,8 +59,12 @@ class Gathered:
     inventories: Mapping[str, Inventory]
 
 
-# Adds to an image's figures what is in it, with its inventory where that could be had.
-Look = Callable[[ImageFigures, ImageFacts], "tuple[ImageFigures, Inventory | None]"]
+@dataclass(frozen=True, kw_only=True)
+class Looking:
+    """How images are looked into. ``compress``: how to work out a compressed size that nothing tells."""
+
+    say: Callable[[str], None] = lambda _: None
+    compress: Method | None = None
 
 
 # --- what is compared
@@ -97,29 +106,36 @@ def of_references(project: Project, references: Sequence[str], plan: Callable[[]
 
 
 def comparison(
-    project: Project, running: Engine, wanted: Sequence[Wanted], *, plan: Plan | None = None, look: Look | None = None
+    project: Project,
+    running: Engine,
+    wanted: Sequence[Wanted],
+    *,
+    plan: Plan | None = None,
+    looking: Looking | None = None,
 ) -> Gathered:
     """The images side by side, the first one the baseline; *plan* where they are those of a profile.
 
-    Without *look* nothing is said of what is in them. Raises RecordError for an image that is not there, unless it is
-    one that a plan would build.
+    Without *looking* nothing is said of what is in them. Raises RecordError for an image that is not there, unless it
+    is one that a plan would build.
     """
     records = [record for record, _ in Ledger(project.state_path).records() if record is not None]
-    facts = engine.facts(running)
-    images: list[ImageFigures] = []
-    inventories: dict[str, Inventory] = {}
-    for each in wanted:
-        found = engine.inspect_image(running, each.reference)
+    records = [record for record in records if plan is None or record.profile == plan.profile_name]
+    held = [engine.inspect_image(running, each.reference) for each in wanted]
+    for each, found in zip(wanted, held, strict=True):
         if found is None and plan is None:
             raise RecordError(
                 f"{each.reference}: the engine at {running.host} has no such image. `docker pull` gets one from a "
                 "registry, `invoke build-all` builds those of build.toml."
             )
-        figures = _figures(each, found, _of_profile(records, plan))
-        if found is not None:
-            figures, inventory = look(figures, found) if look else (figures, None)
+    images: list[ImageFigures] = []
+    inventories: dict[str, Inventory] = {}
+    for each, found in zip(wanted, held, strict=True):
+        figures = _figures(each, found, records)
+        if found is not None and looking is not None:
+            figures, inventory = look_into(project, running, figures, found, looking)
             inventories |= {each.name: inventory} if inventory else {}
         images.append(figures)
+    facts = engine.facts(running)
     made = Comparison(
         generated=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         tool={"name": "jetpare", "version": __version__},
@@ -136,8 +152,43 @@ def comparison(
     return Gathered(comparison=complete(made, inventories, min_saving_percent=limit), inventories=inventories)
 
 
-def _of_profile(records: list[Record], plan: Plan | None) -> list[Record]:
-    return [record for record in records if plan is None or record.profile == plan.profile_name]
+def look_into(
+    project: Project, running: Engine, figures: ImageFigures, facts: ImageFacts, looking: Looking
+) -> tuple[ImageFigures, Inventory | None]:
+    """*figures* with all that takes a look into the image; what cannot be had is a note, and keeps nothing else."""
+    figures = _with_pull_size(project, running, figures, facts, looking)
+    try:
+        inventory = xray.take(running, facts.id, state=project.state_path, say=looking.say)
+    except (JetpareError, OSError) as error:
+        said = (*figures.notes, f"what is in it was not measured: {error}")
+        return replace(figures, sizes={**figures.sizes, **_merged(running, figures)}, notes=said), None
+    try:
+        listing = layers.take(running, facts.id, state=project.state_path)
+    except (JetpareError, OSError) as error:
+        listing = Listing(image_id=facts.id, how=None, layers=None, reason=str(error))
+    return with_contents(figures, inventory, listing, groups=project.config.groups), inventory
+
+
+def _merged(running: Engine, figures: ImageFigures) -> Mapping[str, int | None]:
+    """The merged size by a simpler way; nothing where that fails too."""
+    known = figures.sizes.get("merged")
+    with suppress(JetpareError):
+        return {"merged": engine.merged_bytes(running, str(figures.id)) if known is None else known}
+    return {"merged": None}
+
+
+def _with_pull_size(
+    project: Project, running: Engine, figures: ImageFigures, facts: ImageFacts, looking: Looking
+) -> ImageFigures:
+    def tell(done: int, total: int | None) -> None:
+        of = f" of about {size_text(total)}" if total else ""
+        looking.say(f"{figures.name}: {size_text(done)}{of} compressed")
+
+    try:
+        found = pull_size(running, facts, state=project.state_path, compute=looking.compress, tell=tell)
+    except (JetpareError, OSError) as error:
+        found = PullSize(bytes=None, how=str(error))
+    return replace(figures, sizes={**figures.sizes, "pull": found.bytes}, pull_how=found.how)
 
 
 def _host(images: Sequence[ImageFigures], records: Sequence[Record]) -> Mapping[str, Any] | None:

@@ -187,7 +187,7 @@ RULES: Mapping[str, Callable[[Case], Finding | None]] = MappingProxyType(
 def headline(case: Case, status: Recommendation, findings: Mapping[str, Finding]) -> str:
     """One honest sentence: 'cuda is 0.84 GB (13.4 %) smaller than jetpack and passes every check: recommended.'."""
     told = [finding.told for finding in findings.values() if finding.outcome == NOT_MET]
-    told = told or [finding.told for finding in findings.values() if finding.outcome == NOT_MEASURED]
+    told = told or [finding.told for finding in findings.values() if finding.outcome == NOT_MEASURED][:1]
     if case.saving is None:
         return f"{_joined(told)}: {status}."
     if status == RECOMMENDED:

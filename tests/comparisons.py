@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from jetpare.attribution import Component
 from jetpare.compare import (
     BUILT,
     NOT_BUILT,
     Check,
     Comparison,
-    Component,
     Duplicates,
     DuplicateSet,
     Group,
@@ -191,7 +191,7 @@ def figures(name: str, **changes: Any) -> ImageFigures:
         waste=Waste(
             duplicates=Duplicates(
                 bytes=7_000_000,
-                sets=(DuplicateSet(bytes=7_000_000, size=7_000_000, paths=("/usr/lib/a.so", "/usr/lib/b|c.so")),),
+                sets=(DuplicateSet(bytes=7_000_000, size=7_000_000, count=2, paths=("/usr/lib/a.so", "/usr/lib/b|c.so")),),
             ),
             overwritten=Overwritten(
                 bytes=hidden,

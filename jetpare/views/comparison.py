@@ -73,10 +73,15 @@ def _parts(result: Comparison, *, words: bool) -> Iterator[RenderableType]:
     if any(image.stages for image in result.images):
         yield _stages(result)
     yield Group(*(Text(note, style="yellow") for note in rows.notes(result)), Text(rows.origin(result), style="dim"))
+    yield _headline(result)  # again: the end is what is on a screen
+
+
+def _headline(result: Comparison) -> Text:
+    return Text(plain(result.verdict.headline), style=STYLES[result.verdict.status])
 
 
 def _verdict(result: Comparison, *, words: bool) -> RenderableType:
-    parts: list[RenderableType] = [Text(plain(result.verdict.headline), style=STYLES[result.verdict.status])]
+    parts: list[RenderableType] = [_headline(result)]
     if result.caveat:
         parts.append(Text(result.caveat, style="yellow"))
     for image in result.images:
@@ -151,25 +156,28 @@ def _groups(result: Comparison) -> Table:
     large = [
         row for row in found if any(size > SMALLEST_GROUP * total for size, total in zip(row[1], totals, strict=True))
     ]
-    for name, sizes in large:
+    small = [row for row in found if row not in large]
+    for name, sizes in found if len(small) == 1 else large:
         table.add_row(name, *(_bytes(size) for size in sizes))
-    small = [sizes for row in found if row not in large for sizes in [row[1]]]
-    if small:
-        table.add_row(f"{len(small)} smaller ones", *(_bytes(sum(column)) for column in zip(*small, strict=True)))
+    if len(small) > 1:
+        sums = zip(*(sizes for _, sizes in small), strict=True)
+        table.add_row(f"{len(small)} smaller ones", *(_bytes(sum(column)) for column in sums))
     table.add_row("sum", *(_bytes(total) for total in totals), style="bold")
     return table
 
 
-def _components(result: Comparison) -> Table:
+def _components(result: Comparison) -> RenderableType:
     images = rows.looked_into(result)
     table = _table("The largest components", "", *((image.name, "right") for image in images))
     for row in rows.component_rows(result, count=COMPONENTS):
         table.add_row(row.name, *(_bytes(size) for size in row.sizes))
-    for image in images:
-        if image.nobody is not None:
-            share = f"{100 * image.nobody.share:.2f} % of {image.name} ({size_text(image.nobody.bytes)}) is nobody's"
-            table.add_row(Text(share, style="dim"))
-    return table
+    shares = [
+        f"{100 * image.nobody.share:.2f} % of {image.name} ({size_text(image.nobody.bytes)})"
+        for image in images
+        if image.nobody is not None
+    ]
+    lines = [f"Owned by nothing: {', '.join(shares)}.", *rows.waste_lines(result)]
+    return Group(table, *(Text(plain(line), style="dim") for line in lines))
 
 
 def _packages(result: Comparison) -> RenderableType:

@@ -41,7 +41,7 @@ HEADINGS = {
 }
 KINDS = {
     "debian": "Debian package", "python": "Python package", "collected": "collected tree", "gdal": "compiled",
-    "cuda": "the base's CUDA", "base": "base system", "nobody": "owned by nothing",
+    "cuda": "the base's CUDA", "jetpare": "jetpare's records", "base": "base system", "nobody": "owned by nothing",
 }  # fmt: skip
 LEFT_OUT = "*Left out to stay within {limit} characters: {what}. `invoke compare --format html` shows all.*"
 _SAFE = re.compile(r"[^`|\\]+")
@@ -170,7 +170,11 @@ def _stack(result: Comparison) -> Iterator[str]:
         yield from ("What is in the images was not measured.", "")
         return
     body = [
-        [code(row.name), KINDS.get(row.kind, prose(row.kind)), *(_bytes(size) for size in row.sizes)]
+        [
+            code(row.name),
+            ", ".join(KINDS.get(kind, prose(kind)) for kind in row.kinds),
+            *(_bytes(size) for size in row.sizes),
+        ]
         for row in rows.component_rows(result, count=12)
     ]
     yield from _table(["Component", "What it is", *_names(images)], body, left=2)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import humanize
 
+from jetpare.attribution import Component
 from jetpare.compare import (
     BUILT,
     NOT_MEASURED,
@@ -149,10 +150,13 @@ def group_rows(result: Comparison) -> list[tuple[str, list[int]]]:
 
 @dataclass(frozen=True, kw_only=True)
 class ComponentRow:
-    """One component: its name with its version, and its bytes in each image that was looked into."""
+    """One component: its name with its version, its kind in each image, and its bytes in those that were looked into.
+
+    What has another kind in another image (collected in one, the base's own in the other) is one row all the same.
+    """
 
     name: str
-    kind: str
+    kinds: list[str]
     group: str
     sizes: list[int]
 
@@ -160,16 +164,33 @@ class ComponentRow:
 def component_rows(result: Comparison, *, count: int | None) -> list[ComponentRow]:
     """The *count* largest components, None: all of them."""
     images = looked_into(result)
-    held = [{component.key: component for component in image.components or ()} for image in images]
+    held: dict[tuple[str, str], dict[str, list[Component]]] = {}
+    for image in images:
+        for component in image.components or ():
+            mine = held.setdefault((component.name, component.group), {}).setdefault(image.name, [])
+            mine.append(component)
     made = []
-    for key in dict.fromkeys(key for components in held for key in components):
-        found = [components.get(key) for components in held]
-        first = next(component for component in found if component is not None)
-        versions = dict.fromkeys(component.version for component in found if component and component.version)
-        name = plain(" ".join([first.name, "/".join(versions)]).strip())
-        sizes = [component.bytes if component else 0 for component in found]
-        made.append(ComponentRow(name=name, kind=first.kind, group=plain(first.group), sizes=sizes))
+    for (name, group), found in held.items():
+        every = [component for components in found.values() for component in components]
+        versions = dict.fromkeys(component.version for component in every if component.version)
+        sizes = [sum(component.bytes for component in found.get(image.name, ())) for image in images]
+        kinds = list(dict.fromkeys(component.kind for component in every))
+        title = plain(" ".join([name, "/".join(versions)]).strip())
+        made.append(ComponentRow(name=title, kinds=kinds, group=plain(group), sizes=sizes))
     return sorted(made, key=lambda row: -max(row.sizes))[:count]
+
+
+def waste_lines(result: Comparison) -> Iterator[str]:
+    """What the images hold twice or in vain, where any of it was measured."""
+    held = [(image.name, image.waste) for image in result.images if image.waste is not None]
+    if held:
+        twice = [f"{size_text(waste.duplicates.bytes)} in {name}" for name, waste in held]
+        yield f"The same contents under several names: {', '.join(twice)}."
+    hidden = [
+        f"{size_text(waste.overwritten.bytes)} in {name}" for name, waste in held if waste.overwritten.bytes is not None
+    ]
+    if hidden:
+        yield f"Overwritten or deleted by later layers: {', '.join(hidden)}."
 
 
 # --- what differs
@@ -263,16 +284,30 @@ def time_notes(result: Comparison) -> Iterator[str]:
 
 def notes(result: Comparison) -> Iterator[str]:
     """Everything that has to be known beside the figures, the images' own notes first."""
+    by_note: dict[str, list[str]] = {}
     for image in result.images:
         for note in image.notes:
-            yield plain(f"{image.name}: {note}")
-    for note in result.notes:
+            by_note.setdefault(note, []).append(image.name)
+    for note, names in by_note.items():
+        yield plain(f"{' and '.join(names)}: {note}")
+    for note in (*result.notes, *_pull_notes(result)):
         yield plain(note)
     if any(stage_marks(stage) for image in result.images for stage in image.stages):
         yield (
             "Times that met a warm cache, overlapped or fell out of the power mode do not compare; "
             "`invoke build-all --cold` measures all of them cold, one after another."
         )
+
+
+def _pull_notes(result: Comparison) -> Iterator[str]:
+    """Where the compressed sizes come from, or why there are none."""
+    by_how: dict[tuple[bool, str], list[str]] = {}
+    for image in result.images:
+        if image.pull_how:
+            by_how.setdefault((image.sizes.get("pull") is None, image.pull_how), []).append(image.name)
+    for (missing, how), names in by_how.items():
+        hint = "; `invoke compare --compress gzip` works it out" if missing else ""
+        yield f"compressed size of {' and '.join(names)}{f' {NOT_MEASURED}' if missing else ''}: {how}{hint}"
 
 
 def origin(result: Comparison) -> str:

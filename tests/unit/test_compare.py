@@ -1,108 +1,13 @@
-"""The comparison: arithmetic, names, and what is said about what was not measured."""
+"""What a comparison holds: versions, units, the documented JSON."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
-from rich.console import Console
 
-from jetpare.compare import (
-    BUILT,
-    NOT_BUILT,
-    Comparison,
-    ImageFigures,
-    VersionRow,
-    compare,
-    gigabytes,
-    split_layers,
-    version_matches,
-    version_rows,
-)
-from jetpare.views import terminal
-
-BASE = (("base", 1_000_000_000),)
-JETPACK = ImageFigures(
-    name="jetpack",
-    reference="jetpare/jetpack:test",
-    status=BUILT,
-    id="sha256:aaaa",
-    layers=2,
-    sizes={"layers": 8_000_000_000, "merged": 7_500_000_000},
-    layer_sizes=(*BASE, ("more", 7_000_000_000)),
-    versions=version_rows({"gdal": "3.10.3", "tensorrt": None}, {"gdal": "3.10.3", "tensorrt": "10.3"}),
-    checks=({"name": "torch", "status": "ok"}, {"name": "gpu", "status": "not measured"}),
-)
-CUDA = ImageFigures(
-    name="cuda",
-    reference="jetpare/cuda:test",
-    status=BUILT,
-    sizes={"layers": 5_000_000_000, "merged": 5_000_000_000},
-    layer_sizes=(*BASE, ("other", 4_000_000_000)),
-    budget=4_500_000_000,
-)
-MISSING = ImageFigures(name="third", reference="jetpare/third:test", status=NOT_BUILT)
-
-
-def result(*images: ImageFigures) -> Comparison:
-    engine = {"version": "26.1", "store": "overlay2"}
-    return compare(images, baseline="jetpack", profile="test", description="made up", engine=engine)
-
-
-def shown(comparison: Comparison, width: int = 80) -> str:
-    console = Console(width=width, record=True, file=None, quiet=False)
-    with console.capture() as capture:
-        console.print(terminal.comparison(comparison))
-    return capture.get()
-
-
-def test_the_baseline_comes_first_and_differences_are_from_it() -> None:
-    made = result(CUDA, JETPACK)
-    assert [image.name for image in made.images] == ["jetpack", "cuda"]
-    layers = next(row for row in made.differences if row.size == "layers")
-    assert (layers.saved, layers.percent, layers.words) == (3_000_000_000, 37.5, "smaller")
-    merged = next(row for row in made.differences if row.size == "merged")
-    assert merged.percent == pytest.approx(33.333, abs=0.001)
-
-
-def test_larger_and_equal_are_called_so() -> None:
-    bigger = ImageFigures(name="cuda", reference="r", status=BUILT, sizes={"layers": 10_000_000_000})
-    equal = ImageFigures(name="third", reference="r", status=BUILT, sizes={"layers": 8_000_000_000})
-    made = result(JETPACK, bigger, equal)
-    assert [row.words for row in made.differences if row.size == "layers"] == ["larger", "equal"]
-    text = shown(made)
-    assert "cuda is 2.00 GB larger than jetpack (25.0 %)" in text
-    assert "third is as large as jetpack" in text
-
-
-def test_nothing_is_compared_with_what_was_not_measured() -> None:
-    made = result(JETPACK, MISSING)
-    assert not made.differences
-    assert "third: NOT BUILT" in shown(made)
-    assert not result(MISSING).differences
-
-
-def test_a_missing_baseline_leaves_no_difference() -> None:
-    absent = ImageFigures(name="jetpack", reference="r", status=NOT_BUILT)
-    made = result(absent, CUDA)
-    assert not made.differences
-    assert "jetpack: NOT BUILT" in shown(made)
-
-
-def test_layers_alone_and_shared() -> None:
-    made = result(JETPACK, CUDA)
-    assert {image.name: image.sizes["alone"] for image in made.images} == {
-        "jetpack": 7_000_000_000,
-        "cuda": 4_000_000_000,
-    }
-    assert made.shared == 1_000_000_000
-
-
-def test_a_layer_on_another_chain_is_not_shared() -> None:
-    alone, shared = split_layers({"a": (("x", 1), ("y", 2)), "b": (("y", 2),)})
-    assert (alone, shared) == ({"a": 3, "b": 2}, 0)
-    assert split_layers({"a": None, "b": (("y", 2),)}) == ({"a": None, "b": None}, None)
-    assert split_layers({}) == ({}, None)
+from jetpare.compare import VersionRow, size_text, version_matches
+from tests.comparisons import figures, full
 
 
 @pytest.mark.parametrize(
@@ -133,43 +38,41 @@ def test_a_version_row_says_ok_differs_or_not_measured() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (None, "not measured"), (0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (3_400_000, "3.4 MB"),
+        (99_900_000, "99.9 MB"), (100_000_000, "0.10 GB"), (5_450_000_000, "5.45 GB"), (-840_000_000, "-0.84 GB"),
+    ],
+)  # fmt: skip
+def test_units_are_decimal(count: int | None, text: str) -> None:
+    assert size_text(count) == text
+
+
+def test_the_build_time_is_known_when_every_stage_is() -> None:
+    image = figures("jetpack")
+    assert image.build_seconds == pytest.approx(305.6 + 15.7 + 12.0)
+    assert figures("jetpack", stages=()).build_seconds is None
+    unknown = type(image.stages[0])(label="jetpack/gdal")
+    assert figures("jetpack", stages=(*image.stages[1:], unknown)).build_seconds is None
+
+
 def test_the_budget() -> None:
-    assert [image.name for image in result(JETPACK, CUDA).over_budget] == ["cuda"]
-    assert "cuda is over its budget: 5.00 GB of 4.50 GB" in shown(result(JETPACK, CUDA))
-
-
-def test_gigabytes_are_decimal() -> None:
-    assert gigabytes(5_450_000_000) == "5.45 GB"
-    assert gigabytes(None) == "not measured"
-
-
-def test_the_view_fits_80_columns_and_shows_the_verdict_first() -> None:
-    lines = shown(result(JETPACK, CUDA)).splitlines()
-    assert lines[0] == "cuda is 3.00 GB smaller than jetpack (37.5 %)"
-    assert max(len(line) for line in lines) <= 80
-    text = "\n".join(lines)
-    assert "compressed (pull)" in text
-    assert "not measured" in text
-    assert "1 ok, 1 not measured" in text
-    assert "made up" in text
-
-
-def test_markup_in_a_name_is_shown_as_it_is() -> None:
-    odd = ImageFigures(name="cuda", reference="r", status=BUILT, base="[red]x[/red]", notes=("[bold]note",))
-    text = shown(result(JETPACK, odd))
-    assert "[red]x[/red]" in text
-    assert "[bold]note" in text
+    assert not figures("cuda").over_budget
+    assert figures("cuda", budget=1_000_000_000).over_budget
+    assert not figures("cuda", budget=1_000_000_000, sizes={}).over_budget  # not measured is not over
 
 
 def test_json_has_a_schema_and_every_figure() -> None:
-    made = json.loads(json.dumps(result(JETPACK, CUDA, MISSING).as_dict()))
-    assert made["schema"] == "jetpare.compare/1"
-    assert made["images"][0]["sizes"] == {
-        "layers": 8_000_000_000,
-        "merged": 7_500_000_000,
-        "pull": None,
-        "alone": 7_000_000_000,
-    }
-    assert made["images"][0]["versions"][1]["status"] == "not measured"
-    assert made["images"][2]["status"] == "NOT BUILT"
+    made = json.loads(json.dumps(full().as_dict()))
+    assert made["schema"] == "jetpare.compare/2"
+    jetpack, cuda, third = made["images"]
+    assert cuda["sizes"] == {"layers": 2_495_113_000, "merged": 2_495_113_000, "pull": None, "alone": 2_095_113_000}
+    tensorrt = next(row for row in cuda["versions"] if row["component"] == "tensorrt")
+    assert tensorrt == {"component": "tensorrt", "expected": None, "measured": None, "status": "not measured"}
+    assert third["status"] == "NOT BUILT"
+    assert third["groups"] is None
     assert made["differences"][0]["words"] == "smaller"
+    assert made["verdict"]["status"] == "recommended"
+    assert sum(component["bytes"] for component in jetpack["components"]) == jetpack["sizes"]["merged"]
+    assert {"rule", "title", "image", "outcome", "evidence"} == set(made["verdict"]["rules"][0])

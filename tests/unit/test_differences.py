@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jetpare.compare import BUILT, NOT_BUILT, Comparison, Component, ImageFigures, Layer
+from jetpare.attribution import Component
+from jetpare.compare import BUILT, NOT_BUILT, Comparison, ImageFigures, Layer
 from jetpare.differences import OTHER, complete, configuration, files_of, packages, split_layers, waterfall
 from jetpare.inventory import Distribution, File, Inventory, Package, Settings
 from tests.comparisons import full, skeleton

@@ -8,13 +8,17 @@ from typing import Any
 
 import pytest
 
-from jetpare import config, doctor, engine, gather, ledger, pipeline
-from jetpare.compare import ImageFigures
+from jetpare import config, doctor, engine, gather, layers, ledger, pipeline, xray
+from jetpare.compare import Comparison, ImageFigures, StageTime
 from jetpare.engine import Engine, EngineFacts, ImageFacts, Layer
-from jetpare.errors import SpaceError
+from jetpare.errors import ConfigError, EngineError, RecordError, SpaceError
+from jetpare.gather import Gathered, Looking
+from jetpare.inventory import Inventory, LayerInfo
 from jetpare.ledger import ImageRecord, Ledger, Record, StageRecord
 from jetpare.project import Project
+from jetpare.pull_size import PullSize
 from tests.conftest import MINI
+from tests.inventories import image
 
 ENGINE = Engine(docker="docker", env={}, overrides={}, private=False)
 FACTS = EngineFacts(
@@ -56,9 +60,19 @@ def run(project: Project, name: str, *stages: StageRecord, **changes: Any) -> No
     Ledger(project.state_path).write(Record.model_validate({**values, **changes}))
 
 
-def cuda(project: Project) -> ImageFigures:
+def gathered(project: Project, looking: Looking | None = None) -> Gathered:
     plan = project.plan(profile="mini", architecture="amd64")
-    return next(row for row in gather.comparison(project, plan, ENGINE).images if row.name == "cuda")
+    return gather.comparison(project, ENGINE, gather.of_profile(project, plan), plan=plan, looking=looking)
+
+
+def cuda(project: Project) -> ImageFigures:
+    return next(row for row in gathered(project).comparison.images if row.name == "cuda")
+
+
+def named(project: Project, *references: str) -> Comparison:
+    plan = project.plan(profile="mini", architecture="amd64")
+    wanted = gather.of_references(project, references, lambda: plan)
+    return gather.comparison(project, ENGINE, wanted).comparison
 
 
 STAGES = ("cudnn", "gdal", "python", "runtime")
@@ -68,17 +82,20 @@ def test_figures_come_from_the_engine_and_the_run_that_made_the_image(project: P
     run(project, "20250101-000000", *(stage(name, 2.0) for name in STAGES))
     run(project, "20250102-000000", *(stage(name, 0.0, "cached") for name in STAGES))
     found = cuda(project)
-    assert (found.sizes["layers"], found.sizes["merged"], found.layers) == (150, 141, 2)
+    assert (found.sizes["layers"], found.sizes["merged"]) == (150, 141)
+    assert [(layer.index, layer.diff_id, layer.size) for layer in found.layers or ()] == [(1, "a", 100), (2, "b", 50)]
+    assert found.layers_left == 125
     assert found.build_seconds == 8.0
     assert found.budget == 400_000_000
     assert [row.status for row in found.versions] == ["ok", "not measured"]
     assert not found.notes
 
 
-def test_without_a_record_the_size_is_measured_and_the_rest_is_not(project: Project) -> None:
+def test_without_a_record_what_only_it_tells_is_not_measured(project: Project) -> None:
     found = cuda(project)
-    assert found.sizes["merged"] == 140
+    assert found.sizes["layers"] == 150
     assert found.build_seconds is None
+    assert (found.checks, found.stages) == ((), ())
     assert "no run record" in found.notes[0]
 
 
@@ -97,20 +114,159 @@ def test_a_stage_of_other_inputs_does_not_count(project: Project) -> None:
 
 def test_an_unknown_stage_leaves_the_time_unmeasured(project: Project) -> None:
     run(project, "20250101-000000", stage("runtime", 2.0), stage("gdal", 0.0, "cached"))
-    assert cuda(project).build_seconds is None
-
-
-def test_warm_and_overlapping_stages_are_named(project: Project) -> None:
-    rest = [stage(name, 2.0) for name in STAGES if name != "gdal"]
-    run(project, "20250101-000000", stage("gdal", 1.0, "warm", overlaps=True), *rest)
     found = cuda(project)
-    assert (found.build_warm, found.build_overlaps) == (("gdal",), True)
+    assert found.build_seconds is None
+    assert found.stages == (
+        StageTime(label="cuda/runtime", seconds=2.0, cache="cold", run="20250101-000000"),
+        StageTime(label="cuda/gdal"),
+    )
+
+
+def test_a_stage_has_the_circumstances_of_the_run_that_made_it(project: Project) -> None:
+    slow = stage("gdal", 1.0, "warm", overlaps=True, marks=("the clocks fell",))
+    run(project, "20250101-000000", slow, host={"power_mode": "MAXN", "cores": 12, "secret": "x"})
+    (found,) = cuda(project).stages
+    assert (found.cache, found.overlaps, found.marks, found.power_mode) == ("warm", True, ("the clocks fell",), "MAXN")
+    host = gathered(project).comparison.host or {}
+    assert (host["cores"], host["power_mode"], host["model"]) == (12, "MAXN", None)
+    assert "secret" not in host
 
 
 def test_a_later_failure_is_told(project: Project) -> None:
     run(project, "20250101-000000", *(stage(name, 2.0) for name in STAGES))
     run(project, "20250102-000000", stage("gdal", 1.0), status=ledger.FAILED, images=())
     assert "run 20250102-000000 failed before it was finished" in cuda(project).notes[0]
+
+
+# --- looking into images
+
+
+@pytest.fixture
+def contents(monkeypatch: pytest.MonkeyPatch) -> Inventory:
+    """What xray.take says is in every image."""
+    held = image(
+        {"/usr/bin/x": 90, "/usr/lib/y": 51},
+        layers=(
+            LayerInfo(diff_id="a", size=100, instruction="COPY / /"),
+            LayerInfo(diff_id="b", size=50, instruction=None),
+        ),
+        faults=("/a: torn", "/b: torn", "/c: torn", "/d: torn"),
+    )
+    unread = layers.Listing(image_id="x", how=None, layers=None, reason="not asked for")
+    monkeypatch.setattr(xray, "take", lambda *_, **__: held)
+    monkeypatch.setattr(layers, "take", lambda *_, **__: unread)
+    monkeypatch.setattr(gather, "pull_size", lambda *_, **__: PullSize(bytes=60, how="from the store"))
+    return held
+
+
+def looked(project: Project) -> ImageFigures:
+    made = gathered(project, Looking())
+    return next(row for row in made.comparison.images if row.name == "cuda")
+
+
+def test_what_is_in_an_image_is_summed_up(project: Project, contents: Inventory) -> None:
+    run(project, "20250101-000000", *(stage(name, 2.0) for name in STAGES))
+    found = looked(project)
+    assert (found.sizes["merged"], found.sizes["pull"], found.pull_how) == (141, 60, "from the store")
+    assert sum(group.bytes for group in found.groups or ()) == 141
+    assert sum(component.bytes for component in found.components or ()) == 141
+    assert [layer.instruction for layer in found.layers or ()] == ["COPY / /", None]
+    assert found.config == contents.settings
+    assert found.waste is not None
+    assert (found.waste.overwritten.bytes, found.waste.overwritten.reason) == (None, "not asked for")
+    assert found.notes == ("not read: /a: torn", "not read: /b: torn", "not read: /c: torn", "not read: 1 more")
+    assert gathered(project, Looking()).inventories == {"cuda": contents}
+
+
+def test_two_merged_sizes_that_differ_are_told(
+    project: Project, contents: Inventory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(project, "20250101-000000", *(stage(name, 2.0) for name in STAGES))
+    monkeypatch.setattr(xray, "take", lambda *_, **__: image({"/usr/bin/x": 7}))
+    assert contents.bytes == 141
+    assert "its files are 7 bytes, and were 141 when it was built" in looked(project).notes[0]
+
+
+def test_an_inventory_that_fails_keeps_no_size_away(
+    project: Project, contents: Inventory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> Inventory:
+        raise EngineError("the container died")
+
+    assert contents
+    monkeypatch.setattr(xray, "take", broken)
+    found = looked(project)
+    assert (found.sizes["layers"], found.sizes["merged"], found.sizes["pull"]) == (150, 140, 60)
+    assert (found.groups, found.components, found.nobody) == (None, None, None)
+    assert "what is in it was not measured: the container died" in found.notes
+    monkeypatch.setattr(engine, "merged_bytes", broken)
+    assert looked(project).sizes["merged"] is None
+
+
+def test_layers_and_pull_sizes_that_cannot_be_had_are_reasons(
+    project: Project, contents: Inventory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise PermissionError(13, "no")
+
+    monkeypatch.setattr(layers, "take", broken)
+    monkeypatch.setattr(gather, "pull_size", broken)
+    found = looked(project)
+    assert found.sizes["merged"] == contents.bytes
+    assert found.sizes["pull"] is None
+    assert "no" in str(found.pull_how)
+    assert found.waste is not None
+    assert "no" in str(found.waste.overwritten.reason)
+
+
+# --- what is compared
+
+
+def test_images_of_a_profile_know_what_build_toml_says(project: Project) -> None:
+    first, second = gather.of_profile(project, project.plan(profile="mini", architecture="amd64"))
+    assert (first.name, second.name) == ("jetpack", "cuda")
+    assert (first.budget, second.budget) == (None, 400_000_000)
+    assert second.reference == CUDA.reference
+    assert str(second.base).endswith(" (stand-in)")
+    made = gathered(project).comparison
+    assert made.profile == "mini"
+    assert made.caveat is not None
+    assert made.verdict.headline == "jetpack is not built: no recommendation."
+
+
+def test_any_references_are_compared_the_first_as_the_baseline(project: Project) -> None:
+    made = named(project, CUDA.id, CUDA.reference)
+    assert (made.baseline, made.profile, made.caveat) == (CUDA.id, None, None)
+    assert [row.saved for row in made.differences if row.size == "layers"] == [0]
+    assert made.verdict.status != "recommended"
+
+
+def test_a_reference_to_an_image_of_ours_has_its_checks_and_expectations(project: Project) -> None:
+    run(project, "20250101-000000", *(stage(name, 2.0) for name in STAGES))
+    found = named(project, CUDA.id, CUDA.reference).images[1]
+    assert [check.name for check in found.checks] == ["x"]
+    assert len(found.stages) == 4
+
+
+def test_a_name_of_build_toml_stands_for_its_image(project: Project) -> None:
+    found = named(project, CUDA.id, "cuda").images[1]
+    assert (found.name, found.reference, found.budget) == ("cuda", CUDA.reference, 400_000_000)
+
+
+@pytest.mark.parametrize(
+    ("references", "error", "said"),
+    [
+        (("a",), ConfigError, "one image only"),
+        (("a", "b", "a"), ConfigError, "a is named twice"),
+        ((CUDA.id, "debian:12"), RecordError, "debian:12: the engine at .* has no such image"),
+        (("jetpack", "cuda"), RecordError, "jetpare-mini/jetpack:mini: the engine"),
+    ],
+)
+def test_references_that_cannot_be_compared(
+    project: Project, references: tuple[str, ...], error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        named(project, *references)
 
 
 def test_the_log_is_that_of_the_run_that_really_ran(project: Project) -> None:

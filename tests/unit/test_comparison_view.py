@@ -1,0 +1,137 @@
+"""The comparison on a terminal: the verdict first, 80 columns, nothing of an image interpreted."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from jetpare import gather
+from jetpare.compare import Comparison
+from jetpare.differences import complete
+from jetpare.errors import ConfigError
+from jetpare.views import formats, rows
+from jetpare.views.comparison import View
+from tests.comparisons import INVENTORIES, MISSING, figures, full, skeleton
+
+
+def shown(result: Comparison, *, width: int = 80, encoding: str = "utf-8") -> str:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=encoding, write_through=True)
+    Console(file=stream, width=width, highlight=False).print(View(result))
+    return raw.getvalue().decode(encoding)
+
+
+def test_the_verdict_is_first_and_all_fits_80_columns() -> None:
+    lines = shown(full()).splitlines()
+    assert lines[0].startswith("cuda is 1.02 GB (28.9 %) smaller than jetpack and passes every check:")
+    assert max(cell_len(line) for line in lines) <= 80
+    assert "the base system and the GPU are not real" in " ".join(lines[1:4])
+
+
+def test_every_part_is_there() -> None:
+    text = shown(full(), width=120)
+    for said in (
+        "third: NOT BUILT (`invoke build-all --image third` builds it)",
+        "uncompressed layers",
+        "compressed (pull)",
+        "2.50 GB (-28.9 %)",
+        "2 (125 left)",
+        "From jetpack to cuda",
+        "-0.91 GB",
+        "12.6.77 ✅",
+        "tensorrt",
+        "CUDA math libraries",
+        "libgdal32",
+        "Debian packages: 1 added, 2 removed, 1 changed, 1 the same",
+        "1 added (3.4 MB), 5 removed (1.02 GB), 1 changed (700.0 kB)",
+        "env NVIDIA_DRIVER_CAPABILITIES",
+        "cuda: compute,utility,video",
+        "5 min 06 s cold",
+        "25.2 s warm",
+        "Power mode: not measured.",
+        "cuda/runtime: the clocks fell to 1.2 GHz",
+        "third: run 20250101-000000 failed before it was finished",
+        "Owned by nothing: 0.03 % of jetpack (1.1 MB), 0.04 % of cuda (1.1 MB).",
+        "The same contents under several names: 7.0 MB in jetpack, 7.0 MB in cuda.",
+        "Overwritten or deleted by later layers: 2.4 MB in jetpack, 0 B in cuda.",
+    ):
+        assert said in text
+
+
+def test_columns_of_groups_add_up_to_their_sum() -> None:
+    groups = rows.group_rows(full())
+    merged = [image.sizes["merged"] for image in full().images[:2]]
+    assert [sum(column) for column in zip(*(sizes for _, sizes in groups), strict=True)] == merged
+
+
+def test_bars_end_where_the_totals_are() -> None:
+    lines = shown(full(), width=120).splitlines()
+    start = next(index for index, line in enumerate(lines) if line.startswith("From jetpack to cuda"))
+    bars = {line.split("  ")[0].strip(): line for line in lines[start + 1 : start + 7]}
+    assert bars["jetpack"].count("█") == 30
+    assert bars["cuda"].count("█") == round(30 * 2_495_113_000 / 3_508_712_000)
+
+
+def test_a_stream_that_cannot_show_signs_gets_words() -> None:
+    wrong = complete(skeleton(figures("jetpack"), figures("cuda", budget=1)), INVENTORIES, min_saving_percent=10)
+    text = shown(wrong, encoding="ascii")
+    assert "12.6.77 ok" in text
+    assert "NO" in text
+    assert "----" in text  # the waterfall's bars
+    assert "not recommended" in text
+
+
+def test_what_comes_from_an_image_is_shown_as_it_is() -> None:
+    odd = replace(
+        figures("cuda", base="[red]x[/red]", notes=("[bold]note\x1b[31m",)),
+        stages=(),
+    )
+    text = shown(complete(skeleton(figures("jetpack"), odd), {}, min_saving_percent=10), width=200)
+    assert "[red]x[/red]" in text
+    assert "[bold]note\\x1b[31m" in text
+    assert "\x1b" not in text
+
+
+def test_a_bare_comparison_has_no_empty_sections() -> None:
+    bare = complete(skeleton(MISSING, baseline="third"), {}, min_saving_percent=10)
+    text = shown(bare)
+    for title in ("Versions", "What takes the space", "Packages that differ", "Times of the stages", "From third"):
+        assert title not in text
+    assert "third stands alone" in text
+
+
+# --- forms
+
+
+@pytest.mark.parametrize(
+    ("form", "output", "chosen"),
+    [
+        ("", "", "text"), ("", "x.html", "html"), ("", "x.HTM", "html"), ("", "a.b/x.md", "md"), ("", "x.json", "json"),
+        ("", "x.out", "text"), ("json", "x.html", "json"), ("md", "", "md"),
+    ],
+)  # fmt: skip
+def test_the_form(form: str, output: str, chosen: str) -> None:
+    assert formats.pick(form, output) == chosen
+
+
+def test_an_unknown_form_is_told_with_those_there_are() -> None:
+    with pytest.raises(ConfigError, match=r"did you mean 'html'.*text, json, md, html"):
+        formats.pick("htlm", "")
+
+
+def test_text_in_a_file_has_no_colour() -> None:
+    text = formats.text(gather.Gathered(comparison=full(), inventories=INVENTORIES))
+    assert "\x1b" not in text
+    assert max(map(cell_len, text.splitlines())) <= 100
+
+
+def test_json_holds_names_that_are_not_utf8() -> None:
+    odd = figures("cuda", notes=("/a/\udcff",))
+    made = complete(skeleton(figures("jetpack"), odd), {}, min_saving_percent=10)
+    text = formats.as_json(gather.Gathered(comparison=made, inventories={}))
+    text.encode("ascii")
+    assert "\\udcff" in text
