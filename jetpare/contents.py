@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from jetpare import waste
-from jetpare.attribution import Component, attribute, unowned
+from jetpare.attribution import Attribution, Component, unowned
 from jetpare.compare import (
     Duplicates,
     DuplicateSet,
@@ -27,10 +27,9 @@ FAULTS = 3  # of an inventory that are told
 
 
 def with_contents(
-    figures: ImageFigures, inventory: Inventory, listing: Listing | None, *, groups: Mapping[str, Sequence[str]]
+    figures: ImageFigures, inventory: Inventory, listing: Listing | None, found: Attribution
 ) -> ImageFigures:
-    """*figures* with what *inventory* holds; *listing*: of its layers, where those were read."""
-    found = attribute(inventory, groups=groups)
+    """*figures* with what *inventory* holds and whose it is; *listing*: of its layers, where those were read."""
     nobodys = unowned(inventory, found)
     size = sum(file.bytes for file in nobodys)
     return replace(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jetpare import __version__, bake, engine, layers, ledger, xray
+from jetpare.attribution import attribute
 from jetpare.compare import (
     BUILT,
     MAX_LAYERS,
@@ -53,10 +54,14 @@ class Wanted:
 
 @dataclass(frozen=True, kw_only=True)
 class Gathered:
-    """A comparison, and the inventories that it stands on, by image name, as far as they could be had."""
+    """A comparison, and the inventories that it stands on, by image name, as far as they could be had.
+
+    ``owners``: by image name, as `Attribution.owners`.
+    """
 
     comparison: Comparison
     inventories: Mapping[str, Inventory]
+    owners: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,11 +134,13 @@ def comparison(
             )
     images: list[ImageFigures] = []
     inventories: dict[str, Inventory] = {}
+    owners: dict[str, Mapping[str, str]] = {}
     for each, found in zip(wanted, held, strict=True):
         figures = _figures(each, found, records)
         if found is not None and looking is not None:
-            figures, inventory = look_into(project, running, figures, found, looking)
-            inventories |= {each.name: inventory} if inventory else {}
+            figures, seen = look_into(project, running, figures, found, looking)
+            if seen is not None:
+                inventories[each.name], owners[each.name] = seen
         images.append(figures)
     facts = engine.facts(running)
     made = Comparison(
@@ -149,13 +156,17 @@ def comparison(
         notes=(ON_THE_CPU,) if any(image.checks for image in images) else (),
     )
     limit = project.config.verdict.min_saving_percent
-    return Gathered(comparison=complete(made, inventories, min_saving_percent=limit), inventories=inventories)
+    whole = complete(made, inventories, min_saving_percent=limit)
+    return Gathered(comparison=whole, inventories=inventories, owners=owners)
 
 
 def look_into(
     project: Project, running: Engine, figures: ImageFigures, facts: ImageFacts, looking: Looking
-) -> tuple[ImageFigures, Inventory | None]:
-    """*figures* with all that takes a look into the image; what cannot be had is a note, and keeps nothing else."""
+) -> tuple[ImageFigures, tuple[Inventory, Mapping[str, str]] | None]:
+    """*figures* with all that takes a look into the image, its inventory, and who owns which file.
+
+    What cannot be had is a note, and keeps nothing else.
+    """
     figures = _with_pull_size(project, running, figures, facts, looking)
     try:
         inventory = xray.take(running, facts.id, state=project.state_path, say=looking.say)
@@ -166,7 +177,8 @@ def look_into(
         listing = layers.take(running, facts.id, state=project.state_path)
     except (JetpareError, OSError) as error:
         listing = Listing(image_id=facts.id, how=None, layers=None, reason=str(error))
-    return with_contents(figures, inventory, listing, groups=project.config.groups), inventory
+    found = attribute(inventory, groups=project.config.groups)
+    return with_contents(figures, inventory, listing, found), (inventory, found.owners)
 
 
 def _merged(running: Engine, figures: ImageFigures) -> Mapping[str, int | None]:

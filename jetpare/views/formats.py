@@ -44,7 +44,7 @@ def html(found: Gathered) -> str:
     """One self-contained page."""
     from jetpare.views import html as view
 
-    return view.render(found.comparison, found.inventories)
+    return view.render(found.comparison, found.inventories, owners=found.owners)
 
 
 FORMATS: Mapping[str, Callable[[Gathered], str]] = MappingProxyType(

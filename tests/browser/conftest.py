@@ -19,6 +19,12 @@ ARGUMENTS = (
 Show = Callable[..., webdriver.Chrome]
 
 
+def console(browser: webdriver.Chrome) -> list[dict[str, Any]]:
+    """What the console says since the last time."""
+    entries: list[dict[str, Any]] = browser.get_log("browser")  # type: ignore[no-untyped-call]
+    return entries
+
+
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     """The browser of all tests. Without one: skipped, in CI failed."""
@@ -54,5 +60,5 @@ def show(chromium: webdriver.Chrome, tmp_path: Path) -> Iterator[Show]:
         return chromium
 
     yield open_page
-    assert chromium.get_log("browser") == []
+    assert console(chromium) == []
     chromium.get("about:blank")

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
 from dataclasses import replace
 
-from jetpare.compare import Comparison, ConfigurationRow, PackageRow, PathBytes
+from jetpare.compare import ConfigurationRow, PackageRow, PathBytes
 from jetpare.differences import complete
-from jetpare.inventory import Inventory
 from jetpare.views import html
 from tests.comparisons import CONTENT, INVENTORIES, figures, full, skeleton
 from tests.inventories import image
 
 IMAGES = ("jetpack", "cuda")
+LARGE = 60_000
 OWNERS = {
     name: {path: key for key, _, _, _, _, held in CONTENT.values() for path in held.get(name, {})} for name in IMAGES
 }
@@ -63,22 +62,13 @@ def hostile() -> str:
     )
 
 
-def large(files: int = 60_000) -> str:
+def large(files: int = LARGE) -> str:
     """Two images of *files* files each, in thousands of folders, with sizes as uneven as real ones."""
-    return html.render(large_comparison(), large_inventories(files))
+    comparison = complete(skeleton(*map(figures, IMAGES)), INVENTORIES, min_saving_percent=10)
+    return html.render(comparison, {name: image(dict(_tree(files, seed))) for seed, name in enumerate(IMAGES)})
 
 
-def large_comparison() -> Comparison:
-    """What stands around the large trees."""
-    return complete(skeleton(*map(figures, IMAGES)), INVENTORIES, min_saving_percent=10)
-
-
-def large_inventories(files: int) -> Mapping[str, Inventory]:
-    """The large trees."""
-    return {name: image(dict(_large_tree(files, seed))) for seed, name in enumerate(IMAGES)}
-
-
-def _large_tree(files: int, seed: int) -> list[tuple[str, int]]:
+def _tree(files: int, seed: int) -> list[tuple[str, int]]:
     shape, sizes = random.Random(0), random.Random(seed)  # noqa: S311 - no secrets
     folders = ["/usr/lib"]
     for number in range(files // 10):

@@ -12,7 +12,8 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from tests.browser import pages
-from tests.browser.conftest import Show
+from tests.browser.conftest import Show, console
+from tests.comparisons import INVENTORIES
 
 pytestmark = pytest.mark.browser
 
@@ -85,7 +86,7 @@ def test_the_page_forbids_itself_every_request_and_every_other_script(show: Show
     )
     assert sorted(blocked) == ["connect-src", "img-src", "script-src-elem"]
     assert browser.execute_script("return window.hit") is None
-    assert all("Content Security Policy" in entry["message"] for entry in browser.get_log("browser"))
+    assert all("Content Security Policy" in entry["message"] for entry in console(browser))
 
 
 def test_a_click_opens_a_folder_in_all_images_and_the_top_row_leaves_it(show: Show) -> None:
@@ -130,7 +131,7 @@ def test_the_chart_is_moved_through_by_keyboard_alone(show: Show) -> None:
 
 def test_boxes_are_as_wide_as_their_bytes_at_one_scale_for_all_images(show: Show) -> None:
     browser = show(pages.usual())
-    sizes = {name: inventory.bytes for name, inventory in pages.INVENTORIES.items()}
+    sizes = {name: inventory.bytes for name, inventory in INVENTORIES.items()}
     widths = [all_of(chart, ".box")[0].size["width"] for chart in charts(browser)]
     assert widths[1] / widths[0] == pytest.approx(sizes["cuda"] / sizes["jetpack"], abs=0.01)
     torch = "/opt/venv/lib/python3.11/site-packages/torch/lib/libtorch_cuda.so"
