@@ -138,6 +138,19 @@ def test_boxes_are_as_wide_as_their_bytes_at_one_scale_for_all_images(show: Show
     assert box(browser, torch).size["width"] / widths[0] == pytest.approx(1_020_000_000 / sizes["jetpack"], abs=0.01)
 
 
+def test_no_box_is_wider_than_the_one_above_it(show: Show) -> None:
+    browser = show(pages.large(6_000))
+    wider = """
+        const boxes = [...document.querySelectorAll("[role=treeitem]")], edges = new Map();
+        for (const each of boxes) edges.set(each.node, each.getBoundingClientRect());
+        return boxes.filter((each) => {
+          const above = edges.get(each.node.parent), own = edges.get(each.node);
+          return above && (own.left < above.left - 0.5 || own.right > above.right + 0.5);
+        }).length;
+    """
+    assert browser.execute_script(wider) == 0
+
+
 def test_the_search_finds_files_in_all_images_sums_them_and_leads_there(show: Show) -> None:
     browser = show(pages.usual())
     assert seek(browser, "CUBLAS") == "jetpack: 2 files, 1.39 GB; cuda: 1 file, 0.48 GB"

@@ -151,7 +151,10 @@ function explore({ groups, components, images: trees }) {
     if (wanted) element.classList.add(node.found === 0 ? "missed" : node.found === bytes ? "hit" : "part");
     const room = (width * bytes) / scale;
     const label = `${node.name || "/"}  ${amount(bytes)}`;
-    if (room >= LABELLED) element.textContent = room >= LETTER * label.length ? label : node.name;
+    if (room >= LABELLED) {
+      element.classList.add("named"); // only these are padded: padding would make the others wider than their bytes
+      element.textContent = room >= LETTER * label.length ? label : node.name;
+    }
     element.setAttribute("role", "treeitem");
     element.setAttribute("aria-level", level + 1);
     element.setAttribute("aria-label", `${node.path || "/"}, ${amount(bytes)}`);
