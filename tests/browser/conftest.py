@@ -25,6 +25,16 @@ def console(browser: webdriver.Chrome) -> list[dict[str, Any]]:
     return entries
 
 
+def started(folder: Path) -> webdriver.Chrome:
+    """A new Chromium that keeps its things in *folder*; it ends with the block of `with`."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(BROWSER)  # named, as the driver is: Selenium looks for, and downloads, nothing
+    for argument in (*ARGUMENTS, f"--user-data-dir={folder}"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    return webdriver.Chrome(options=options, service=Service(str(DRIVER)))
+
+
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     """The browser of all tests. Without one: skipped, in CI failed."""
@@ -33,14 +43,8 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chr
         if os.environ.get("CI"):
             pytest.fail(words)
         pytest.skip(words)
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(BROWSER)  # named, as the driver is: Selenium looks for, and downloads, nothing
-    for argument in (*ARGUMENTS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
-    yield driver
-    driver.quit()
+    with started(tmp_path_factory.mktemp("chromium")) as driver:
+        yield driver
 
 
 @pytest.fixture

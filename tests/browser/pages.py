@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import replace
 
-from jetpare.compare import ConfigurationRow, PackageRow, PathBytes
+from jetpare.compare import Comparison, ConfigurationRow, PackageRow, PathBytes
 from jetpare.differences import complete
+from jetpare.inventory import Inventory
 from jetpare.views import html
 from tests.comparisons import CONTENT, INVENTORIES, figures, full, skeleton
 from tests.inventories import image
@@ -63,9 +65,14 @@ def hostile() -> str:
 
 
 def large(files: int = LARGE) -> str:
+    """Two images of *files* files each."""
+    return html.render(*large_images(files))
+
+
+def large_images(files: int) -> tuple[Comparison, Mapping[str, Inventory]]:
     """Two images of *files* files each, in thousands of folders, with sizes as uneven as real ones."""
     comparison = complete(skeleton(*map(figures, IMAGES)), INVENTORIES, min_saving_percent=10)
-    return html.render(comparison, {name: image(dict(_tree(files, seed))) for seed, name in enumerate(IMAGES)})
+    return comparison, {name: image(dict(_tree(files, seed))) for seed, name in enumerate(IMAGES)}
 
 
 def _tree(files: int, seed: int) -> list[tuple[str, int]]:

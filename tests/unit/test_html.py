@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jetpare.inventory import File
-from jetpare.views import html
+from jetpare.views import html, rows
 from tests.comparisons import INVENTORIES, MISSING, figures, full, skeleton
 from tests.inventories import image
 
@@ -25,10 +25,10 @@ TREES = st.dictionaries(
 )
 
 
-def walk(rows: list[html.Row]) -> Iterator[tuple[str, int, int]]:
+def walk(tree: list[html.Row]) -> Iterator[tuple[str, int, int]]:
     """(path, bytes, component) of everything in a tree, as the script reads it."""
     paths: list[str] = []
-    for parent, folder, names, sizes, owners in rows:
+    for parent, folder, names, sizes, owners in tree:
         paths.append(f"{paths[parent]}/{folder}" if paths else "")
         for place, (name, size) in enumerate(zip(names.split("/"), sizes, strict=True) if sizes else ()):
             yield f"{paths[-1]}/{name}", size, owners if isinstance(owners, int) else owners[place]
@@ -47,7 +47,7 @@ def test_every_file_and_every_byte_is_in_the_tree(sizes: dict[str, int]) -> None
     found = sorted(walk(html.tree(made, numbers)))
     assert sum(size for _, size, _ in found) == made.bytes
     kept = [file for file in made.files if file.kind != "dir"]
-    assert found == sorted((html.rows.plain(each.path), each.size, numbers[each.path]) for each in kept)
+    assert found == sorted((rows.plain(each.path), each.size, numbers[each.path]) for each in kept)
 
 
 def test_a_hard_link_counts_once_and_a_link_nothing() -> None:
