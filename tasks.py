@@ -130,6 +130,21 @@ def compare(
     session(profile).compare(images=images, form=form, output=output, compress=compress)
 
 
+@command(
+    positional=["name"],
+    iterable=["image"],
+    help={
+        "name": "a path, or the name of a package, a Python distribution, a component or a group",
+        "image": "an image of build.toml, or any image reference; repeatable; default: all that are built",
+        "profile": PROFILE,
+        "layers": "read the layers from the engine's stream where its folders cannot be read: a minute for 6 GB, once",
+    },
+)
+def explain(_: Context, name: str, image: list[str], profile: str = "", layers: bool = False) -> None:
+    """Say why something is in an image: who needs it, what asked for it, which layer brought it, how many bytes."""
+    session(profile).explain(name, images=tuple(image), layers=layers)
+
+
 @command(iterable=["image"], help={"image": f"{IMAGE}; repeatable; default: all", "profile": PROFILE})
 def plan(_: Context, image: list[str], profile: str = "") -> None:
     """Show what would run, in which order, and what the cache should hold already."""
@@ -218,6 +233,7 @@ ns = Collection()
 for each in (
     build_all,
     compare,
+    explain,
     plan,
     doctor,
     extract_cudnn,

@@ -1,4 +1,4 @@
-# The small image: l4t-cuda, with cuDNN and the profiling libraries taken out of l4t-jetpack, GDAL and PyTorch.
+# The small image: l4t-cuda, with cuDNN and the profiling libraries that it lacks, GDAL and PyTorch.
 # `l4t-cuda`, `l4t-jetpack`, `gdal-source` and `wheels` are named contexts: the bake definition says what they are.
 ARG CACHE_ID=local
 # REBUILD_<STAGE>, declared in each stage, has a new value when that stage is to be built again
@@ -13,16 +13,39 @@ ARG PYTHON_REQUIREMENTS
 ARG PYTHON_PROVIDED
 ARG PYTHON_INDEXES
 ARG PYTHON_CUDA
+ARG CUDNN_SOURCE=jetpack
+ARG CUDNN_PACKAGES
+ARG CUDNN_REPOSITORY
+ARG CUDNN_INDEXES
 ARG COLLECT
 ARG RUNTIME_PACKAGES
 
-# cudnn: the libraries that only JetPack has, links kept, with a manifest
-FROM l4t-jetpack AS cudnn
+# cudnn-from-SOURCE: where the libraries come from that l4t-cuda lacks; only the one that build.toml names is looked at
+FROM l4t-jetpack AS cudnn-from-jetpack
+FROM l4t-cuda AS cudnn-from-wheel
+FROM l4t-cuda AS cudnn-from-apt
+
+# cudnn: those libraries, links kept, with a manifest
+FROM cudnn-from-${CUDNN_SOURCE} AS cudnn
 ARG REBUILD_CUDNN
+ARG CACHE_ID
+ARG CUDNN_SOURCE
+ARG CUDNN_PACKAGES
+ARG CUDNN_REPOSITORY
+ARG CUDNN_INDEXES
 ARG COLLECT
-RUN --mount=type=bind,source=scripts/collect.py,target=/run/jetpare/collect.py \
-    COLLECT="${COLLECT}" python3 -B /run/jetpare/collect.py --stage /opt/stage && \
-    mkdir /opt/report && cp /opt/stage/usr/share/jetpare/cudnn.tsv /opt/report/
+RUN --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
+    --mount=type=bind,source=scripts/apt-install.sh,target=/run/jetpare/apt-install.sh \
+    --mount=type=bind,source=scripts/cudnn.sh,target=/run/jetpare/cudnn.sh \
+    --mount=type=bind,source=scripts/nvidia-wheels.py,target=/run/jetpare/nvidia-wheels.py \
+    --mount=type=bind,source=scripts/collect.py,target=/run/jetpare/collect.py \
+    --mount=type=bind,from=wheels,target=/run/jetpare/wheels \
+    --mount=type=cache,id=apt-cache-cuda-${CACHE_ID},target=/var/cache/apt,sharing=locked \
+    --mount=type=cache,id=apt-lists-cuda-${CACHE_ID},target=/var/lib/apt/lists,sharing=locked \
+    --mount=type=cache,id=pip-${CACHE_ID},target=/var/cache/pip \
+    --mount=type=secret,id=ca --mount=type=secret,id=net --mount=type=secret,id=cudnn-key \
+    --mount=type=tmpfs,target=/tmp \
+    PYTHON_INDEXES="${CUDNN_INDEXES}" /run/jetpare/cudnn.sh
 
 # cudnn-report: its manifest
 FROM scratch AS cudnn-report

@@ -24,7 +24,7 @@ ENV NVIDIA_VISIBLE_DEVICES=all \
 RUN --mount=type=bind,from=tools,target=/mnt \
     --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
     --mount=type=bind,source=scripts/rehearsal-cuda.sh,target=/run/jetpare/rehearsal-cuda.sh \
-    --mount=type=bind,source=scripts/rehearsal-cuda.py,target=/run/jetpare/rehearsal-cuda.py \
+    --mount=type=bind,source=scripts/nvidia-wheels.py,target=/run/jetpare/nvidia-wheels.py \
     --mount=type=bind,source=scripts/rehearsal-cuda.txt,target=/run/jetpare/rehearsal-cuda.txt \
     --mount=type=cache,id=wheels-${CACHE_ID},target=/var/cache/wheels,sharing=locked \
     --mount=type=secret,id=ca --mount=type=secret,id=net --mount=type=tmpfs,target=/tmp \
@@ -42,7 +42,7 @@ RUN --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
 RUN --mount=type=bind,from=tools,target=/mnt \
     --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
     --mount=type=bind,source=scripts/rehearsal-cuda.sh,target=/run/jetpare/rehearsal-cuda.sh \
-    --mount=type=bind,source=scripts/rehearsal-cuda.py,target=/run/jetpare/rehearsal-cuda.py \
+    --mount=type=bind,source=scripts/nvidia-wheels.py,target=/run/jetpare/nvidia-wheels.py \
     --mount=type=bind,source=scripts/rehearsal-cuda.txt,target=/run/jetpare/rehearsal-cuda.txt \
     --mount=type=cache,id=wheels-${CACHE_ID},target=/var/cache/wheels,sharing=locked \
     --mount=type=secret,id=ca --mount=type=secret,id=net --mount=type=tmpfs,target=/tmp \

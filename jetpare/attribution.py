@@ -17,7 +17,7 @@ from functools import cache
 from packaging.utils import canonicalize_name
 
 from jetpare.config import OTHER_GROUP
-from jetpare.inventory import Distribution, File, Inventory, Package
+from jetpare.inventory import File, Inventory, Package
 
 NEVER = r"(?!)"  # a pattern that nothing matches
 COLLECTED_MANIFEST = "/usr/share/jetpare/cudnn.tsv"  # scripts/collect.py
@@ -340,8 +340,10 @@ def _python(inventory: Inventory) -> Finder:
     real = _real_folders(inventory)
     owners: dict[str, Owner] = {}
     folders: dict[str, Owner] = {}
-    keys = distribution_keys(inventory.distributions)
-    for distribution, key in zip(inventory.distributions, keys, strict=True):
+    keys, packages = distribution_keys(inventory), packaged(inventory)
+    for distribution, key, package in zip(inventory.distributions, keys, packages, strict=True):
+        if package:
+            continue
         owner = Owner(key=key, kind="python", name=distribution.name, version=distribution.version)
         for path in distribution.files or ():
             owners.setdefault(real(path), owner)
@@ -358,12 +360,26 @@ def _python(inventory: Inventory) -> Finder:
     return find
 
 
-def distribution_keys(distributions: Sequence[Distribution]) -> list[str]:
-    """'python:name' of each, normalised; with the folder where a name is installed in several."""
-    names = [canonicalize_name(each.name) for each in distributions]
-    count = Counter(names)
-    places = [f"@{each.location}" if count[name] > 1 else "" for each, name in zip(distributions, names, strict=True)]
-    return [f"python:{name}{place}" for name, place in zip(names, places, strict=True)]
+def distribution_keys(inventory: Inventory) -> list[str]:
+    """'python:name' of each, normalised, with its folder where the name is there several times.
+
+    With its folder too where a package of the distribution brought it, which then owns its files.
+    """
+    names = [canonicalize_name(each.name) for each in inventory.distributions]
+    own = [not each for each in packaged(inventory)]
+    count = Counter(name for name, alone in zip(names, own, strict=True) if alone)
+    return [
+        f"python:{name}" + ("" if alone and count[name] == 1 else f"@{each.location}")
+        for name, alone, each in zip(names, own, inventory.distributions, strict=True)
+    ]
+
+
+def packaged(inventory: Inventory) -> list[str | None]:
+    """Of each Python distribution, the key of the package whose list has its metadata."""
+    find = _debian(inventory)
+    places = [(each.info, f"{each.info}/METADATA", f"{each.info}/PKG-INFO") for each in inventory.distributions]
+    owners = [next((owner for place in some if (owner := find(place))), None) for some in places]
+    return [owner.key if owner else None for owner in owners]
 
 
 def _written(inventory: Inventory) -> Finder:

@@ -23,6 +23,7 @@ from jetpare.plan import INPUTS, Kind, Node, Plan
 ENVIRONMENT = {"BUILDX_NO_DEFAULT_LOAD": "1"}
 SECRETS = ("ca", "net")
 WHEELS = "wheels"
+CUDNN_KEY = "cudnn-key"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ def stage_arguments(config: Config, plan: Plan, cache_id: str) -> dict[str, dict
     collect = [pattern.format_map(places) for pattern in config.collect.required]
     collect += [f"{pattern.format_map(places)} ?" for pattern in config.collect.optional]
     return {
-        "cudnn": {"COLLECT": "\n".join(collect)},
+        "cudnn": {**cached, **_cudnn_arguments(config, plan), "COLLECT": "\n".join(collect)},
         "gdal": {
             **cached,
             "GDAL_VERSION": plan.profile.gdal,
@@ -67,6 +68,19 @@ def stage_arguments(config: Config, plan: Plan, cache_id: str) -> dict[str, dict
         "runtime": {**cached, "RUNTIME_PACKAGES": " ".join(config.runtime.packages)},
         INPUTS: {**cached, "GDAL_VERSION": plan.profile.gdal},
     }
+
+
+def _cudnn_arguments(config: Config, plan: Plan) -> dict[str, str]:
+    """What differs by the source of cuDNN; an argument that a source does not use changes nothing of its layers."""
+    cudnn = config.cudnn_of(plan.profile)
+    used = {"CUDNN_SOURCE": cudnn.source, "CUDNN_PACKAGES": " ".join(cudnn.chosen)}
+    if cudnn.source == "wheel":
+        used["CUDNN_INDEXES"] = " ".join(plan.profile.indexes)
+    if cudnn.source == "apt" and cudnn.repository:
+        used["CUDNN_REPOSITORY"] = " ".join(
+            (cudnn.repository.url, cudnn.repository.suite, *cudnn.repository.components)
+        )
+    return used
 
 
 def _cuda_wheels(plan: Plan) -> bool:
@@ -132,10 +146,16 @@ class _Maker:
             "contexts": self._contexts(node),
             "args": self._arguments(node),
             "platforms": [self.plan.platform],
-            "secret": [f"id={name},src={secret_file(self.options.state, name)}" for name in SECRETS],
+            "secret": [f"id={name},src={file}" for name, file in self._secrets().items()],
         }
         fresh = self._fresh_stages(node)
         return target | ({"no-cache-filter": fresh} if fresh else {})
+
+    def _secrets(self) -> dict[str, Path]:
+        found = {name: secret_file(self.options.state, name) for name in SECRETS}
+        cudnn = self.config.cudnn_of(self.plan.profile)
+        # No secret, but a file that one RUN needs, from wherever in the project it stands.
+        return found | ({CUDNN_KEY: cudnn.repository.key} if cudnn.repository and cudnn.source == "apt" else {})
 
     def _arguments(self, node: Node) -> dict[str, str]:
         by_stage = stage_arguments(self.config, self.plan, self.options.cache_id)

@@ -221,7 +221,7 @@ class Looks(Dict[str, Any]):  # noqa: UP006
             self.room -= len(content)
             if self.room < 0:
                 del seen["content"]
-                seen["faults"] = [*seen.get("faults", ()), f"{path}: not kept, there is too much of its kind"]
+                seen["faults"] = [*seen.get("faults", ()), "not kept, there is too much of its kind"]
         self[path] = seen
 
 
@@ -236,7 +236,7 @@ def _look_some(indexes: list[int]) -> dict[str, Look]:
             with open(root + entry.path, "rb", buffering=0) as file:  # noqa: PTH123 - names that are not UTF-8, fast
                 looks[entry.path] = look(entry, file, digest=entry.size in sizes)
         except OSError as error:
-            looks[entry.path] = {"faults": [f"{entry.path}: {error.strerror}"]}
+            looks[entry.path] = {"faults": [str(error.strerror)]}
     return looks
 
 
@@ -344,7 +344,7 @@ def look(entry: Entry, file: IO[bytes], *, digest: bool = False) -> Look:
     """What the content says: {"digest", "elf", "script", "mentions", "content", "faults"}, what there is of them."""
     seen: Look = {}
     if entry.size > CONTENT:
-        return {"faults": [f"{entry.path}: {entry.size} bytes are too many to be read"]}
+        return {"faults": [f"{entry.size} bytes are too many to be read"]}
     data = _at(file, 0, entry.size if entry.size <= SMALL else 512)
     if digest:
         file.seek(0)
@@ -354,13 +354,13 @@ def look(entry: Entry, file: IO[bytes], *, digest: bool = False) -> Look:
         if entry.size <= KEPT:
             seen["content"] = _at(file, 0, entry.size)
         else:
-            seen["faults"] = [f"{entry.path}: {entry.size} bytes are too many to be read"]
+            seen["faults"] = [f"{entry.size} bytes are too many to be read"]
     if data[:4] == ELF_MAGIC:
         try:
-            seen["elf"] = read_elf(entry.path, file)
+            seen["elf"] = read_elf(file)
         except Exception as error:  # noqa: BLE001 - pyelftools answers a broken file with whatever it meets first
             words = " ".join(str(error).split())[:200]
-            seen["faults"] = [f"{entry.path}: this ELF file cannot be read ({type(error).__name__}: {words})"]
+            seen.setdefault("faults", []).append(f"this ELF file cannot be read ({type(error).__name__}: {words})")
         return seen
     if data[:2] == b"#!" and entry.mode & 0o111:
         seen["script"] = data[2:512].split(b"\n")[0].decode("utf-8", "surrogateescape").strip()
@@ -415,15 +415,15 @@ class _Bounded:
         return data
 
 
-def read_elf(path: str, file: IO[bytes]) -> dict[str, Any]:
-    """The columns of an Elf. Raises whatever pyelftools answers a broken file with."""
+def read_elf(file: IO[bytes]) -> dict[str, Any]:
+    """The columns of an Elf, without its path. Raises whatever pyelftools answers a broken file with."""
     if isinstance(file, io.BytesIO):
-        return _read_elf(path, file, file)
+        return _read_elf(file, file)
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        return _read_elf(path, mapped, file)
+        return _read_elf(mapped, file)
 
 
-def _read_elf(path: str, stream: Any, file: IO[bytes]) -> dict[str, Any]:  # noqa: ANN401
+def _read_elf(stream: Any, file: IO[bytes]) -> dict[str, Any]:  # noqa: ANN401
     from elftools.elf.elffile import ELFFile
 
     bounded: Any = _Bounded(stream)
@@ -439,7 +439,6 @@ def _read_elf(path: str, stream: Any, file: IO[bytes]) -> dict[str, Any]:  # noq
     rodata = [s for s in sections if s.name.startswith(".rodata") and s["sh_type"] != "SHT_NOBITS"]
     fat = _fat_sections(sections)
     return {
-        "path": path,
         "type": ELF_TYPES.get(elf["e_type"], str(elf["e_type"])),
         "machine": MACHINES.get(machine, str(machine)),
         "bits": elf.elfclass,
@@ -453,7 +452,7 @@ def _read_elf(path: str, stream: Any, file: IO[bytes]) -> dict[str, Any]:  # noq
         "build_id": _build_id(sections),
         "symtab_bytes": size.get(".symtab", 0) + size.get(".strtab", 0),
         "debug_bytes": sum(each for name, each in size.items() if name.startswith((".debug_", ".zdebug_"))),
-        "patched": _is_patched(path, elf, sections),
+        "patched": _is_patched(elf, sections),
         "gpu": gpu_architectures(file, fat) if fat else None,
         "strings": [name for name in _so_names(file, rodata) if name not in needed],
     }
@@ -505,14 +504,11 @@ def _build_id(sections: list[Any]) -> str | None:
     return None
 
 
-def _is_patched(path: str, elf: Any, sections: list[Any]) -> bool:  # noqa: ANN401
-    """Whether patchelf moved something. auditwheel uses it on what it puts into *.libs folders.
-
-    Linkers put .dynstr before the code, and the program headers right after the file's header.
-    """
+def _is_patched(elf: Any, sections: list[Any]) -> bool:  # noqa: ANN401
+    """Whether patchelf moved something: linkers put .dynstr before the code, the program headers after the header."""
     address = {section.name: section["sh_addr"] for section in sections}
     moved = 0 < address.get(".text", 0) < address.get(".dynstr", 0)
-    return moved or ".libs/" in path or (elf["e_phnum"] > 0 and elf["e_phoff"] != elf["e_ehsize"])
+    return moved or (elf["e_phnum"] > 0 and elf["e_phoff"] != elf["e_ehsize"])
 
 
 FAT_MAGIC = b"\x50\xed\x55\xba"
@@ -618,7 +614,7 @@ def tables(entries: list[Entry], looks: dict[str, Look], faults: list[str]) -> I
     yield "files", [_file_row(entry, first, digests) for entry in entries]
 
     tree = Tree(entries, {path: seen["content"] for path, seen in looks.items() if "content" in seen})
-    yield "elfs", [looks[path]["elf"] for path in sorted(looks) if "elf" in looks[path]]
+    yield "elfs", [_elf_row(path, looks[path]["elf"]) for path in sorted(looks) if "elf" in looks[path]]
     yield "packages", list(packages(tree, faults))
     yield "distributions", list(distributions(tree, faults))
     yield "loader_dirs", loader_dirs(tree)
@@ -629,12 +625,17 @@ def tables(entries: list[Entry], looks: dict[str, Look], faults: list[str]) -> I
         [[path, line, text] for path in sorted(looks) for line, text in looks[path].get("mentions", ())],
     )
     yield "texts", list(texts(tree, faults))
-    yield "faults", faults + [fault for path in sorted(looks) for fault in looks[path].get("faults", ())]
+    yield "faults", faults + [f"{path}: {fault}" for path in sorted(looks) for fault in looks[path].get("faults", ())]
 
 
 def _file_row(entry: Entry, first: dict[Any, str], digests: dict[str, str | None]) -> list[Any]:
     name = entry.path if entry.inode is None else first[entry.inode]
     return [*entry[:7], None if name == entry.path else name, digests.get(name)]
+
+
+def _elf_row(path: str, elf: dict[str, Any]) -> dict[str, Any]:
+    """With its path; auditwheel uses patchelf on all that it puts into a *.libs folder."""
+    return {"path": path, **elf, "patched": elf["patched"] or ".libs/" in path}
 
 
 class Tree:
@@ -845,19 +846,40 @@ def _top_level(location: str, files: Iterable[str]) -> list[str]:
 # --- the loader
 
 
-def loader_dirs(tree: Tree, conf: str = "/etc/ld.so.conf", depth: int = 0) -> list[str]:
-    """The folders that /etc/ld.so.conf and what it includes name, in their order (ldconfig(8))."""
+def loader_dirs(tree: Tree) -> list[str]:
+    """The folders that /etc/ld.so.conf and what it includes name, one to a line, in their order (ldconfig(8))."""
     found: list[str] = []
+    waiting, seen = ["/etc/ld.so.conf"], set()
+    while waiting:
+        conf = waiting.pop()
+        if conf.startswith(ADD):
+            found.append(conf[len(ADD) :])
+        elif conf not in seen:
+            seen.add(conf)
+            waiting += _steps(tree, conf)[::-1]
+    return list(dict.fromkeys(found))
+
+
+ADD = "add "
+
+
+def _steps(tree: Tree, conf: str) -> list[str]:
+    """What the lines of *conf* say: files to read next, and folders, each after `ADD`."""
+    steps = []
     for line in tree.text(conf).split("\n"):
-        words = line.split("#")[0].split()
-        if words[:1] == ["include"] and depth < LINKS:
+        words = line.partition("#")[0].split()
+        if words[:1] == ["include"]:
             for pattern in words[1:]:
                 absolute = posixpath.join(posixpath.dirname(conf), pattern)
-                for path in sorted(each for each in tree.kinds if fnmatch.fnmatchcase(each, absolute)):
-                    found += loader_dirs(tree, path, depth + 1)
+                steps += sorted(each for each in tree.kinds if _matches(each, absolute))
         elif words and words[0] != "hwcap":
-            found += [word.split("=")[0].rstrip("/") or "/" for word in " ".join(words).replace(",", " ").split()]
-    return list(dict.fromkeys(found))
+            steps.append(ADD + (" ".join(words).partition("=")[0].rstrip("/") or "/"))
+    return steps
+
+
+def _matches(path: str, pattern: str) -> bool:
+    """As glob(7): a star stands for no slash."""
+    return path.count("/") == pattern.count("/") and fnmatch.fnmatchcase(path, pattern)
 
 
 CACHE_MAGIC = b"glibc-ld.so.cache1.1"
@@ -877,8 +899,8 @@ def loader_cache(data: bytes, faults: list[str]) -> list[list[str]]:
     data = data[start:]
     for order in "<>":
         if len(data) >= 48:  # noqa: PLR2004 - the header
-            (count,) = struct.unpack_from(order + "I", data, 20)
-            if 48 + count * 24 <= len(data):
+            count, length = struct.unpack_from(order + "II", data, 20)
+            if 48 + count * 24 + length <= len(data):
                 rows = [struct.unpack_from(order + "iII", data, 48 + 24 * index) for index in range(count)]
                 return [[_c_string(data, key), _c_string(data, value)] for _, key, value in rows]
     faults.append("/etc/ld.so.cache: shorter than it says")

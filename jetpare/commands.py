@@ -16,13 +16,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
 
-from jetpare.errors import BudgetError, ConfigError, DoctorError, RecordError
+from jetpare.errors import BudgetError, ConfigError, DoctorError, RecordError, UnknownNameError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from jetpare.compare import Comparison
     from jetpare.engine import Engine
+    from jetpare.explain import Image
     from jetpare.gather import Gathered
     from jetpare.ledger import Record
     from jetpare.pipeline import Request
@@ -259,6 +260,66 @@ class Session:
             raise BudgetError(
                 f"over budget: {', '.join(over)}. Find what grew, or raise [profiles.{profile}.budget_gb]."
             )
+
+    def explain(self, word: str, *, images: tuple[str, ...], layers: bool) -> None:
+        """Say why *word* is in each of the images. Raises UnknownNameError where none has it."""
+        from jetpare import explain
+        from jetpare.views import explain as view
+        from jetpare.views import terminal
+
+        close: list[str] = []
+        lacking = []
+        built = self.built(images)
+        for name, reference in built.items():
+            image = self.look_into(reference, stream=layers)
+            subjects = explain.explain(image, word)
+            if subjects:
+                terminal.show(self.out, view.explanation(name, subjects, image_bytes=image.inventory.bytes), "")
+            else:
+                lacking.append(name)
+                close += explain.similar(image, word)
+        if len(lacking) == len(built):
+            hint = f" Did you mean {' or '.join(dict.fromkeys(close))}?" if close else ""
+            raise UnknownNameError(
+                f"'{word}' is no path, package, distribution, component or group of {' or '.join(lacking)}.{hint}"
+            )
+        for name in lacking:
+            self.out.print(f"{name} has no '{word}'.", markup=False, soft_wrap=True)
+
+    def built(self, images: tuple[str, ...]) -> dict[str, str]:
+        """Name -> reference of *images*, of build.toml or references; where none is named, of all that are built."""
+        from jetpare import bake, engine
+
+        known = self.project.config.images
+        names = images or tuple(known)
+        tags = {}
+        if not known.keys().isdisjoint(names):
+            profile = self.engine_plan().profile_name
+            tags = {name: bake.image_tag(self.project.config, name, profile) for name in names if name in known}
+        found = {name: tags.get(name, name) for name in names}
+        there = {name: tag for name, tag in found.items() if engine.inspect_image(self.engine, tag) is not None}
+        missing = [found[name] for name in images if name not in there] or ([] if there else list(found.values()))
+        if missing:
+            raise RecordError(
+                f"the engine has no image {' or '.join(missing)}. Build it (`invoke build-all`) or pull it."
+            )
+        return there
+
+    def look_into(self, reference: str, *, stream: bool) -> Image:
+        """What is in an image, whose it is, and its layers; those from the engine's stream only if *stream*."""
+        from rich.progress import Progress
+
+        from jetpare import attribution, explain, layers, xray
+
+        state, config = self.project.state_path, self.project.config
+        inventory = xray.take(self.engine, reference, state=state, say=self.say)
+        total = sum(layer.size or 0 for layer in inventory.layers)
+        with Progress(console=self.err, transient=True, disable=not (stream and self.err.is_terminal)) as progress:
+            bar = progress.add_task(f"reading the layers of {reference}", total=total or None)
+            told = (lambda done: progress.update(bar, completed=done)) if stream else None
+            listing = layers.take(self.engine, inventory.image_id, state=state, stream=told)
+        owned = attribution.attribute(inventory, groups=config.groups)
+        return explain.Image(inventory, owned, listing, explain.sources(config, inventory.settings.labels))
 
     def plan(self, *, images: tuple[str, ...]) -> None:
         """Show the plan."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import tomli
@@ -115,6 +115,20 @@ def _pin(text: str) -> str:
         raise ValueError(f"{text!r} is not pinned: something like '{requirement.name}==1.2.3' is wanted")
     if requirement.url or requirement.marker:
         raise ValueError(f"{text!r}: a plain name==version is wanted, without URL or marker")
+    return text
+
+
+def _apt_pin(text: str) -> str:
+    name, _, version = text.partition("=")
+    if not re.fullmatch(r"[0-9][A-Za-z0-9.+:~-]*", version):
+        raise ValueError(f"{text!r} is not pinned: something like '{name or 'libcudnn9-cuda-12'}=9.3.0.75-1' is wanted")
+    _package(name)
+    return text
+
+
+def _suite(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._/-]+", text):
+        raise ValueError(f"{text!r} is no suite or component of a package repository")
     return text
 
 
@@ -224,6 +238,8 @@ Sha256 = Annotated[str, AfterValidator(_sha256)]
 Digest = Annotated[str, AfterValidator(_digest)]
 VersionText = Annotated[str, AfterValidator(_version)]
 Pin = Annotated[str, AfterValidator(_pin)]
+AptPin = Annotated[str, AfterValidator(_apt_pin)]
+Suite = Annotated[str, AfterValidator(_suite)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
 Platform = Annotated[str, AfterValidator(_platform)]
 Name = Annotated[str, AfterValidator(_name)]
@@ -295,6 +311,48 @@ class Collect(Table):
 
     required: NonEmpty[Pattern]
     optional: Many[Pattern] = ()
+
+
+class Repository(Table):
+    """A repository of distribution packages. ``key`` is the file of the public key that signs it."""
+
+    url: Url
+    suite: Suite
+    components: Many[Suite] = ()
+    key: RelativePath
+
+
+class Cudnn(Table):
+    """[cudnn]: where cuDNN comes from, and what [collect] takes with it; by default out of l4t-jetpack."""
+
+    source: Literal["jetpack", "wheel", "apt"] = "jetpack"
+    wheels: Many[Pin] = ()
+    packages: Many[AptPin] = ()
+    repository: Repository | None = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Cudnn:
+        wanted = {"wheel": ("wheels",), "apt": ("packages", "repository")}.get(self.source, ())
+        for key in wanted:
+            if not getattr(self, key):
+                raise ValueError(f"source {self.source!r} needs '{key}'")
+        if wanted and self.version is None:
+            raise ValueError(f"none of {' and '.join(self.chosen)} is cuDNN (nvidia-cudnn-... or libcudnn...)")
+        return self
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """What is fetched from the source."""
+        return {"wheel": self.wheels, "apt": self.packages}.get(self.source, ())
+
+    @property
+    def version(self) -> str | None:
+        """Version of the cuDNN that the source has, by its pin: '9.10.2.21'; None for JetPack's."""
+        pins = (
+            re.fullmatch(r"(?:nvidia-cudnn-[^=]+==|libcudnn\d+(?:-cuda-\d+)?=)(?:\d+:)?([\d.]+).*", pin)
+            for pin in self.chosen
+        )
+        return next((match[1] for match in pins if match), None)
 
 
 class Gdal(Table):
@@ -373,6 +431,7 @@ class Profile(Table):
     gdal: VersionText
     cuda: bool
     indexes: Many[Url] = ()
+    cudnn: Cudnn | None = None
     disk_gb: Gigabytes
     contexts: dict[Name, Context] = Field(min_length=1)
     expect: dict[Component, VersionText] = Field(default_factory=dict)
@@ -399,6 +458,7 @@ class Config(Table):
     build: Build = Build()
     images: dict[Name, Image] = Field(min_length=1)
     collect: Collect
+    cudnn: Cudnn = Cudnn()
     gdal: Gdal
     python: Python
     runtime: Runtime
@@ -420,6 +480,10 @@ class Config(Table):
                 f"{FILE_NAME} has: {', '.join(self.profiles)}."
             )
         return chosen, self.profiles[chosen]
+
+    def cudnn_of(self, profile: Profile) -> Cudnn:
+        """Where *profile* takes cuDNN from: its own table, or else [cudnn]."""
+        return profile.cudnn or self.cudnn
 
     def pick_images(self, names: tuple[str, ...]) -> dict[str, Image]:
         """The images called *names*, in build.toml's order; all of them where none is named."""
@@ -616,12 +680,17 @@ def _path_faults(raw: Mapping[str, Any], root: Path) -> Iterator[str]:
     for name, profile in _dict(raw.get("profiles")).items():
         contexts = _dict(_dict(profile).get("contexts"))
         tables |= {("profiles", name, "contexts", context): table for context, table in contexts.items()}
+        tables["profiles", name, "cudnn"] = _dict(profile).get("cudnn")
+    tables["cudnn",] = raw.get("cudnn")
     for place, table in tables.items():
         dockerfile = _dict(table).get("dockerfile")
         below = isinstance(dockerfile, str) and dockerfile[:1] not in {"~", "/"} and ".." not in dockerfile.split("/")
         if below and not _is_there(root / str(dockerfile), folder=False):
             yield f"{_place(place)} dockerfile: there is no file {dockerfile!r}"
-        folder = _dict(table).get("folder") if place[0] == "profiles" else None
+        key = _dict(_dict(table).get("repository")).get("key")
+        if isinstance(key, str) and key[:1] not in {"~", "/"} and not _is_there(root / key, folder=False):
+            yield f"{_place(place)} repository.key: there is no file {key!r}"
+        folder = _dict(table).get("folder") if place[-2:-1] == ("contexts",) else None
         if isinstance(folder, str) and not folder.startswith("~") and not _is_there(root / folder, folder=True):
             yield f"{_place(place)} folder: there is no folder {folder!r}"
 

@@ -18,9 +18,11 @@ from jetpare.compare import (
     Overwritten,
     PathBytes,
     Waste,
+    version_rows,
 )
 from jetpare.inventory import Inventory, LayerInfo
 from jetpare.layers import Listing
+from jetpare.versions import Told, told
 
 LARGEST = 20  # of whatever is named one by one
 FAULTS = 3  # of an inventory that are told
@@ -31,6 +33,7 @@ def with_contents(
 ) -> ImageFigures:
     """*figures* with what *inventory* holds and whose it is; *listing*: of its layers, where those were read."""
     nobodys = unowned(inventory, found)
+    own = Told() if any(row.measured for row in figures.versions) or figures.checks else told(inventory)
     size = sum(file.bytes for file in nobodys)
     return replace(
         figures,
@@ -46,8 +49,14 @@ def with_contents(
             largest=tuple(PathBytes(path=file.path, bytes=file.bytes) for file in nobodys[:LARGEST]),
         ),
         waste=wasted(waste.waste(inventory, listing)),
-        notes=(*figures.notes, *_faults(figures, inventory)),
+        versions=version_rows(own.versions, _expected(figures)) if own.versions else figures.versions,
+        checks=figures.checks or own.checks,
+        notes=(*figures.notes, *own.notes, *_faults(figures, inventory)),
     )
+
+
+def _expected(figures: ImageFigures) -> Mapping[str, str]:
+    return {row.component: row.expected for row in figures.versions if row.expected is not None}
 
 
 def grouped(components: Iterable[Component]) -> list[Group]:

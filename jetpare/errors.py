@@ -105,6 +105,12 @@ class StrictPowerError(JetpareError):
     code = 15
 
 
+class UnknownNameError(JetpareError):
+    """`explain` was asked for something that no image has."""
+
+    code = 18
+
+
 class Interrupted(JetpareError):  # noqa: N818 - it is no error
     """Ctrl-C or SIGTERM; 130 is what a shell reports for it."""
 

@@ -15,7 +15,6 @@ from jetpare.compare import (
     BUILT,
     MAX_LAYERS,
     NOT_BUILT,
-    Check,
     Comparison,
     ImageFigures,
     Layer,
@@ -34,6 +33,7 @@ from jetpare.ledger import ImageRecord, Ledger, Record, StageRecord
 from jetpare.plan import Plan
 from jetpare.project import Project
 from jetpare.pull_size import Method, PullSize, pull_size
+from jetpare.versions import check
 
 STAND_IN = "(stand-in)"  # what the name of a base that jetpare made ends with
 CAVEAT = "A rehearsal: the base system and the GPU are not real; sizes, stages, links and failures are."
@@ -239,7 +239,7 @@ def _figures(wanted: Wanted, facts: ImageFacts | None, records: list[Record]) ->
         layers_left=MAX_LAYERS - facts.layer_count,
         sizes={"layers": facts.layers_bytes, "merged": row.merged_bytes if row else None},
         versions=version_rows(row.versions if row else {}, wanted.expected or (row.expected if row else {})),
-        checks=tuple(_check(check) for check in row.checks) if row else (),
+        checks=tuple(map(check, row.checks)) if row else (),
         stages=_stages(row, built, records) if row and built else (),
         notes=tuple(_notes(wanted, facts, built, records)),
     )
@@ -253,21 +253,12 @@ def _layers(facts: ImageFacts) -> tuple[Layer, ...]:
     )
 
 
-def _check(check: Mapping[str, Any]) -> Check:
-    return Check(
-        name=str(check.get("name")),
-        status=str(check.get("status")),
-        detail=str(check.get("detail") or ""),
-        seconds=check.get("seconds"),
-    )
-
-
 def _notes(wanted: Wanted, facts: ImageFacts, built: Record | None, records: list[Record]) -> Iterator[str]:
     yield from _failures(wanted.name, records, since=built)
     if not facts.layers_exact:
         yield f"the {facts.store} store counts uncompressed layers in disk blocks, some percent above their bytes"
     if built is None:
-        yield "no run record of this project tells how it was built, so its checks and times are not measured"
+        yield "no run record of this project tells how it was built, so its times are not measured"
 
 
 def _built_by(image_id: str, records: Sequence[Record]) -> Record | None:

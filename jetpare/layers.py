@@ -255,6 +255,7 @@ def from_stream(chunks: Iterable[bytes], *, diff_ids: Sequence[str]) -> tuple[La
 
     listings: dict[str, tuple[Entry, ...]] = {}
     texts: dict[str, bytes] = {}
+    links: dict[str, str] = {}  # older engines give a layer that occurs twice as a link
     try:
         with tarfile.open(fileobj=_Reader(iter(chunks)), mode="r|", bufsize=CHUNK) as archive:  # type: ignore[call-overload]
             for member in archive:
@@ -262,16 +263,14 @@ def from_stream(chunks: Iterable[bytes], *, diff_ids: Sequence[str]) -> tuple[La
                 content = _content(archive, member)
                 if member.issym() or member.islnk():
                     folder = posixpath.dirname(member.name) if member.issym() else ""
-                    texts[member.name] = posixpath.normpath(posixpath.join(folder, member.linkname)).encode()
+                    links[member.name] = posixpath.normpath(posixpath.join(folder, member.linkname))
                 elif content is not None and (layer := _layer(content)) is not None:
                     listings[member.name] = _tar_entries(layer)
                 elif content is not None and member.size <= JSON_BYTES:
                     texts[member.name] = content.read()
     except (tarfile.TarError, OSError, EOFError, zstandard.ZstdError) as error:
         raise Unreadable(f"the engine's stream cannot be read: {error}") from error
-    names = _layer_names(texts, diff_ids)
-    # Older engines give a layer that occurs twice as a link.
-    real = [name if name in listings else texts.get(name, b"").decode() for name in names]
+    real = [links.get(name, name) for name in _layer_names(texts, diff_ids)]
     if any(name not in listings for name in real):
         raise Unreadable("the engine's stream lacks layers that its manifest names")
     return tuple(Layer(diff_id=one, entries=listings[name]) for one, name in zip(diff_ids, real, strict=True))

@@ -19,6 +19,7 @@ from jetpare import (
     __version__,
     bake,
     bootstrap,
+    cudnn,
     doctor,
     download,
     engine,
@@ -45,7 +46,7 @@ from jetpare.errors import (
 from jetpare.host import LocalHost
 from jetpare.ledger import ImageRecord, Ledger, Record, StageRecord
 from jetpare.nvpmodel import Present
-from jetpare.plan import INPUTS, Kind, Node, Plan
+from jetpare.plan import CUDNN, INPUTS, Kind, Node, Plan
 from jetpare.power import PowerSession
 from jetpare.project import Project, source_revision
 from jetpare.timeline import EventDecoder, Recorder, StageLog, StageTiming
@@ -101,8 +102,9 @@ def image_labels(project_name: str, plan: Plan, image: str, revision: str | None
 def build(project: Project, plan: Plan, engine_: Engine, request: Request, progress: Progress) -> Record:
     """Build *plan* and return its record, which is on disk at every moment.
 
-    Raises BuildError or CheckError when a node fails, Interrupted on Ctrl-C or SIGTERM, BusyError when another run is
-    under way, SpaceError before anything starts when the disk is too small.
+    Raises BuildError or CheckError when a node fails, ConfigError when cuDNN does not fit PyTorch, Interrupted on
+    Ctrl-C or SIGTERM, BusyError when another run is under way, SpaceError before anything starts when the disk is too
+    small.
     """
     with ExitStack() as stack:
         stack.enter_context(ledger.exclusive(project.state_path))
@@ -110,8 +112,11 @@ def build(project: Project, plan: Plan, engine_: Engine, request: Request, progr
         held = stack.enter_context(_power(project, engine_, request, progress))
         facts = engine.facts(engine_)  # after the switch: low power modes take cores offline
         check_space(plan, engine_, facts, project.state_path)
+        fitting = cudnn.check(project, plan)
+        if fitting and fitting.unknown:
+            progress.note(f"Whether cuDNN fits PyTorch shows at the end only: {fitting.unknown}.")
         run = _Run(project=project, plan=plan, engine_=engine_, request=request, progress=progress, facts=facts)
-        run.held = held
+        run.held, run.cudnn = held, fitting
         run.open()
         if request.again:
             chosen = options(project, plan, request, run=run.id, revision=None)
@@ -205,6 +210,7 @@ class _Run:
         self.folder = self.ledger.path(self.id)
         self.sampler: telemetry.Sampler | None = None
         self.held: PowerSession | None = None
+        self.cudnn: cudnn.Check | None = None
         self.settings = network.read_settings(project.environ, project.home)
 
     # --- the record
@@ -443,8 +449,16 @@ class _Run:
                 + "\n".join(f"  {mark}" for mark in marked)
             )
         for node in nodes:
+            if node.name == CUDNN:
+                self.check_cudnn(node)
             if node.kind is Kind.IMAGE:
                 self.finish_image(node, call, metadata)
+
+    def check_cudnn(self, node: Node) -> None:
+        """Raise ConfigError where what stage cudnn collected is not what goes with PyTorch."""
+        have = cudnn.collected_version(self.folder / "reports" / node.target / "cudnn.tsv")
+        if have and self.cudnn:
+            self.cudnn.raise_for(have, where=node.label)
 
     def write_definition(self, nodes: Sequence[Node]) -> None:
         chosen = options(self.project, self.plan, self.request, run=self.id, revision=self.revision)

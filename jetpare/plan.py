@@ -105,6 +105,21 @@ def make_plan(
     )
 
 
+CUDNN = "cudnn"
+
+
+def with_cudnn(images: dict[str, Image], source: str) -> dict[str, Image]:
+    """*images* as they are with cuDNN from *source*: unless that is JetPack, the stage needs the image's base alone."""
+    if source == "jetpack":
+        return images
+    return {
+        name: image.model_copy(update={"stages": {**image.stages, CUDNN: (image.base,)}})
+        if CUDNN in image.stages
+        else image
+        for name, image in images.items()
+    }
+
+
 def find_stage(config: Config, stage: str, image: str | None) -> str:
     """The label of *stage* in *image*; with None, in the last image of build.toml that has it."""
     stages = list(dict.fromkeys(name for table in config.images.values() for name in table.stages))

@@ -12,7 +12,7 @@ from jetpare import config as configuration
 from jetpare import process
 from jetpare.config import Config
 from jetpare.errors import ToolError
-from jetpare.plan import Plan, make_plan
+from jetpare.plan import Plan, make_plan, with_cudnn
 
 STATE = Path(".jetpare")
 MACHINES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
@@ -51,7 +51,10 @@ class Project:
         return make_plan(
             profile=(name, settings),
             platform=configuration.resolve_platform(settings, architecture=architecture),
-            images=self.config.pick_images((only.split("/")[0],) if only else images),
+            images=with_cudnn(
+                self.config.pick_images((only.split("/")[0],) if only else images),
+                self.config.cudnn_of(settings).source,
+            ),
             only=only,
         )
 

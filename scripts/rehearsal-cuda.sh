@@ -1,5 +1,5 @@
 #!/bin/sh
-# Fetches NVIDIA's wheels by checksum and lays them out at JetPack's paths (rehearsal-cuda.py).
+# Fetches NVIDIA's wheels by checksum and lays them out at JetPack's paths (nvidia-wheels.py).
 # usage: rehearsal-cuda.sh runtime|devel
 # Uses the python3 and pip of the image mounted at /mnt, so that the base gets neither.
 set -eu
@@ -18,5 +18,5 @@ python() {
 # held is in the layers, and 2.3 GB beside them would count at the end, when the disk is fullest.
 python -m pip download --quiet --disable-pip-version-check --no-cache-dir --no-deps --only-binary :all: --require-hashes \
     --dest /var/cache/wheels --requirement "$here/rehearsal-cuda.txt"
-python "$here/rehearsal-cuda.py" "$part" /var/cache/wheels
+python "$here/nvidia-wheels.py" "$part" /var/cache/wheels
 [ "$part" != devel ] || rm -f /var/cache/wheels/*.whl

@@ -341,6 +341,11 @@ def _recommendation(result: Comparison) -> Iterator[str]:
         ]
         yield from _table(["Image", "Rule", "Outcome", "Evidence"], body, left=4)
         yield from ("", "An image is recommended when every rule is met; where one was not measured, nothing is.", "")
+    for fall in result.waterfalls:
+        gone = [f"{prose(step.label)} ({size_text(-step.bytes)})" for step in fall.steps[:3] if step.bytes < 0]
+        if gone:
+            yield f"- What {code(fall.image)} has less, above all: {', '.join(gone)}"
+    yield ""
 
 
 def _concerns(result: Comparison) -> Iterator[str]:

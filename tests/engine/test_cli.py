@@ -88,7 +88,7 @@ def images_of(result: dict[str, Any]) -> dict[str, Any]:
 
 def assert_sensible(result: dict[str, Any], store: str) -> None:
     """The comparison's figures fit the miniature: what is larger is larger, and by what was put there."""
-    assert result["schema"] == "jetpare.compare/1"
+    assert result["schema"] == "jetpare.compare/2"
     assert result["engine"]["store"] == store
     images = images_of(result)
     for name, image in images.items():
@@ -98,7 +98,8 @@ def assert_sensible(result: dict[str, Any], store: str) -> None:
         assert 60_000_000 < sizes["merged"] <= sizes["layers"] * 1.01
         assert 0 < sizes["alone"] < sizes["layers"]
         assert sizes["layers"] == pytest.approx(sizes["alone"] + result["shared"], rel=0.001)
-        assert image["layers"] == LAYERS[name]
+        assert len(image["layers"]) == LAYERS[name]
+        assert sum(group["bytes"] for group in image["groups"]) == sizes["merged"]
     larger, smaller = images["jetpack"]["sizes"], images["cuda"]["sizes"]
     ballast, library = 20_000_000, 2_000_000
     assert larger["layers"] - smaller["layers"] > ballast
@@ -108,6 +109,16 @@ def assert_sensible(result: dict[str, Any], store: str) -> None:
     assert difference["saved"] == larger["layers"] - smaller["layers"]
     assert difference["words"] == "smaller"
     assert difference["percent"] == pytest.approx(100 * difference["saved"] / larger["layers"])
+    (fall,) = result["waterfalls"]
+    assert (fall["start"], fall["end"]) == (larger["merged"], smaller["merged"])
+    assert fall["steps"][-1]["total_after"] == fall["end"]
+    (files,) = result["files"]
+    assert files["removed"]["bytes"] > ballast
+    came, went = (
+        files["added"]["bytes"] + files["changed"]["bytes"],
+        files["removed"]["bytes"] + files["changed_before"]["bytes"],
+    )
+    assert larger["merged"] - went + came == smaller["merged"]
 
 
 # --- build-all
@@ -188,7 +199,7 @@ def test_one_image(fresh: Fresh) -> None:
     result = comparison(mini)
     images = images_of(result)
     assert images["jetpack"]["sizes"] == dict.fromkeys(("layers", "merged", "pull", "alone"))
-    assert images["cuda"]["layers"] == LAYERS["cuda"]
+    assert len(images["cuda"]["layers"]) == LAYERS["cuda"]
     assert result["differences"] == []
 
     # A later failure is told beside what is still there.
@@ -444,19 +455,36 @@ def test_compare(built: Mini, running: Engine, tmp_path: Path) -> None:
     for name, image in images_of(result).items():
         assert image["id"] == built.image_id(name)
         assert image["reference"] == built.tag(name)
-        assert image["build_seconds"] is not None
+        assert all(stage["seconds"] is not None for stage in image["stages"])
+        assert len(image["stages"]) == len([label for label in ALL if label.startswith(f"{name}/")])
         assert image["notes"] == []
         assert [row["status"] for row in image["versions"]] == ["ok", "ok"]
-        assert image["checks"] == [{"name": "demo", "status": "ok", "detail": ""}]
+        assert image["checks"] == [{"name": "demo", "status": "ok", "detail": "", "seconds": None}]
     table, content = tmp_path / "table.txt", tmp_path / "content.json"
     answer = built.ok("compare", "--output", str(table))
     assert answer.out == ""
     assert str(table) in answer.err
     assert table.read_text() == built.ok("compare").out
     built.ok("compare", "--json", "--output", str(content))
-    assert json.loads(content.read_text()) == result
+    again = json.loads(content.read_text())
+    assert again | {"generated": ""} == result | {"generated": ""}
+    for name, begins in (("report.md", "# Base image comparison"), ("report.html", "<!doctype html>")):
+        built.ok("compare", "--output", str(tmp_path / name))
+        assert (tmp_path / name).read_text().lower().startswith(begins.lower())
     assert max(map(len, table.read_text().splitlines())) <= 100
     assert "\x1b" not in table.read_text()
+
+
+def test_any_two_images(built: Mini) -> None:
+    first, second = built.tag("cuda"), str(built.image_id("jetpack"))
+    result = json.loads(built.ok("compare", "--json", "--", first, second).out)
+    assert (result["baseline"], result["profile"]) == (first, None)
+    assert [image["id"] for image in result["images"]] == [built.image_id("cuda"), second]
+    assert result["verdict"]["status"] == "not recommended"  # it is larger
+    assert built.ok("compare", "--image", "jetpack", "--image", "cuda").out
+    missing = built("compare", "--image", first, "--image", "jetpare-mini/nothing:1")
+    assert (missing.code, missing.out) == (9, "")
+    assert "jetpare-mini/nothing:1: the engine at" in missing.err
 
 
 def test_compare_without_records(built: Mini, tmp_path: Path) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,3 +80,21 @@ def test_json_has_a_schema_and_every_figure() -> None:
     assert made["verdict"]["status"] == "recommended"
     assert sum(component["bytes"] for component in jetpack["components"]) == jetpack["sizes"]["merged"]
     assert {"rule", "title", "image", "outcome", "evidence"} == set(made["verdict"]["rules"][0])
+
+
+def keys(value: Any) -> Iterator[str]:
+    """The keys of an object and of all in it, but not of those that are keyed by what is in an image."""
+    if isinstance(value, list):
+        for each in value:
+            yield from keys(each)
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            yield key
+            if key not in {"env", "labels", "values"} and not (key in {"versions", "bytes"} and isinstance(each, dict)):
+                yield from keys(each)
+
+
+def test_every_key_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs/compare.md").read_text()
+    documented = set(re.findall(r"`([a-z_]+)`", text.split("## JSON")[1]))
+    assert set(keys(full().as_dict())) - documented - {"schema"} == set()

@@ -90,6 +90,7 @@ def test_it_tells_what_was_measured() -> None:
         "| `libssl3` | debian | changed | 3.0.15 (690.0 kB) | 3.0.17 (700.0 kB) |",
         "| `env NVIDIA_REQUIRE_CUDA` | `cuda>=12.6` | *not set* |",
         "  - **NOT BUILT**",
+        "- What `cuda` has less, above all: CUDA math libraries (0.91 GB), development files (83.0 MB), GDAL (20.6 MB)",
     ):
         assert said in text
     assert text.count("<details>") == text.count("</details>") >= 6

@@ -33,7 +33,7 @@ def load(name: str) -> ModuleType:
 check_python = load("check_python")
 collect = load("collect")
 probe = load("probe")
-standin = load("rehearsal-cuda")
+standin = load("nvidia-wheels")
 
 
 def elf(soname: str) -> bytes:

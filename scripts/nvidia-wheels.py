@@ -1,10 +1,11 @@
-"""Lays NVIDIA's wheels out at JetPack's paths, so that a stand-in base has its libraries where the real one has them.
+"""Lays NVIDIA's wheels out at JetPack's paths, so that libraries stand where the real base has them.
 
-usage: rehearsal-cuda.py {runtime|devel} WHEELS [--root /]
+usage: nvidia-wheels.py {runtime|devel|all} WHEELS [--root /] [--cuda /usr/local/cuda-12.6]
 
 The wheels hold one file a library, named by its soname (libcudnn.so.9). JetPack holds libcudnn.so.9.10.2 with the link
-libcudnn.so.9, and, where one develops, libcudnn.so and the headers. ``runtime`` writes what l4t-cuda has; ``devel``
-adds what only l4t-jetpack has: cuDNN, CUPTI, nvToolsExt, headers, development links and static libraries.
+libcudnn.so.9, and, where one develops, libcudnn.so and the headers. For the stand-in bases, ``runtime`` writes what
+l4t-cuda has; ``devel`` adds what only l4t-jetpack has: cuDNN, CUPTI, nvToolsExt, headers, development links and static
+libraries. ``all`` writes all that the wheels hold.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import sys
 import zipfile
 from pathlib import Path, PurePosixPath
 
-CUDA = "usr/local/cuda-12.6"
+CUDA = "/usr/local/cuda-12.6"
 DEVEL_ONLY = frozenset({"nvidia_cudnn_cu12", "nvidia_cuda_cupti_cu12", "nvidia_nvtx_cu12"})
 SHARED = re.compile(r"(?P<name>lib.+?)\.so\.(?P<major>[\d.]+)$")
 
@@ -26,33 +27,36 @@ SHARED = re.compile(r"(?P<name>lib.+?)\.so\.(?P<major>[\d.]+)$")
 def main(argv: list[str]) -> int:
     """Write one of the two layouts; exit 1 when the wheels are not the ones it expects."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("runtime", "devel"))
+    parser.add_argument("part", choices=("runtime", "devel", "all"))
     parser.add_argument("wheels", type=Path)
     parser.add_argument("--root", type=Path, default=Path("/"))
+    parser.add_argument("--cuda", type=PurePosixPath, default=PurePosixPath(CUDA), help="where CUDA stands in the root")
     args = parser.parse_args(argv)
+    cuda = args.root / args.cuda.relative_to("/")
     wheels = sorted(args.wheels.glob("*.whl"))
     if not wheels:
         print(f"no wheels in {args.wheels}", file=sys.stderr)
         return 1
     for wheel in wheels:
-        lay_out(wheel, root=args.root, devel=args.part == "devel")
+        lay_out(wheel, root=args.root, cuda=cuda, part=args.part)
     if args.part == "runtime":
-        link_cuda(args.root)
+        link_cuda(args.root, cuda)
     return 0
 
 
-def lay_out(wheel: Path, *, root: Path, devel: bool) -> None:
-    """Write what *wheel* gives to one of the two layouts."""
+def lay_out(wheel: Path, *, root: Path, cuda: Path, part: str) -> None:
+    """Write what *wheel* gives to one of the layouts."""
     project, version = wheel.name.split("-")[:2]
-    cudnn = project == "nvidia_cudnn_cu12"
-    libraries, headers = folders(root, cudnn=cudnn)
+    cudnn = project.startswith("nvidia_cudnn_")
+    devel = part != "runtime"
+    libraries, headers = folders(root, cuda, cudnn=cudnn)
     with zipfile.ZipFile(wheel) as archive:
         for member in archive.infolist():
             path = PurePosixPath(member.filename)
             if "lib" in path.parts[:-1] and (match := SHARED.match(path.name)):
                 if devel:
                     link(libraries / f"{match['name']}.so", path.name)
-                if devel == (project in DEVEL_ONLY):
+                if part == "all" or devel == (project in DEVEL_ONLY):
                     # cuDNN's files carry three numbers, its wheel four
                     full = ".".join(version.split(".")[:3]) if cudnn else version
                     real = f"{match['name']}.so.{full}"
@@ -65,13 +69,13 @@ def lay_out(wheel: Path, *, root: Path, devel: bool) -> None:
                 extract(archive, member, headers / below)
 
 
-def folders(root: Path, *, cudnn: bool) -> tuple[Path, Path]:
+def folders(root: Path, cuda: Path, *, cudnn: bool) -> tuple[Path, Path]:
     """Where JetPack keeps the libraries and the headers of cuDNN, and those of everything else."""
     machine = platform.machine()
     if cudnn:
         multiarch = f"{machine}-linux-gnu"
         return root / "usr/lib" / multiarch, root / "usr/include" / multiarch
-    target = root / CUDA / "targets" / f"{machine}-linux"
+    target = cuda / "targets" / f"{machine}-linux"
     return target / "lib", target / "include"
 
 
@@ -89,13 +93,13 @@ def link(path: Path, target: str) -> None:
         path.symlink_to(target)
 
 
-def link_cuda(root: Path) -> None:
+def link_cuda(root: Path, cuda: Path) -> None:
     """The links of a CUDA installation, and the loader's path to its libraries."""
     target = f"targets/{platform.machine()}-linux"
-    link(root / "usr/local/cuda", "cuda-12.6")
-    link(root / CUDA / "lib64", f"{target}/lib")
-    link(root / CUDA / "include", f"{target}/include")
-    (root / CUDA / target / "include").mkdir(parents=True, exist_ok=True)
+    link(root / "usr/local/cuda", cuda.name)
+    link(cuda / "lib64", f"{target}/lib")
+    link(cuda / "include", f"{target}/include")
+    (cuda / target / "include").mkdir(parents=True, exist_ok=True)
     loader = root / "etc/ld.so.conf.d/000_cuda.conf"
     loader.parent.mkdir(parents=True, exist_ok=True)
     loader.write_text(f"/usr/local/cuda/{target}/lib\n")

@@ -1,0 +1,581 @@
+"""Why something is in an image: what it is, who needs it, what asked for it, which layer brought it, how many bytes.
+
+Pure: from the inventory of an image, whose its files are, and its layers' listing where there is one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import posixpath
+import re
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from jetpare.attribution import Attribution, Component, distribution_keys, package_keys, packaged
+from jetpare.config import Config
+from jetpare.inventory import Elf, Inventory, Package
+from jetpare.layers import Listing
+
+EXAMPLES = 3
+GDAL_PACKAGES = "/usr/share/jetpare/gdal-packages.txt"  # scripts/compile-gdal.sh
+LINKS, OPENS, DEPENDS, REQUIRES, RUNS = "links with", "may open", "depends on", "requires", "runs with"
+HOW = (LINKS, DEPENDS, REQUIRES, RUNS, OPENS)  # from what cannot do without to what may
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """What of build.toml brings things into an image: of an image that was built from it, else all empty."""
+
+    packages: tuple[str, ...] = ()
+    requirements: tuple[str, ...] = ()
+    collect: tuple[str, ...] = ()
+
+
+def sources(config: Config, labels: Mapping[str, str]) -> Sources:
+    """What *config* says of an image with these *labels*; nothing where it is not of this project."""
+    if labels.get("jetpare.project") != config.project.name:
+        return Sources()
+    return Sources(
+        packages=config.runtime.packages,
+        requirements=config.python.requirements,
+        collect=(*config.collect.required, *config.collect.optional),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Use:
+    """One thing that needs another: component and file of both (the file is None for what is said of the whole)."""
+
+    user: str
+    user_path: str | None
+    how: str
+    name: str  # a soname, a requirement, a program
+    used: str
+    used_path: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """What one component needs of the subject, and some of the files that need it."""
+
+    component: str
+    how: str
+    names: tuple[str, ...]
+    count: int  # of files that need it; 0 where the component as a whole does
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One step of the way from what was asked for down to the subject."""
+
+    component: str
+    how: str
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Brought:
+    """What one layer, counted from 1 at the bottom, has of the subject.
+
+    ``bytes``, ``files``: what can still be seen. ``hidden_bytes``, ``hidden_files``: what a later layer put out of
+    sight. ``deletes``: it takes away what lower layers have of it.
+    """
+
+    layer: int
+    instruction: str | None
+    bytes: int
+    files: int
+    hidden_bytes: int = 0
+    hidden_files: int = 0
+    deletes: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """One answer: a path, a package, a distribution, a component or a group of one image.
+
+    ``reasons``: how it got here. ``chain``: where nothing asked for it, the way down to it from what was asked for,
+    for ``chain_reason``. ``layers`` is None where they were not measured, for ``layers_reason``.
+    """
+
+    kind: str
+    name: str
+    title: str
+    version: str | None
+    bytes: int
+    files: int
+    components: tuple[str, ...]
+    groups: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+    chain: tuple[Step, ...] = ()
+    chain_reason: str | None = None
+    needs: tuple[Need, ...] = ()
+    layers: tuple[Brought, ...] | None = None
+    layers_reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image, with what is worked out of it once for all questions."""
+
+    inventory: Inventory
+    attribution: Attribution
+    listing: Listing | None = None
+    sources: Sources = field(default_factory=Sources)
+
+    @cached_property
+    def components(self) -> Mapping[str, Component]:
+        """By key."""
+        return {component.key: component for component in self.attribution.components}
+
+    @cached_property
+    def packages(self) -> Mapping[str, Package]:
+        """By key."""
+        return dict(zip(package_keys(self.inventory.packages), self.inventory.packages, strict=True))
+
+    @cached_property
+    def uses(self) -> tuple[Use, ...]:
+        """All that needs something else, by component."""
+        return (*_file_uses(self), *_package_uses(self), *_distribution_uses(self))
+
+
+def explain(image: Image, word: str) -> tuple[Subject, ...]:
+    """Every thing of *image* that *word* names; nothing where there is none (`similar` has names that are close)."""
+    return tuple(_subject(image, found) for found in _find(image, word))
+
+
+def similar(image: Image, word: str) -> list[str]:
+    """Names in *image* that look like *word*, closest first; a few."""
+    inventory = image.inventory
+    if word.startswith("/"):
+        # Only what is near it, or has its name: 60,000 paths are too many to compare.
+        name = posixpath.basename(word)
+        folder = posixpath.dirname(word)
+        known: Iterable[str] = (
+            path
+            for path in inventory.by_path
+            if posixpath.dirname(path) == folder or posixpath.basename(path).startswith(name[:4] or "/")
+        )
+    else:
+        names = [package.name for package in inventory.packages] + [each.name for each in inventory.distributions]
+        known = {*names, *(each.key for each in image.attribution.components)}
+        known |= {each.name for each in image.attribution.components}
+    return difflib.get_close_matches(word, sorted(known), n=EXAMPLES, cutoff=0.6)
+
+
+# --- what a word names
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """A thing that a word names: the regular files and the components that it is made of."""
+
+    kind: str
+    name: str
+    title: str
+    paths: frozenset[str]
+    components: tuple[str, ...]
+    version: str | None = None
+    notes: tuple[str, ...] = ()
+    place: str | None = None  # where it is looked for in the layers, where that is one path
+
+
+def _find(image: Image, word: str) -> Iterator[_Found]:
+    if word.startswith("/"):
+        yield from _path(image, word)
+        return
+    found = [*_packages(image, word), *_distributions(image, word)]
+    known = {key for each in found for key in each.components}
+    found += [each for each in _components(image, word) if not known.issuperset(each.components)]
+    if not found:
+        paths = [path for path in image.inventory.by_path if posixpath.basename(path) == word]
+        real = {image.inventory.real_path(path) or path: path for path in reversed(paths)}
+        found = [each for path in real.values() for each in _path(image, path)]
+    yield from found
+
+
+def _path(image: Image, word: str) -> Iterator[_Found]:
+    inventory = image.inventory
+    asked = posixpath.normpath("/" + word.lstrip("/"))
+    parent = inventory.real_path(posixpath.dirname(asked)) or posixpath.dirname(asked)
+    path = posixpath.join(parent, posixpath.basename(asked))
+    real = inventory.real_path(asked)
+    file = inventory.by_path.get(path)
+    if file is None and asked != "/":
+        if image.listing and any(each.path == path for layer in image.listing.layers or () for each in layer.entries):
+            note = "not in the image: a later layer deleted it"
+            yield _Found(
+                kind="path", name=path, title="deleted", paths=frozenset(), components=(), notes=(note,), place=path
+            )
+        return
+    notes = [f"{path} is a link to {file.target}"] if file and file.kind == "link" else []
+    if path != asked:
+        notes.insert(0, f"{asked} is {path}, by a link among its folders")
+    if real is None:
+        yield _Found(
+            kind="path",
+            name=path,
+            title="dangling link",
+            paths=frozenset(),
+            components=(),
+            notes=tuple(notes),
+            place=path,
+        )
+        return
+    target = inventory.by_path.get(real)
+    if target is None or target.kind == "dir":
+        below = real.rstrip("/") + "/"
+        paths = frozenset(each for each in image.attribution.owners if each.startswith(below))
+        title = "folder"
+    else:
+        paths = frozenset({real} if target.kind == "file" else ())
+        title = target.kind
+        notes += _names(inventory, real)
+    owners = tuple(dict.fromkeys(image.attribution.owners[each] for each in sorted(paths)))
+    yield _Found(kind="path", name=real, title=title, paths=paths, components=owners, notes=tuple(notes), place=real)
+
+
+def _names(inventory: Inventory, real: str) -> list[str]:
+    """The other names of a file."""
+    file = inventory.by_path[real]
+    first = file.hardlink or file.path
+    hard = [each.path for each in inventory.files if (each.hardlink or each.path) == first and each.path != real]
+    base = posixpath.splitext(posixpath.basename(real))[0][:6]
+    soft = [
+        each.path
+        for each in inventory.files
+        if each.kind == "link" and base in f"{each.target}{each.path}" and inventory.real_path(each.path) == real
+    ]
+    return [
+        f"{what}: {', '.join(names[:EXAMPLES])}{' …' if len(names) > EXAMPLES else ''}"
+        for what, names in (("the same file by hard link", hard), ("links to it", soft))
+        if names
+    ]
+
+
+def _packages(image: Image, word: str) -> Iterator[_Found]:
+    for key, package in image.packages.items():
+        if word in (package.name, key, f"{package.name}:{package.architecture}"):
+            notes = [f"{_files(len(package.files))} in dpkg's list"] if package.files else ["dpkg lists no file of it"]
+            if package.provides:
+                notes.append(f"provides {', '.join(package.provides)}")
+            yield _Found(
+                kind="package",
+                name=package.name,
+                title="distribution package",
+                version=package.version,
+                paths=_paths_of(image, key),
+                components=(key,),
+                notes=tuple(notes),
+            )
+
+
+def _distributions(image: Image, word: str) -> Iterator[_Found]:
+    inventory = image.inventory
+    keys, packages = distribution_keys(inventory), packaged(inventory)
+    for key, package, each in zip(keys, packages, inventory.distributions, strict=True):
+        if word == key or canonicalize_name(word) == canonicalize_name(each.name):
+            notes = [f"in {each.location}"] + ([f"brought by {package}, whose files these are"] if package else [])
+            yield _Found(
+                kind="distribution",
+                name=each.name,
+                title="Python distribution",
+                version=each.version,
+                paths=_paths_of(image, package or key),
+                components=(package or key,),
+                notes=tuple(notes),
+            )
+
+
+def _components(image: Image, word: str) -> Iterator[_Found]:
+    low = word.casefold()
+    for component in image.attribution.components:
+        if low in (component.key.casefold(), component.name.casefold()):
+            yield _Found(
+                kind="component",
+                name=component.key,
+                title=f"component of kind {component.kind}",
+                version=component.version,
+                paths=_paths_of(image, component.key),
+                components=(component.key,),
+            )
+    keys = tuple(each.key for each in image.attribution.components if each.group.casefold() == low)
+    if len(keys) > 1:
+        paths = frozenset(path for path, key in image.attribution.owners.items() if key in set(keys))
+        yield _Found(
+            kind="group", name=word, title="group of build.toml", paths=paths, components=keys, notes=(", ".join(keys),)
+        )
+
+
+def _paths_of(image: Image, key: str) -> frozenset[str]:
+    return frozenset(path for path, owner in image.attribution.owners.items() if owner == key)
+
+
+# --- what is said of it
+
+
+def _subject(image: Image, found: _Found) -> Subject:
+    needs = tuple(_needs(image, found))
+    reasons = tuple(_reasons(image, found))
+    chain, chain_reason = ((), None) if any(_asked(image, key) for key in found.components) else _chain(image, found)
+    listing = image.listing
+    known = listing is not None and listing.layers is not None
+    groups = dict.fromkeys(image.components[key].group for key in found.components if key in image.components)
+    return Subject(
+        kind=found.kind,
+        name=found.name,
+        title=found.title,
+        version=found.version,
+        bytes=sum(image.inventory.by_path[path].bytes for path in found.paths),
+        files=sum(image.inventory.by_path[path].hardlink is None for path in found.paths),
+        components=found.components,
+        groups=tuple(groups),
+        notes=found.notes,
+        reasons=reasons,
+        chain=chain,
+        chain_reason=chain_reason,
+        needs=needs,
+        layers=tuple(_brought(image, found)) if known else None,
+        layers_reason=None if known else (listing.reason if listing else "the layers were not asked for"),
+    )
+
+
+def _needs(image: Image, found: _Found) -> Iterator[Need]:
+    """Who, outside the subject, needs it; what links first, and of that who has most files."""
+    whole = set(found.components) if found.kind != "path" else set()
+    rows: dict[tuple[str, str], list[Use]] = defaultdict(list)
+    for use in image.uses:
+        ours = use.used in whole if use.used_path is None else use.used_path in found.paths
+        inside = use.user in whole or use.user_path in found.paths
+        if ours and not inside:
+            rows[use.how, use.user].append(use)
+    for how, user in sorted(rows, key=lambda row: (HOW.index(row[0]), -len(rows[row]), row[1])):
+        uses = rows[how, user]
+        files = sorted({use.user_path for use in uses if use.user_path})
+        yield Need(
+            component=user,
+            how=how,
+            names=tuple(sorted({use.name for use in uses})),
+            count=len(files),
+            examples=tuple(files[:EXAMPLES]),
+        )
+
+
+def _brought(image: Image, found: _Found) -> Iterator[Brought]:
+    """What each layer has of the subject, from the bottom up."""
+    layers = (image.listing.layers if image.listing else None) or ()
+    wanted = set(found.paths) | ({found.place} if found.place else set())
+    seen: dict[str, int] = {}  # path -> the last layer that has it
+    for index, layer in enumerate(layers):
+        seen.update((each.path, index) for each in layer.entries if each.path in wanted and each.kind != "opaque")
+    for index, layer in enumerate(layers):
+        own = [each for each in layer.entries if each.path in wanted and each.kind in {"file", "link", "whiteout"}]
+        if not own:
+            continue
+        whiteouts = [each for each in own if each.kind == "whiteout"]
+        there = [each for each in own if each.kind != "whiteout"]
+        last = [each for each in there if seen[each.path] == index and each.path in image.inventory.by_path]
+        instructions = image.inventory.layers
+        yield Brought(
+            layer=index + 1,
+            instruction=instructions[index].instruction if index < len(instructions) else None,
+            bytes=sum(each.bytes for each in last),
+            files=len(last),
+            hidden_bytes=sum(each.bytes for each in there) - sum(each.bytes for each in last),
+            hidden_files=len(there) - len(last),
+            deletes=bool(whiteouts),
+        )
+
+
+# --- what asked for it
+
+
+def _reasons(image: Image, found: _Found) -> Iterator[str]:
+    for key in found.components[:EXAMPLES]:
+        reason = _asked(image, key)
+        if reason:
+            yield f"{key}: {reason}" if found.kind in {"path", "group"} else reason
+        package = image.packages.get(key)
+        if package is not None and package.auto is not None and found.kind == "package":
+            yield f"apt's mark: {'auto, a dependency' if package.auto else 'manual, asked for by name'}"
+
+
+def _asked(image: Image, key: str) -> str | None:
+    """What asked for the component, by name; None where nothing did, so that something else must need it."""
+    kind, _, name = key.partition(":")
+    package = image.packages.get(key)
+    if package is not None:
+        return _asked_package(image, package)
+    if kind == "python":
+        wanted = [
+            each
+            for each in image.sources.requirements
+            if canonicalize_name(Requirement(each).name) == name.partition("@")[0]
+        ]
+        return f'[python] requirements of build.toml: "{wanted[0]}"' if wanted else None
+    if kind == "collected":
+        patterns = [each for each in image.sources.collect if name in each]
+        return f'[collect] of build.toml: "{patterns[0]}"' if patterns else "collected out of JetPack"
+    if kind == "gdal" and "/usr/share/jetpare/gdal-packages.txt" in image.inventory.texts:
+        return "compiled by the stage gdal"
+    return None
+
+
+def _asked_package(image: Image, package: Package) -> str | None:
+    if package.name in image.sources.packages:
+        return "[runtime] packages of build.toml"
+    for index, layer in enumerate(image.inventory.layers, start=1):
+        words = re.split(r"[\s'\"=;&]+", layer.instruction or "")
+        if package.name in words and any("apt" in word for word in words):
+            return f"the instruction of layer {index} installs it by name"
+    if package.name in image.inventory.texts.get(GDAL_PACKAGES, "").split():
+        return "GDAL's own libraries link with it (gdal-packages.txt of the stage gdal)"
+    if package.essential:
+        return "essential: part of every system of this distribution"
+    if package.priority == "required":
+        return "priority 'required': part of the base system"
+    return None
+
+
+def _chain(image: Image, found: _Found) -> tuple[tuple[Step, ...], str | None]:
+    """The shortest way from something that was asked for down to the subject, and what asked for that."""
+    above: dict[str, list[Use]] = defaultdict(list)
+    for use in image.uses:
+        if use.user != use.used and use.how != OPENS:
+            above[use.used].append(use)
+    first = [use for key in found.components for use in above[key]]
+    if found.kind == "path":
+        first = [use for use in first if use.used_path is None or use.used_path in found.paths]
+    queue: deque[tuple[Use, tuple[Step, ...]]] = deque((use, (_step(use),)) for use in first)
+    done = set(found.components)
+    while queue:
+        use, steps = queue.popleft()
+        if use.user in done:
+            continue
+        done.add(use.user)
+        reason = _asked(image, use.user)
+        if reason:
+            return steps, reason
+        queue += [(up, (_step(up), *steps)) for up in above[use.user]]
+    return (), None
+
+
+def _step(use: Use) -> Step:
+    return Step(component=use.user, how=use.how, name=use.name)
+
+
+# --- who needs whom
+
+
+def _file_uses(image: Image) -> Iterator[Use]:
+    owners = image.attribution.owners
+    for user, how, name, used in (*links(image.inventory), *_interpreters(image.inventory)):
+        if user != used and user in owners and used in owners:
+            yield Use(user=owners[user], user_path=user, how=how, name=name, used=owners[used], used_path=used)
+
+
+def links(inventory: Inventory) -> Iterator[tuple[str, str, str, str]]:
+    """(user, how, name, provider) of every library that an ELF file names.
+
+    Found beside it where its RPATH or RUNPATH says so, else in the loader's cache, else by the name alone.
+    """
+    by_name: dict[tuple[str, str, int], set[str]] = defaultdict(set)
+    for name, elf in _library_names(inventory):
+        by_name[name, elf.machine, elf.bits].add(elf.path)
+    cached = {inventory.real_path(path) for _, path in inventory.loader_cache}
+    for elf in inventory.elfs:
+        own = {inventory.real_path(each.replace("$ORIGIN", posixpath.dirname(elf.path))) for each in _search(elf)}
+        for how, names in ((LINKS, elf.needed), (OPENS, elf.strings)):
+            for name in names:
+                found = by_name.get((posixpath.basename(name), elf.machine, elf.bits), set())
+                beside = {path for path in found if posixpath.dirname(path) in own}
+                for used in sorted(beside or found & cached or found):
+                    yield elf.path, how, name, used
+
+
+def _search(elf: Elf) -> Iterator[str]:
+    return (each.replace("${ORIGIN}", "$ORIGIN") for each in (*elf.rpath, *elf.runpath))
+
+
+def _library_names(inventory: Inventory) -> Iterator[tuple[str, Elf]]:
+    for elf in inventory.elfs:
+        yield posixpath.basename(elf.path), elf
+        if elf.soname:
+            yield elf.soname, elf
+    for file in inventory.files:
+        if file.kind == "link" and ".so" in file.path:
+            found = inventory.elf_by_path.get(inventory.real_path(file.path) or "")
+            if found:
+                yield posixpath.basename(file.path), found
+
+
+def _interpreters(inventory: Inventory) -> Iterator[tuple[str, str, str, str]]:
+    """Scripts and what their first line runs, `env` looked through; and programs with the loader that they name."""
+    folders = inventory.settings.env.get("PATH", "").split(":")
+    for script, line in inventory.interpreters.items():
+        words = line.split()
+        program = words[0] if words else ""
+        if posixpath.basename(program) == "env":
+            name = next((word for word in words[1:] if not word.startswith("-") and "=" not in word), "")
+            places = (posixpath.join(folder, name) for folder in folders)
+            program = next((place for place in places if inventory.real_path(place)), "")
+        real = inventory.real_path(program) if program else None
+        if real:
+            yield script, RUNS, f"#!{line}", real
+    for elf in inventory.elfs:
+        real = inventory.real_path(elf.interpreter) if elf.interpreter else None
+        if real and elf.interpreter:
+            yield elf.path, RUNS, elf.interpreter, real
+
+
+def _package_uses(image: Image) -> Iterator[Use]:
+    providers: dict[str, list[str]] = defaultdict(list)
+    for key, package in image.packages.items():
+        for name in {package.name, *(_bare(each) for each in package.provides)}:
+            providers[name].append(key)
+    for key, package in image.packages.items():
+        for wanted in package.depends:
+            for used in {used for one in wanted.split("|") for used in providers.get(_bare(one), ())}:
+                yield Use(user=key, user_path=None, how=DEPENDS, name=wanted, used=used, used_path=None)
+
+
+def _bare(relation: str) -> str:
+    """The name in a relation of packages: 'libc6' of 'libc6:any (>= 2.34)'."""
+    match = re.match(r"\s*([^\s(:\[]+)", relation)
+    return match[1] if match else ""
+
+
+def _distribution_uses(image: Image) -> Iterator[Use]:
+    inventory = image.inventory
+    packages = packaged(inventory)
+    keys = [package or key for package, key in zip(packages, distribution_keys(inventory), strict=True)]
+    by_name: dict[str, list[str]] = defaultdict(list)
+    for key, each in zip(keys, inventory.distributions, strict=True):
+        by_name[canonicalize_name(each.name)].append(key)
+    for key, package, each in zip(keys, packages, inventory.distributions, strict=True):
+        for text in each.requires:
+            for used in by_name.get(_required(text) or "", ()):
+                # What a package brought uses what packages brought; what pip installed, what pip installed.
+                if bool(package) == used.startswith("debian:"):
+                    yield Use(user=key, user_path=None, how=REQUIRES, name=text, used=used, used_path=None)
+
+
+def _required(text: str) -> str | None:
+    """The distribution that a Requires-Dist names; None for one of an extra, and for what is none."""
+    try:
+        requirement = Requirement(text)
+    except InvalidRequirement:
+        return None
+    wanted = requirement.marker is None or "extra" not in str(requirement.marker)
+    return canonicalize_name(requirement.name) if wanted else None
+
+
+def _files(count: int) -> str:
+    return f"{count} file" if count == 1 else f"{count} files"
