@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from jetpare import waste
@@ -55,7 +55,7 @@ def with_contents(
     )
 
 
-def _expected(figures: ImageFigures) -> Mapping[str, str]:
+def _expected(figures: ImageFigures) -> dict[str, str]:
     return {row.component: row.expected for row in figures.versions if row.expected is not None}
 
 

@@ -492,7 +492,9 @@ def test_compare_without_records(built: Mini, tmp_path: Path) -> None:
     shutil.copytree(built.root, root, ignore=shutil.ignore_patterns(".jetpare"))
     answer = built.ok("compare", JETPARE_ROOT=str(root))
     assert "no run record of this project tells how it was built" in answer.out
-    assert re.search(r"checks +not measured +not measured", answer.out)
+    assert re.search(r"build time +not measured +not measured", answer.out)
+    assert re.search(r"checks +1 ok +1 ok", answer.out)
+    assert "of the report that the image brings along" in answer.out
 
 
 def test_shell(workshop: Mini) -> None:
