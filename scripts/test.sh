@@ -1,5 +1,5 @@
 #!/bin/sh
-# Sets up what the tests need, starts an engine if none answers, and runs linters and all tests.
+# Sets up what the tests need, a browser among it, starts an engine if none answers, and runs linters and all tests.
 # usage: scripts/test.sh [PYTEST-ARGUMENT...]     for example: scripts/test.sh tests/unit
 set -eu
 cd "$(dirname "$0")/.."
@@ -9,8 +9,22 @@ scripts/setup.sh --dev
 .venv/bin/mypy
 .venv/bin/shellcheck scripts/*.sh
 .venv/bin/hadolint --config .hadolint.yaml dockerfiles/*.Dockerfile
+
+# Where it cannot be installed, the tests that need it are skipped, and fail in CI.
+browser() {
+    if [ -x /usr/bin/chromium ] && [ -x /usr/bin/chromedriver ]; then return; fi
+    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then return; fi
+    echo "test: installing chromium" >&2
+    apt-get update -qq >&2
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends chromium chromium-driver >&2 ||
+        echo "test: chromium could not be installed" >&2
+}
+
 case "${*:-}" in
-*tests/unit*) ;; # needs no engine
-*) .venv/bin/invoke engine-up ;;
+*tests/unit*) ;; # needs no engine, and no browser
+*)
+    browser
+    .venv/bin/invoke engine-up
+    ;;
 esac
 exec .venv/bin/pytest "$@"

@@ -21,7 +21,7 @@ MINI = ROOT / "tests" / "mini"
 @pytest.fixture(autouse=True)
 def _no_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A unit test that starts a process fails; one that has to is marked `processes`."""
-    if request.node.get_closest_marker("engine") or request.node.get_closest_marker("processes"):
+    if any(request.node.get_closest_marker(marker) for marker in ("engine", "processes", "browser")):
         return
 
     def refuse(*args: Any, **_: Any) -> None:
