@@ -9,7 +9,6 @@ import struct
 import sys
 import sysconfig
 import tarfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -102,6 +101,12 @@ def look(running: Engine, tmp_path: Path) -> Iterator[Callable[[str], tuple[Inve
 Take = Callable[[str], tuple[Inventory, list[str]]]
 
 
+def loader() -> dict[str, bytes]:
+    """The program loader, at its place below the folders' own names."""
+    places = (Path("/lib64/ld-linux-x86-64.so.2"), Path("/lib/ld-linux-aarch64.so.1"))
+    return {str(each.parent.resolve() / each.name): each.read_bytes() for each in places if each.exists()}
+
+
 def own_python() -> list[Path]:
     """This Python, its standard library and the libraries that it maps, at their places on this machine."""
     import ctypes  # noqa: F401 - so that more of them are mapped
@@ -114,9 +119,6 @@ def own_python() -> list[Path]:
         Path(line.split()[-1]) for line in Path("/proc/self/maps").read_text().splitlines() if ".so" in line.split()[-1]
     }
     system = {path for path in mapped if re.search(r"/(lib|lib64)/", str(path)) and "site-packages" not in str(path)}
-    loader = [
-        Path(each) for each in ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1") if Path(each).exists()
-    ]
     links = [
         link
         for each in system
@@ -128,7 +130,7 @@ def own_python() -> list[Path]:
     folders = [path for path in modules if path.is_dir()]
     files = [path for path in modules if path.is_file() and not path.is_dir()]
     tops = [Path(each) for each in ("/lib", "/lib64") if Path(each).is_symlink()]
-    return list(dict.fromkeys([*tops, *folders, *files, binary, *sorted(system), *links, *loader]))
+    return list(dict.fromkeys([*tops, *folders, *files, binary, *sorted(system), *links]))
 
 
 ODD: Entries = {
@@ -194,10 +196,11 @@ def test_an_image_with_a_python_is_read_by_it_and_both_ways_agree(
     if str(Path(sys.executable).resolve()) == python:
         del entries[python]
     reference = make(
-        tar_of(entries, paths=own_python()), changes=["ENV NVIDIA_VISIBLE_DEVICES=all", "WORKDIR /not/there"]
+        tar_of(entries, loader(), own_python()), changes=["ENV NVIDIA_VISIBLE_DEVICES=all", "WORKDIR /not/there"]
     )
     found, said = look(reference)
-    assert (found.how, said) == ("container", [])
+    assert found.how == "container"
+    assert not any("instead" in each for each in said)
     assert found.settings.env["NVIDIA_VISIBLE_DEVICES"] == "all"
     assert "/not" not in found.by_path
     with engine.client(running, timeout=300) as docker:
@@ -240,27 +243,19 @@ def test_what_a_volume_would_hide_is_found(make: Make, look: Take) -> None:
     ("fake", "why"),
     [
         (program(HANG), "timed out"),
-        (liar(b'["files",[["/","dir",0,493,0,0,null,null,null]]]\n["end",[]]\n["'), ""),
-        (liar(b'["files",[["../x","dir",0,493,0,0,null,null,null]]]\n'), "not what the collector says"),
+        (liar(b'ready\n["files",[["../x","dir",0,493,0,0,null,null,null]]]\n["end",[]]\n'), ""),
         (liar(b"hello\n"), "not what the collector says"),
         (liar(b""), "it said nothing"),
         (b"#!/no/such/interpreter\n", "no such file"),
     ],
-    ids=["hangs", "lies well", "lies", "is something else", "is silent", "does not start"],
+    ids=["hangs", "lies", "is something else", "is silent", "does not start"],
 )
 def test_a_python_that_is_none(make: Make, look: Take, monkeypatch: pytest.MonkeyPatch, fake: bytes, why: str) -> None:
     monkeypatch.setattr(xray, "FIRST_SECONDS", 8.0)
-    monkeypatch.setattr(xray, "SILENCE_SECONDS", 8.0)
-    begin = time.monotonic()
     found, said = look(make(tar_of({"/x": b"y"}, {"/usr/bin/python3": fake})))
-    assert time.monotonic() - begin < 60
-    if why:
-        assert found.how == "stream"
-        assert why in said[0]
-        assert found.by_path["/x"].size == 1
-    else:
-        assert found.how == "container"  # an image may say what it likes about itself, as long as it is an inventory
-        assert list(found.by_path) == ["/"]
+    assert found.how == "stream"
+    assert why in said[0]
+    assert found.by_path["/x"].size == 1
 
 
 def test_two_hundred_thousand_files(make: Make, look: Take) -> None:
