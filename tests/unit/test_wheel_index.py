@@ -46,6 +46,9 @@ class Index(ThreadingHTTPServer):
     ranges = True
     sent: dict[str, int]
 
+    def handle_error(self, *_: object) -> None:
+        """Whoever asked has hung up."""
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
@@ -182,18 +185,22 @@ def test_choosing(names: list[str], target: Target, chosen: str | None) -> None:
     assert wheel_index.choose(names, Requirement("torch==2.8.0"), target) == chosen
 
 
-def test_the_indexes_of_a_build(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_indexes_of_a_build() -> None:
     def settings(**variables: str) -> NetworkSettings:
         return NetworkSettings(ca_bundle=None, variables=variables, left_out=())
 
-    monkeypatch.setattr(process, "run", lambda *_, **__: "https://default.example/simple\n")
     own = ("https://own.example",)
-    assert wheel_index.indexes_of(settings(), own) == [*own, "https://default.example/simple"]
+    assert wheel_index.indexes_of(settings(), own) == [*own, ""]
     named = settings(PIP_INDEX_URL="https://a.example", PIP_EXTRA_INDEX_URL="https://b.example https://c.example")
     assert wheel_index.indexes_of(named, own) == [*own, "https://b.example", "https://c.example", "https://a.example"]
 
 
+def test_pips_default_is_asked_where_no_other_is_named(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_json(index, metadata=True)
+    monkeypatch.setattr(process, "run", lambda *_, **__: f"{index.url}/simple\n")
+    assert find("") == Wheel(name=NAME, requires=REQUIRES)
+
+
 @pytest.mark.processes
 def test_pip_tells_its_default() -> None:
-    (url,) = wheel_index.indexes_of(NetworkSettings(ca_bundle=None, variables={}, left_out=()), ())
-    assert url.startswith("https://")
+    assert wheel_index.default_index().startswith("https://")
