@@ -154,7 +154,9 @@ def test_an_index_is_asked_once_and_no_password_is_kept(tmp_path: Path, asked: l
     assert json.loads(text)
 
 
-@pytest.mark.parametrize("error", [requests.ConnectionError("no"), ValueError("no"), ConfigError("no")])
+@pytest.mark.parametrize(
+    "error", [requests.ConnectionError("no"), ValueError("no"), TypeError("no"), ConfigError("no")]
+)
 def test_an_index_that_does_not_answer_is_no_error(
     tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
@@ -169,6 +171,17 @@ def test_an_index_that_does_not_answer_is_no_error(
     assert "could not be asked" in found.unknown
     (row,) = preflight._cudnn(made, plan(made))
     assert row.status == "warning"
+
+
+def test_a_wheel_with_a_requirement_that_is_none(
+    tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wheel_index, "find", lambda *_, **__: Wheel(name="torch.whl", requires=("what is == this",)))
+    made = project(tmp_path)
+    found = cudnn.check(made, plan(made))
+    assert not asked
+    assert found is not None
+    assert "InvalidRequirement" in found.unknown
 
 
 def test_where_nothing_depends_on_it_nothing_is_asked(tmp_path: Path, asked: list[str]) -> None:
