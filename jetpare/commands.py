@@ -252,8 +252,9 @@ class Session:
 
         chosen = formats.pick(form, output)
         _check_folder(output)
+        method = _method(compress)
         plan = None if images else self.comparable_plan()
-        found = self.gathered(images, plan, compress=_method(compress))
+        found = self.gathered(images, plan, compress=method)
         self.write(formats.FORMATS[chosen](found) if output or chosen != formats.TEXT else None, found, output)
         self.summarise(found)
         if plan is not None:
