@@ -10,17 +10,18 @@ import io
 import json
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
 
-from jetpare.errors import BudgetError, ConfigError, DoctorError, RecordError
+from jetpare.errors import AuditError, BudgetError, ConfigError, DoctorError, RecordError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from jetpare.audit import Audit
     from jetpare.compare import Comparison
     from jetpare.engine import Engine
     from jetpare.ledger import Record
@@ -211,25 +212,53 @@ class Session:
 
     def show_comparison(self, result: Comparison, *, as_json: bool, output: str | None) -> None:
         """Write the comparison to stdout or to a file."""
-        from rich.console import Console
-
         from jetpare.views import terminal
 
-        def write(console: Console) -> None:
+        def show(console: Console) -> None:
             if as_json:
                 console.print_json(json.dumps(result.as_dict()))
             else:
                 terminal.show(console, terminal.comparison(result))
 
+        self.write(show, output, "The comparison")
+
+    def write(self, show: Callable[[Console], None], output: str | None, what: str) -> None:
+        """Show *what* on stdout, or write it to a file and say so."""
+        from rich.console import Console
+
         if output is None:
-            write(self.out)
+            show(self.out)
             return
         try:
             with Path(output).open("w", encoding="utf-8") as file:
-                write(Console(file=file, width=FILE_WIDTH))
+                show(Console(file=file, width=FILE_WIDTH))
         except OSError as error:
             raise ConfigError(f"{output}: cannot be written: {error.strerror}.") from None
-        self.say(f"The comparison is in {output}.")
+        self.say(f"{what} is in {output}.")
+
+    def audit(self, *, images: tuple[str, ...], forms: Mapping[str, bool], output: str | None) -> None:
+        """Audit images; at most one of *forms* (json, sarif, prune-plan). Raises AuditError by [audit] fail_on."""
+        from jetpare import audit
+
+        chosen = [name for name, wanted in forms.items() if wanted]
+        if len(chosen) > 1:
+            raise ConfigError(f"--{' and --'.join(chosen)}: one of them is wanted.")
+        form = chosen[0] if chosen else "table"
+        result = audit.run(self.project, self.engine_plan(), self.engine, images=images)
+        self.write(lambda console: _show_audit(console, result, form), output, "The audit")
+        if form != "prune-plan":
+            self.check_audit(result)
+
+    def check_audit(self, result: Audit) -> None:
+        """Raise AuditError where findings make the audit fail, RecordError where there was nothing to audit."""
+        if result.failed:
+            ids = dict.fromkeys(f"{each.id} ({each.image})" if each.image else each.id for each in result.failed)
+            raise AuditError(
+                f"{len(result.failed)} findings: {', '.join(ids)}. What to do stands with each; what may be stays "
+                "as it is with a reason in build.toml, [[audit.waivers]]."
+            )
+        if not result.images:
+            raise RecordError("No image is built. `invoke build-all` builds them.")
 
     def plan(self, *, images: tuple[str, ...]) -> None:
         """Show the plan."""
@@ -379,6 +408,21 @@ class Session:
     def profile_flag(self) -> str:
         """' --profile NAME' where one was given."""
         return f" --profile {shlex.quote(self.profile)}" if self.profile else ""
+
+
+def _show_audit(console: Console, result: Audit, form: str) -> None:
+    from jetpare import prune_plan
+    from jetpare.views import audit, sarif, terminal
+
+    if form == "prune-plan":
+        plan = [item for subject in result.subjects for item in prune_plan.items(subject)]
+        terminal.show(console, audit.prune_plan(plan))
+        console.print(prune_plan.as_toml(plan), markup=False, soft_wrap=True)
+    elif form == "table":
+        terminal.show(console, audit.audit(result))
+    else:
+        content = sarif.sarif(result) if form == "sarif" else result.as_dict()
+        console.print_json(json.dumps(content))
 
 
 def _store(name: str) -> Literal["overlay2", "containerd"]:

@@ -105,6 +105,12 @@ class StrictPowerError(JetpareError):
     code = 15
 
 
+class AuditError(JetpareError):
+    """The audit found something of the severity for which [audit] fail_on makes it fail."""
+
+    code = 16
+
+
 class Interrupted(JetpareError):  # noqa: N818 - it is no error
     """Ctrl-C or SIGTERM; 130 is what a shell reports for it."""
 
