@@ -528,6 +528,8 @@ def _complaint(details: Mapping[str, Any]) -> str:
     if details["type"] in limits:
         words, limit = limits[details["type"]]
         return f"must be {words} {details['ctx'][limit]:g}, here: {details['input']!r}"
+    if details["type"] == "literal_error":
+        return f"must be {details['ctx']['expected']}, here: {details['input']!r}"
     if details["type"] == "finite_number":
         return f"must be a finite number, here: {details['input']!r}"
     return str(details["msg"]).removeprefix("Value error, ")
