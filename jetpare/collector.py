@@ -20,6 +20,7 @@ import mmap
 import os
 import posixpath
 import re
+import resource
 import stat
 import struct
 import sys
@@ -27,7 +28,7 @@ import tarfile
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, Dict, NamedTuple  # noqa: UP035 - Python 3.8 cannot subscript dict
 
 if TYPE_CHECKING:
     Look = dict[str, Any]
@@ -35,13 +36,16 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 20
 SMALL = 256 << 10  # a file up to this size is read whole, and searched when it is text
-KEPT = 32 << 20  # a file whose content is needed, such as dpkg's status, is read up to this size
+KEPT = 8 << 20  # a file whose content is needed, such as dpkg's status, is read up to this size
+ALL_KEPT = 128 << 20  # of all of them together
+NAMES = 192 << 20  # bytes of all paths together, 200 more for each
 TEXT = 64 << 10  # a file that is kept whole in the inventory
-DIGEST = 64 << 30  # a larger file, which can only be a sparse one, is not read for its digest
+CONTENT = 16 << 30  # a larger file, which can only be a sparse one, is not read
 ROWS = 1000  # to a line of output
 READS = 250_000  # by pyelftools in one file; libtorch_cuda.so takes some 800
 SECTIONS = 20_000  # in one ELF file
 FAT_ENTRIES = 500_000  # in one ELF file; libtorch_cuda.so has some 30,000
+FAT_BYTES = 4 << 30  # looked through in one section
 RODATA = 256 << 20  # searched in one ELF file
 HITS = 50_000  # looked at in the read-only data of one ELF file
 MENTIONS = 5  # of one file
@@ -69,10 +73,12 @@ NEEDED_CONTENT = re.compile(
     r"|.*\.egg-info/(?:PKG-INFO|installed-files\.txt|requires\.txt|top_level\.txt)"
     r"|.*\.egg-info"
 )
+BUILDER_PLACES = (b"/build", b"/opt/stage/", b"/workspace/", b"/__w/", b"/root/", b"/tmp/", b"/home/runner/")
 BUILDER_PATHS = re.compile(
-    rb"(?<![\w.~$})/-])(?:/build|/builds|/opt/stage|/workspace|/github/workspace|/__w|/root|/tmp/(?:pip|tmp|build|uv)[\w.-]*)"
-    rb"/[\w.+@%/-]*"
+    rb"(?<![\w.~$})/-])(?:/builds?|/opt/stage|/(?:github/)?workspace|/__w|/home/runner"
+    rb"|/root(?=/[^.])|/tmp(?=/(?:build|pip-|tmp|uv)[\w.-]*/))/[\w.+@%/-]+"
 )
+NOT_SEARCHED = re.compile(r"/var/lib/dpkg/.*|/usr/share/(?:doc|man|info|perl|locale)/.*|/tmp/.*|/root/.*")
 SO_NAME = re.compile(rb"(?:/[\w.+/-]+/)?lib[\w.+-]+\.so(?:\.[0-9]+)*")
 
 MACHINES = {
@@ -85,6 +91,7 @@ MACHINES = {
     "EM_RISCV": "riscv64",
 }
 ELF_TYPES = {"ET_EXEC": "exec", "ET_DYN": "dyn", "ET_REL": "rel", "ET_CORE": "core"}
+ELF_MAGIC = b"\x7fELF"
 KINDS = {
     stat.S_IFREG: "file",
     stat.S_IFDIR: "dir",
@@ -121,8 +128,8 @@ def is_engines(path: str) -> bool:
 
 def scan(root: str, faults: list[str]) -> list[Entry]:
     """Every name below *root*, which stands for /. Sockets are left out: no image can hold one."""
-    entries, folders = [ROOT_ENTRY], ["/"]
-    while folders:
+    entries, folders, room = [ROOT_ENTRY], ["/"], NAMES
+    while folders and room > 0:
         folder = folders.pop()
         try:
             with os.scandir(root + folder) as found:
@@ -133,10 +140,13 @@ def scan(root: str, faults: list[str]) -> list[Entry]:
                     entry = _entry(path, each)
                     if entry is not None:
                         entries.append(entry)
+                        room -= len(path) + 200
                         if entry.kind == "dir":
                             folders.append(path)
         except OSError as error:
             faults.append(f"{folder}: {error.strerror}")
+    if room <= 0:
+        raise ValueError(f"more than {len(entries)} names")
     return entries
 
 
@@ -191,11 +201,28 @@ def look_all(root: str, files: list[Entry], tell: Callable[[int], None]) -> dict
     large = [index for index in order if files[index].size > CHUNK]
     small = order[len(large) :]
     jobs = [[index] for index in large] + [small[start : start + 200] for start in range(0, len(small), 200)]
-    looks: dict[str, Look] = {}
+    looks = Looks()
     for done in _in_processes(_look_some, jobs):
-        looks.update(done)
+        for path, seen in done.items():
+            looks.add(path, seen)
         tell(len(looks))
     return looks
+
+
+class Looks(Dict[str, Any]):  # noqa: UP006
+    """What was seen by path; contents are kept as long as there is room for them."""
+
+    room = ALL_KEPT
+
+    def add(self, path: str, seen: Look) -> None:
+        """Keep *seen*, without its content where there is no room left."""
+        content = seen.get("content")
+        if content is not None:
+            self.room -= len(content)
+            if self.room < 0:
+                del seen["content"]
+                seen["faults"] = [*seen.get("faults", ()), f"{path}: not kept, there is too much of its kind"]
+        self[path] = seen
 
 
 _JOB: tuple[str, list[Entry], set[int]] = ("", [], set())
@@ -239,7 +266,7 @@ def read_tar(
     Everything is read once and in order, so each content gets its digest; `tables` drops those that nothing needs.
     """
     entries: dict[str, Entry] = {"/": ROOT_ENTRY}
-    looks: dict[str, Look] = {}
+    looks, room = Looks(), NAMES
     with tarfile.open(fileobj=file, mode="r|", bufsize=CHUNK, encoding="utf-8", errors="surrogateescape") as opened:
         archive: Any = opened
         for member in archive:
@@ -247,10 +274,13 @@ def read_tar(
             path = posixpath.normpath("/" + member.name)
             if path == "/" or is_engines(path):
                 continue
+            room -= len(path) + 200
+            if room < 0:
+                raise tarfile.TarError(f"more than {len(entries)} names")
             entry = _tar_entry(path, member, entries)
             entries[path] = entry
             if member.isreg() and entry.size:
-                looks[path] = _look_in_tar(entry, archive.extractfile(member), folder)
+                looks.add(path, _look_in_tar(entry, archive.extractfile(member), folder))
                 tell(len(looks))
     everything = list(entries.values())
     first = first_names(everything)
@@ -286,10 +316,11 @@ def _look_in_tar(entry: Entry, file: IO[bytes] | None, folder: str | None) -> Lo
     if file is None:
         return {}
     head = file.read(min(entry.size, CHUNK))
-    if entry.size <= CHUNK:
-        return look(entry, io.BytesIO(head), digest=True)
-    if head[:4] != b"\x7fELF" and not is_kept(entry.path):
-        return {"digest": _digest(_chain(head, file))} if entry.size <= DIGEST else look(entry, io.BytesIO(head))
+    in_memory = io.BytesIO(head)
+    if entry.size <= CHUNK or entry.size > CONTENT:
+        return look(entry, in_memory, digest=True)
+    if head[:4] != ELF_MAGIC and not is_kept(entry.path):
+        return {**look(entry, in_memory), "digest": _digest(_chain(head, file))}
     with tempfile.TemporaryFile(dir=folder) as spool:
         spool.writelines(_chain(head, file))
         spool.flush()
@@ -312,10 +343,10 @@ def is_kept(path: str) -> bool:
 def look(entry: Entry, file: IO[bytes], *, digest: bool = False) -> Look:
     """What the content says: {"digest", "elf", "script", "mentions", "content", "faults"}, what there is of them."""
     seen: Look = {}
-    data = _at(file, 0, entry.size if entry.size <= SMALL else 4)
-    if digest and entry.size > DIGEST:
-        seen["faults"] = [f"{entry.path}: {entry.size} bytes are too many to be read"]
-    elif digest:
+    if entry.size > CONTENT:
+        return {"faults": [f"{entry.path}: {entry.size} bytes are too many to be read"]}
+    data = _at(file, 0, entry.size if entry.size <= SMALL else 512)
+    if digest:
         file.seek(0)
         whole = len(data) == entry.size
         seen["digest"] = _digest([data] if whole else iter(lambda: file.read(CHUNK), b""))
@@ -324,7 +355,7 @@ def look(entry: Entry, file: IO[bytes], *, digest: bool = False) -> Look:
             seen["content"] = _at(file, 0, entry.size)
         else:
             seen["faults"] = [f"{entry.path}: {entry.size} bytes are too many to be read"]
-    if data[:4] == b"\x7fELF":
+    if data[:4] == ELF_MAGIC:
         try:
             seen["elf"] = read_elf(entry.path, file)
         except Exception as error:  # noqa: BLE001 - pyelftools answers a broken file with whatever it meets first
@@ -333,8 +364,8 @@ def look(entry: Entry, file: IO[bytes], *, digest: bool = False) -> Look:
         return seen
     if data[:2] == b"#!" and entry.mode & 0o111:
         seen["script"] = data[2:512].split(b"\n")[0].decode("utf-8", "surrogateescape").strip()
-    if len(data) == entry.size and b"\0" not in data:
-        found = list(mentions(data))
+    if len(data) == entry.size and any(place in data for place in BUILDER_PLACES):
+        found = [] if b"\0" in data or NOT_SEARCHED.fullmatch(entry.path) else list(mentions(data))
         if found:
             seen["mentions"] = found
     return seen
@@ -406,7 +437,7 @@ def _read_elf(path: str, stream: Any, file: IO[bytes]) -> dict[str, Any]:  # noq
     machine = elf["e_machine"]
     size = {section.name: 0 if section["sh_type"] == "SHT_NOBITS" else section["sh_size"] for section in sections}
     rodata = [s for s in sections if s.name.startswith(".rodata") and s["sh_type"] != "SHT_NOBITS"]
-    fat = [s for s in sections if s.name in (".nv_fatbin", "__nv_relfatbin") and s["sh_type"] != "SHT_NOBITS"]
+    fat = _fat_sections(sections)
     return {
         "path": path,
         "type": ELF_TYPES.get(elf["e_type"], str(elf["e_type"])),
@@ -423,7 +454,7 @@ def _read_elf(path: str, stream: Any, file: IO[bytes]) -> dict[str, Any]:  # noq
         "symtab_bytes": size.get(".symtab", 0) + size.get(".strtab", 0),
         "debug_bytes": sum(each for name, each in size.items() if name.startswith((".debug_", ".zdebug_"))),
         "patched": _is_patched(path, elf, sections),
-        "gpu": gpu_architectures(file, [(s["sh_offset"], s["sh_size"]) for s in fat]) if fat else None,
+        "gpu": gpu_architectures(file, fat) if fat else None,
         "strings": [name for name in _so_names(file, rodata) if name not in needed],
     }
 
@@ -490,45 +521,63 @@ FAT_ENTRY = struct.Struct("<HHIQIIHHI")  # kind, ?, size of this header, size of
 FAT_KINDS = {1: "compute", 2: "sm"}  # PTX, machine code; both may be compressed, their headers are not
 
 
+def _fat_sections(sections: list[Any]) -> list[tuple[int, int]]:
+    """(offset, size) of the sections that may hold fat binaries, in a file that has any; of huge ones the beginning."""
+    names = {section.name for section in sections}
+    if not names & {".nv_fatbin", "__nv_relfatbin"}:
+        return []
+    holders = (".nv_fatbin", "__nv_relfatbin", ".data", ".rodata", ".cask_resource")
+    return [
+        (section["sh_offset"], min(section["sh_size"], FAT_BYTES))
+        for section in sections
+        if section.name.startswith(holders) and section["sh_type"] != "SHT_NOBITS"
+    ]
+
+
 def gpu_architectures(file: IO[bytes], sections: list[tuple[int, int]]) -> list[str]:
     """The architectures in the fat binaries of *sections* (offset, size), such as sm_87, without reading their code.
 
-    A section is a chain of containers, each with a header and entries that have headers of their own; the layout is
-    that of fatbinary_section.h and of `cuobjdump --list-elf`, checked against it.
+    A fat binary is a header and entries that have headers of their own. A section for them is a chain of such; cuFFT
+    has its kernels among its data. The layout is that of CUDA's fatbinary_section.h and `cuobjdump --list-elf`.
     """
     found: set[tuple[str, int]] = set()
     left = FAT_ENTRIES
     for start, size in sections:
         position, end = start, start + size
-        while position + FAT_HEADER.size <= end and left > 0:
-            left -= 1
+        while position < end:
+            position = _find_magic(file, position, end)
             head = _at(file, position, FAT_HEADER.size)
-            if len(head) < FAT_HEADER.size:
+            if position >= end or len(head) < FAT_HEADER.size:
                 break
-            if head[:4] != FAT_MAGIC:
-                position = _find_magic(file, position, end)
+            _, version, header, length = FAT_HEADER.unpack(head)
+            if version != 1 or header < FAT_HEADER.size or position + header + length > end:
+                position += len(FAT_MAGIC)
                 continue
-            _, _, header, length = FAT_HEADER.unpack(head)
-            entry, stop = position + header, min(position + header + length, end)
-            position = max(stop, position + FAT_HEADER.size)
-            while entry + FAT_ENTRY.size <= stop and left > 0:
+            entry, position = position + header, position + header + length
+            while entry + FAT_ENTRY.size <= position:
                 left -= 1
-                row = _at(file, entry, FAT_ENTRY.size)
-                if len(row) < FAT_ENTRY.size:
-                    break
-                kind, _, header, payload, _, _, _, _, arch = FAT_ENTRY.unpack(row)
+                if left < 0:
+                    raise ValueError(f"more than {FAT_ENTRIES} entries in its fat binaries")
+                kind, _, header, payload, _, _, _, _, arch = FAT_ENTRY.unpack(_at(file, entry, FAT_ENTRY.size))
                 if kind in FAT_KINDS and arch:
                     found.add((FAT_KINDS[kind], arch))
                 entry += max(header + payload, FAT_ENTRY.size)
-    if left <= 0:
-        raise ValueError(f"more than {FAT_ENTRIES} entries in its fat binaries")
     return [f"{kind}_{arch}" for kind, arch in sorted(found, key=lambda each: (each[1], each[0]))]
 
 
 def _find_magic(file: IO[bytes], position: int, end: int) -> int:
-    """Where the next container begins: after padding, so within the next few bytes; *end* where there is none."""
-    found = _at(file, position, min(1 << 16, end - position)).find(FAT_MAGIC)
-    return end if found < 0 else position + found
+    """Where the next fat binary begins, *end* where there is none. In a chain that is here, or after some padding."""
+    size = 64
+    while position < end:
+        block = _at(file, position, min(size, end - position))
+        found = block.find(FAT_MAGIC)
+        if found >= 0:
+            return position + found
+        if len(block) <= len(FAT_MAGIC):
+            break
+        position += len(block) - len(FAT_MAGIC) + 1
+        size = CHUNK
+    return end
 
 
 def _so_names(file: IO[bytes], sections: list[Any]) -> list[str]:
@@ -700,6 +749,8 @@ def _package(tree: Tree, row: dict[str, str], *, auto: bool | None, faults: list
         found = ["/" + line.split(None, 1)[-1] for line in tree.text(row["list"] + ".md5sums").split("\n") if line]
     if found is None and not any(tree.kinds.get(path) == "file" for path in lists):
         faults.append(f"/var/lib/dpkg/status: {name} has no list of its files")
+    paths = [path for path in found or [] if path.startswith("/") and path != "/."]
+    folders = {posixpath.dirname(path) for path in paths}
     return {
         "name": name,
         "version": row.get("version", ""),
@@ -711,7 +762,7 @@ def _package(tree: Tree, row: dict[str, str], *, auto: bool | None, faults: list
         "auto": auto,
         "depends": [*_relations(row.get("pre-depends", "")), *_relations(row.get("depends", ""))],
         "provides": _relations(row.get("provides", "")),
-        "files": [path for path in found or [] if path.startswith("/") and path != "/." and not tree.is_folder(path)],
+        "files": [path for path in paths if path not in folders and not tree.is_folder(path)],
     }
 
 
@@ -877,6 +928,7 @@ def main() -> None:
     for name, rows in collect("", tell):
         for start in range(0, len(rows), ROWS):
             line(name, rows[start : start + ROWS])
-    line("end", [])
+    usage = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    line("end", usage)
     out.flush()
     sys.stderr.flush()

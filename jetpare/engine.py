@@ -32,7 +32,7 @@ DEFAULT_HOST = "unix:///var/run/docker.sock"
 ANSWER_SECONDS = 10.0  # how long an engine may take to answer before it counts as not there
 CALL_SECONDS = 120.0
 REGISTRY_SECONDS = 15.0
-CONTAINER_MEMORY = 1 << 30  # for whatever runs in an image to look at it; page cache counts, and can be dropped
+CONTAINER_MEMORY = 512 << 20  # for whatever runs in an image to look at it; page cache counts, and can be dropped
 CONTAINER_PROCESSES = 64
 
 # Instructions that never make a layer: how a history entry of size 0 is told from an empty layer.

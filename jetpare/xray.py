@@ -14,6 +14,7 @@ import json
 import os
 import re
 import struct
+import tarfile
 import tempfile
 import time
 import zipfile
@@ -41,6 +42,8 @@ PYTHONS = ("/usr/bin/python3", "python3", "/usr/local/bin/python3")  # the one w
 FIRST_SECONDS = 30.0  # until the collector says that it runs
 SILENCE_SECONDS = 120.0  # between two signs of life
 TOTAL_SECONDS = 900.0
+STREAM_SECONDS = 1800.0
+PLEASANT_SECONDS = 2.0  # between two lines on how far it is
 ANSWER_BYTES = 192 << 20  # 26,000 files make 9 MB
 LINE_BYTES = 16 << 20
 COMPRESSION = 3
@@ -77,7 +80,7 @@ def take(running: Engine, reference: str, *, state: Path, say: Say = lambda _: N
         path = state / FOLDER / f"{str(image['Id']).rpartition(':')[2]}.json.gz"
         found = _load(path, str(image["Id"]), say)
         if found is None:
-            found = _read(docker, image, say)
+            found = _read(docker, image, state=state, say=say)
             _store(path, found)
     return found
 
@@ -96,7 +99,7 @@ def _inspect(docker: DockerClient, reference: str) -> Mapping[str, Any]:
     return image
 
 
-def _read(docker: DockerClient, image: Mapping[str, Any], say: Say) -> Inventory:
+def _read(docker: DockerClient, image: Mapping[str, Any], *, state: Path, say: Say) -> Inventory:
     api: Any = docker.api
     name = (image.get("RepoTags") or [image["Id"]])[0]
     how, tables = "container", None
@@ -108,7 +111,7 @@ def _read(docker: DockerClient, image: Mapping[str, Any], say: Say) -> Inventory
             why = str(error)
     if tables is None:
         say(f"{name}: {why}; reading the engine's stream instead")
-        how, tables = "stream", from_stream(docker, str(image["Id"]), say)
+        how, tables = "stream", from_stream(docker, str(image["Id"]), state=state, say=say)
     return assemble(image, api.history(image["Id"]), tables, how=how)
 
 
@@ -148,7 +151,8 @@ def _converse(docker: DockerClient, container: str, say: Say) -> Tables:
         try:
             docker.api.start(container)
         except APIError as error:
-            raise _NoAnswerError(_short(error.explanation or str(error))) from error
+            words = (error.explanation or str(error)).rpartition(": exec: ")[2]  # the end says what is missing
+            raise _NoAnswerError(_short(words)) from error
         socket.settimeout(FIRST_SECONDS)
         socket.sendall(program())
         return gather(_lines(_stdout(_frames(socket))), say)
@@ -210,7 +214,7 @@ def _lines(parts: Iterable[bytes]) -> Iterator[bytes]:
 def gather(lines: Iterable[bytes], say: Say) -> Tables:
     """The tables that the collector's *lines* hold, checked. Raises _NoAnswerError where they are not what it says."""
     tables: Tables = {name: [] for name in ROWS}
-    told = time.monotonic()
+    tell = _teller(say)
     for line in lines:
         try:
             name, rows = json.loads(line)
@@ -218,9 +222,7 @@ def gather(lines: Iterable[bytes], say: Say) -> Tables:
                 return tables
             if name == "progress":
                 done, total = rows
-                if time.monotonic() - told > 2:  # noqa: PLR2004 - seconds
-                    told = time.monotonic()
-                    say(f"read {int(done)} of {int(total)} files")
+                tell(f"read {int(done)} of {int(total)} files")
             else:
                 tables[name] += [ROWS[name](row) for row in rows]
         except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -245,26 +247,42 @@ def program() -> bytes:
 # --- from the engine's stream
 
 
-def from_stream(docker: DockerClient, image_id: str, say: Say) -> Tables:
-    """The tables from what `docker export` gives of a container that is never started."""
-    import tarfile
+def from_stream(docker: DockerClient, image_id: str, *, state: Path, say: Say) -> Tables:
+    """The tables from what `docker export` gives of a container that is never started; *state* is for large files.
 
-    told = [time.monotonic()]
-
-    def tell(done: int) -> None:
-        if time.monotonic() - told[0] > 2:  # noqa: PLR2004 - seconds
-            told[0] = time.monotonic()
-            say(f"read {done} files")
-
+    Raises EngineError where that is no archive, or has no end.
+    """
+    tell = _teller(say)
     faults: list[str] = []
+    state.mkdir(parents=True, exist_ok=True)
     with engine.container_of(docker, image_id, ["/never-started"]) as container:
-        reader: Any = engine.ChunkReader(iter(docker.api.export(container, chunk_size=1 << 20)))
+        reader: Any = engine.ChunkReader(_within(STREAM_SECONDS, docker.api.export(container, chunk_size=1 << 20)))
         try:
-            entries, looks = collector.read_tar(reader, tell)
-        except tarfile.TarError as error:
+            entries, looks = collector.read_tar(reader, lambda done: tell(f"read {done} files"), str(state))
+        except (tarfile.TarError, TimeoutError) as error:
             raise EngineError(f"{image_id}: the engine's stream of it cannot be read ({error}).") from error
     rows = json.loads(json.dumps(list(collector.tables(entries, looks, faults))))
     return {name: [ROWS[name](row) for row in table] for name, table in rows}
+
+
+def _within(seconds: float, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    begin = time.monotonic()
+    for chunk in chunks:
+        if time.monotonic() - begin > seconds:
+            raise TimeoutError(f"no end after {seconds:.0f} s")
+        yield chunk
+
+
+def _teller(say: Say) -> Say:
+    """*say*, but not more often than is pleasant."""
+    told = [time.monotonic()]
+
+    def tell(text: str) -> None:
+        if time.monotonic() - told[0] > PLEASANT_SECONDS:
+            told[0] = time.monotonic()
+            say(text)
+
+    return tell
 
 
 # --- what comes back, checked
