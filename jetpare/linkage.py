@@ -1,9 +1,9 @@
 """What every file of an image links to, and what it may open by name: data to data, over `jetpare.loader`.
 
 Every executable and library is the start of a process of its own, as `ldd FILE` sees it. A library that such a process
-lacks may still be there when the file is really used, because something else has loaded it before: a program or a library
-that is found to load both, or an import that the file's Python distribution requires. That is 'company', and who provides
-it is said.
+lacks may still be there when the file is really used, because something else has loaded it before: a program or a
+library that is found to load both, or an import that the file's Python distribution requires. That is 'company', and
+who provides it is said.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ import posixpath
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Literal
 
-from jetpare.host_libraries import HOST_LIBRARIES, OPTIONAL_LIBRARIES
+from jetpare.host_libraries import HOST_LIBRARIES, OPTIONAL_LIBRARIES, Dispensable
 from jetpare.inventory import Distribution, Elf, Inventory
 from jetpare.loader import Loader, Need, Process, Rule
 
@@ -28,10 +27,11 @@ DlopenStatus = Literal["found", "company", "elsewhere", "host", "alternative", "
 class Edge:
     """One DT_NEEDED of one file, or, with its slashes, the interpreter that a program names.
 
-    ``path``: the real file that is loaded; of 'broken', the file that stops the loader. ``rule``: what found it. ``by``: of
-    'company', the file whose process has it; of 'host', what mounts it; of 'broken', what is wrong. ``searched``: where a
-    name that is not found was looked for, in order. ``elsewhere``: files of that name, or with that soname, which no search
-    reaches. ``unmet``: versions, such as GLIBC_2.38, that the user wants of ``path`` and that it does not define.
+    ``path``: the real file that is loaded; of 'broken', the file that stops the loader. ``rule``: what found it.
+    ``by``: of 'company', the file whose process has it; of 'host', what mounts it; of 'broken', what is wrong.
+    ``searched``: where a name that is not found was looked for, in order. ``elsewhere``: files of that name, or with
+    that soname, which no search reaches. ``unmet``: versions, such as GLIBC_2.38, that the user wants of ``path`` and
+    that it does not define.
     """
 
     user: str
@@ -49,9 +49,10 @@ class Edge:
 class Dlopen:
     """A name in the read-only strings of one file, which its code may hand to dlopen.
 
-    'elsewhere': no search reaches it, but the image has it, and code may put its path together. 'alternative': not there,
-    but another version that the same file names is. ``path``: what is opened; of 'alternative', by the other name. ``by``:
-    who provides it, what mounts it, or why code does without.
+    'elsewhere': no search reaches it, but the image has it, and code may put its path together. 'alternative': not
+    there, but another version that the same file names is, or, of a name without version, any version. 'optional': code
+    is known to do without. ``path``: what is opened; of 'alternative', the other version. ``by``: the file in whose
+    process it is, what mounts it, or why code does without.
     """
 
     user: str
@@ -76,13 +77,13 @@ def resolve(
     *,
     env: Mapping[str, str] | None = None,
     allow: Mapping[str, str] = HOST_LIBRARIES,
-    optional: Mapping[str, str] = OPTIONAL_LIBRARIES,
+    optional: Sequence[Dispensable] = OPTIONAL_LIBRARIES,
     hwcaps: Iterable[str] = (),
 ) -> Linkage:
     """Resolve every NEEDED and every dlopen name of *inventory*; *env*, *allow* and *hwcaps* as `Loader` has them.
 
-    No *hwcaps* by default: what only they hold is missing on another processor. *optional*: names or globs that code tries
-    to open and does without -> why.
+    No *hwcaps* by default: what only they hold is missing on another processor. *optional*: which dlopen names code
+    does without.
     """
     loader = Loader(inventory, env=env, allow=allow, hwcaps=hwcaps)
     skipped = {elf.path: why for elf in inventory.elfs if (why := loader.why_not(elf))}
@@ -144,35 +145,37 @@ def _unmet(user: Elf, name: str, provider: Elf) -> tuple[str, ...]:
     return tuple(version for version in user.versions_needed.get(name, ()) if defined and version not in defined)
 
 
-def _dlopens(image: _Image, process: Process, optional: Mapping[str, str]) -> list[Dlopen]:
+def _dlopens(image: _Image, process: Process, optional: Sequence[Dispensable]) -> Iterator[Dlopen]:
     elf = process.root.elf
     own = {elf.soname, posixpath.basename(elf.path), *elf.needed}
-    each = [_dlopen(image, process, name, optional) for name in dict.fromkeys(elf.strings) if name not in own]
-    there = {_stem(one.name): one.path for one in each if one.status in ("found", "company", "elsewhere")}
-    there |= {
+    found = [_dlopen(image, process, name) for name in elf.strings if name not in own]
+    there = {
         _stem(need.name): need.object.elf.path for need in process.needs if need.object and need.user is process.root
     }
-    return [
-        Dlopen(user=one.user, name=one.name, status="alternative", path=there[_stem(one.name)])
-        if one.status == "missing" and _stem(one.name) in there
-        else one
-        for one in each
-    ]
+    there |= {_stem(each.name): each.path for each in found if each.path is not None}
+    for each in found:
+        if each.status != "missing":
+            yield each
+        elif other := there.get(_stem(each.name)) or image.versioned(each.name):
+            yield Dlopen(user=each.user, name=each.name, status="alternative", path=other)
+        elif why := next((entry.why for entry in optional if entry.covers(each.user, each.name)), None):
+            yield Dlopen(user=each.user, name=each.name, status="optional", by=why)
+        else:
+            yield each
 
 
-def _dlopen(image: _Image, process: Process, name: str, optional: Mapping[str, str]) -> Dlopen:
+def _dlopen(image: _Image, process: Process, name: str) -> Dlopen:
     user = process.root.elf.path
     need = image.loader.find(process, process.root, name)
     if need.object:
         return Dlopen(user=user, name=name, status="found", path=need.object.elf.path)
-    if need.host:
-        return Dlopen(user=user, name=name, status="host", by=need.host)
+    if host := need.host or image.loader.host(posixpath.basename(name)):
+        return Dlopen(user=user, name=name, status="host", by=host)
     if company := image.company(user, name):
         return Dlopen(user=user, name=name, status="company", path=company[0].path, by=company[1])
     if elsewhere := image.elsewhere(name):
         return Dlopen(user=user, name=name, status="elsewhere", path=elsewhere[0])
-    why = next((why for glob, why in optional.items() if fnmatchcase(name, glob)), None)
-    return Dlopen(user=user, name=name, status="optional" if why else "missing", by=why)
+    return Dlopen(user=user, name=name, status="missing")
 
 
 def _stem(name: str) -> str:
@@ -192,6 +195,10 @@ class _Image:
     def elsewhere(self, name: str) -> tuple[str, ...]:
         """The loadable files that bear *name*, as their file's name, a link's or their soname."""
         return tuple(path for path in self._named.get(posixpath.basename(name), ()) if self._fits(path, name))
+
+    def versioned(self, name: str) -> str | None:
+        """A version of *name*, which has none: libnvrtc.so.12 for libnvrtc.so; code adds the version itself."""
+        return self._versions.get(name)
 
     def company(self, user: str, name: str) -> tuple[Elf, str] | None:
         """What *name* is for *user* where another loads it first, and the file that this other process starts with."""
@@ -213,18 +220,21 @@ class _Image:
                 named[process.root.elf.soname][process.root.elf.path] = None
         return {name: tuple(paths) for name, paths in named.items()}
 
+    @cached_property
+    def _versions(self) -> Mapping[str, str]:
+        return {f"{_stem(name)}.so": paths[0] for name, paths in self._named.items() if ".so." in name}
+
     def _fits(self, path: str, name: str) -> bool:
         return "/" not in name.strip("/") or path.endswith("/" + name.lstrip("/"))
 
     @cached_property
     def _together(self) -> Mapping[tuple[str, str], tuple[Elf, str]]:
-        """What the NEEDED of a file is in the complete process of another that loads both."""
+        """What the NEEDED of a file is in the process of another that loads both."""
         together: dict[tuple[str, str], tuple[Elf, str]] = {}
         for path, process in self.processes.items():
-            if process.complete:
-                for need in process.needs:
-                    if need.object:
-                        together.setdefault((need.user.elf.path, need.name), (need.object.elf, path))
+            for need in process.needs:
+                if need.object:
+                    together.setdefault((need.user.elf.path, need.name), (need.object.elf, path))
         return together
 
     @cached_property
@@ -248,10 +258,8 @@ class _Image:
         if distribution not in self._scopes:
             names: dict[str, tuple[Elf, str]] = {}
             for path in (*self._imported(distribution), *self._pythons):
-                process = self.processes[path]
-                if process.complete:
-                    for name, loaded in process.names.items():
-                        names.setdefault(name, (loaded.elf, path))
+                for name, loaded in self.processes[path].names.items():
+                    names.setdefault(name, (loaded.elf, path))
             self._scopes[distribution] = names
         return self._scopes[distribution]
 

@@ -1,8 +1,8 @@
 """glibc's dynamic loader over an Inventory: what a process that starts with a file would map, and where it finds it.
 
 A model of elf/dl-load.c in glibc 2.35 (Ubuntu 22.04) and 2.36 (Debian 12); nothing is run. Not modelled, since an
-Inventory does not tell: DF_1_NODEFLIB, ABI notes that ask for a newer kernel, and the subfolders for hardware that glibc
-2.37 dropped (tls, haswell ...).
+Inventory does not tell: DF_1_NODEFLIB, ABI notes that ask for a newer kernel, and the subfolders for hardware that
+glibc 2.37 dropped (tls, haswell ...).
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _ELF_HEADER = 64  # bytes
 class Object:
     """One object of a process.
 
-    ``name``: as it was asked for; '' of the first. ``found``: the path by which it was opened, links not followed; $ORIGIN
-    is that path's folder. ``identity``: its file, whatever the name. ``parent``: the object that asked first.
+    ``name``: as it was asked for; '' of the first. ``found``: the path by which it was opened, links not followed;
+    $ORIGIN is that path's folder. ``identity``: its file, whatever the name. ``parent``: the object that asked first.
     """
 
     name: str
@@ -74,11 +74,6 @@ class Process:
     names: dict[str, Object] = field(default_factory=dict)  # whatever an object is known by already
     identities: dict[str, Object] = field(default_factory=dict)
 
-    @property
-    def complete(self) -> bool:
-        """Whether it would start: every NEEDED is there, or comes from the host."""
-        return all(need.object or need.host for need in self.needs)
-
     def unmet(self, user: Object) -> Iterator[tuple[str, str]]:
         """What *user* wants of the process's objects and they do not define: the library's name, the version.
 
@@ -92,9 +87,9 @@ class Process:
 class Loader:
     """ld.so of one image.
 
-    *env*: what the processes get; the image's own unless given. *allow*: names or globs that the host mounts at run time
-    -> what mounts them; an empty placeholder of such a file counts as the host's. *hwcaps*: glibc-hwcaps subfolders, best
-    first, such as x86-64-v3.
+    *env*: what the processes get; the image's own unless given. *allow*: names or globs that the host mounts at run
+    time -> what mounts them; an empty placeholder of such a file counts as the host's. *hwcaps*: glibc-hwcaps
+    subfolders, best first, such as x86-64-v3.
     """
 
     def __init__(
@@ -166,6 +161,12 @@ class Loader:
             place for rule, places in self._rules(process, user) for place in (places if rule != "cache" else (_CACHE,))
         ]
         return tuple(dict.fromkeys(places))
+
+    def host(self, name: str) -> str | None:
+        """What mounts *name* at run time, if the host does."""
+        if name not in self._hosts:
+            self._hosts[name] = next((why for glob, why in self.allow.items() if fnmatchcase(name, glob)), None)
+        return self._hosts[name]
 
     def notes(self) -> Iterator[str]:
         """What about this image's loader is worth knowing."""
@@ -266,7 +267,7 @@ class Loader:
             if opened is None:
                 continue
             if isinstance(opened, str):
-                host = self._host(name)
+                host = self.host(name)
                 return Need(user=user, name=name, rule=rule, host=host, wrong=None if host else (found, opened))
             identity, elf = opened
             loaded = process.identities.get(identity)
@@ -277,7 +278,7 @@ class Loader:
             if enter:
                 process.names.setdefault(asked, loaded)
             return Need(user=user, name=name, object=loaded, rule=rule)
-        return Need(user=user, name=name, host=self._host(name))
+        return Need(user=user, name=name, host=self.host(name))
 
     def _enter(self, process: Process, new: Object) -> None:
         self._set_paths(process, new)
@@ -317,6 +318,8 @@ class Loader:
             file = self.inventory.by_path.get(path or "")
         if file is None:
             return None
+        if file.kind == "dir":
+            return "cannot read file data: Is a directory"
         elf = self._elf(file)
         if elf is None:
             return "file too short" if file.size < _ELF_HEADER else "invalid ELF header"
@@ -339,11 +342,6 @@ class Loader:
 
     def _loadable(self, elf: Elf) -> bool:
         return elf.machine == self.machine and elf.bits == 64  # noqa: PLR2004
-
-    def _host(self, name: str) -> str | None:
-        if name not in self._hosts:
-            self._hosts[name] = next((why for glob, why in self.allow.items() if fnmatchcase(name, glob)), None)
-        return self._hosts[name]
 
 
 def _chain(user: Object | None) -> Iterator[Object]:
