@@ -168,7 +168,8 @@ def _variables(image: Subject) -> Iterator[Finding]:
 
 
 def _paths(value: str) -> list[str]:
-    return [part for part in value.split(":") if re.fullmatch(r"/[\w./+@-]*\w/?", part)]
+    parts = () if "://" in value else value.split(":")
+    return [part for part in parts if re.fullmatch(r"/[\w./+@-]*\w/?", part)]
 
 
 def _prefixes(image: Subject, stem: str) -> tuple[str, ...]:

@@ -12,13 +12,13 @@ WARN_LAYERS = 100
 MOST_LAYERS = 127  # Docker's limit for one chain
 COPIES = re.compile(r"^(COPY|ADD)\b")
 # Commands of RUN that are there to bring files; a RUN that only removes or configures may well be empty.
-BRINGS = re.compile(r"\b(cp|mv|install|tar|unzip|curl|wget|pip3?|uv|apt-get|apt|dpkg|make|cmake|ninja)\b")
+BRINGS = re.compile(r"(^RUN|[;&|(])\s*(cp|mv|install|tar|unzip|curl|wget|pip3?|uv|apt-get|apt|dpkg|make|cmake|ninja)\s")
 
 
 def empty(image: Subject) -> Iterator[Finding]:
     """A4: every required pattern of [collect] matches here, and no layer that should hold files is empty."""
     for pattern in image.collect:
-        if not image.tree.glob(pattern):
+        if not image.tree.glob(pattern) and not image.was_pruned(f"/{pattern}"):
             yield image.finding(
                 "A4",
                 "error",
@@ -98,4 +98,4 @@ def instruction(layer: LayerInfo) -> str:
     """A layer's Dockerfile instruction in one line, without the marks that builders add."""
     words = " ".join((layer.instruction or "").replace("# buildkit", "").split())
     _, marker, rest = words.partition("#(nop) ")
-    return rest.strip() if marker else re.sub(r"^(/bin/sh -c|RUN /bin/sh -c)\s", "RUN ", words)
+    return rest.strip() if marker else re.sub(r"^(RUN )?(\|\d+ .*? )?/bin/sh -c ", "RUN ", words)

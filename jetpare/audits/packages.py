@@ -59,7 +59,7 @@ LIBRARIES = (
 def gone(image: Subject) -> Iterator[Finding]:
     """A11: files that a wheel's RECORD or a package's list names, and that are not there."""
     for each in image.inventory.distributions:
-        lost = [path for path in each.files or () if not BYTECODE.search(path) and not image.tree.exists(path)]
+        lost = [path for path in each.files or () if _lost(image, path)]
         if lost:
             yield _gone(image, f"{each.name} {each.version}", each.name, lost)
     diverted = diversions(image.inventory)
@@ -67,13 +67,16 @@ def gone(image: Subject) -> Iterator[Finding]:
         lost = [
             path
             for path in package.files
-            if not image.tree.exists(path)
-            and not BYTECODE.search(path)
+            if _lost(image, path)
             and not any(fnmatch.fnmatchcase(path, pattern) for pattern in EXCLUDED + VOLATILE)
             and not image.tree.exists(diverted.get(path, path))
         ]
         if lost:
             yield _gone(image, f"{package.name} {package.version}", package.name, lost)
+
+
+def _lost(image: Subject, path: str) -> bool:
+    return not (image.tree.exists(path) or BYTECODE.search(path) or image.was_pruned(path))
 
 
 def _gone(image: Subject, title: str, subject: str, lost: list[str]) -> Finding:

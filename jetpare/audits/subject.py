@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import posixpath
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -65,8 +66,9 @@ class Subject:
     """One image to audit. Everything but the inventory may be missing; a check that needs it is then not measured.
 
     ``layers_bytes``: the sum of the layers, in bytes of files; None where the store counts otherwise. ``collect``:
-    the required patterns of [collect] that must match in this image, placeholders filled in. ``versions``, ``checks``:
-    what scripts/probe.py measured while the image was built. ``requested``: the distribution packages that build.toml
+    the required patterns of [collect] that must match in this image, placeholders filled in. ``provided``: [python]
+    provided. ``pruned``: globs of what was taken away on purpose, relative to the root. ``versions``, ``checks``: what
+    scripts/probe.py measured while the image was built. ``requested``: the distribution packages that build.toml
     names.
     """
 
@@ -82,6 +84,7 @@ class Subject:
     layers_bytes: int | None = None
     collect: tuple[str, ...] = ()
     provided: tuple[str, ...] = ()
+    pruned: tuple[str, ...] = ()
     requested: tuple[str, ...] = ()
     expected: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str | None] = field(default_factory=dict)
@@ -161,6 +164,14 @@ class Subject:
         """The bytes of these names together."""
         by_path = self.inventory.by_path
         return sum(by_path[path].bytes for path in set(paths) if path in by_path)
+
+    def was_pruned(self, path: str) -> bool:
+        """Whether *path*, or a folder above it, was taken away on purpose."""
+        return any(pattern.match(path) for pattern in self._pruned)
+
+    @cached_property
+    def _pruned(self) -> tuple[re.Pattern[str], ...]:
+        return tuple(glob_pattern(glob) for glob in self.pruned)
 
     def allowed(self, name: str) -> bool:
         """Whether [audit] allow lets this package or path be."""
@@ -245,6 +256,13 @@ class Tree:
             if found is not None:
                 return found
         return None
+
+
+def glob_pattern(glob: str) -> re.Pattern[str]:
+    """A glob relative to the root as a pattern for absolute paths at or below it; **/ stands for any folders."""
+    steps = {"**/": "(?:[^/]+/)*", "*": "[^/]*", "?": "[^/]"}
+    words = re.split(r"(\*\*/|\*|\?)", glob.strip("/"))
+    return re.compile("/" + "".join(steps.get(word, re.escape(word)) for word in words) + "(/|$)")
 
 
 def normalized(name: str) -> str:
