@@ -21,6 +21,8 @@ from jetpare.audits.users import Graph
 from jetpare.inventory import Inventory
 
 SCHEMA = "jetpare.prune-plan/1"
+ROOTS = frozenset({"usr", "local", "opt", "etc", "var"})  # folders that are never named as a whole
+KEPT = frozenset({"bin", "sbin", "lib", "lib64", "share", "include"})  # of which only what they hold is named
 MOST_PATHS = 6  # of one item that are written out
 LEAST_STRIP = 100_000  # bytes that a file must lose to be named
 PROOFS = {
@@ -57,9 +59,9 @@ def items(image: Subject) -> list[Item]:
     for item, files in (*_unused(image, folders), *_leftovers(image, folders), *_copies(image)):
         fresh = image.size(files - claimed)
         claimed |= files
-        if fresh >= image.least:
+        if fresh >= max(image.least, 1):
             made.append(replace(item, bytes=fresh))
-    made += [item for item in _strip(image, claimed) if item.bytes >= image.least]
+    made += [item for item in _strip(image, claimed) if item.bytes >= max(image.least, 1)]
     return sorted(made, key=lambda item: -item.bytes)
 
 
@@ -138,9 +140,13 @@ class Folders:
         """*paths*, with every folder that holds nothing else in place of what it holds."""
         wanted = sorted({path for path in paths if path in self.known})
         chosen = Counter(parent for path in wanted for parent in _parents(path))
-        whole = {folder for folder, count in chosen.items() if count == self.below[folder]}
+        whole = {
+            folder
+            for folder, count in chosen.items()
+            if count == self.below[folder] and posixpath.basename(folder) not in ROOTS
+        }
         tops = (next((parent for parent in _parents(path) if parent in whole), path) for path in wanted)
-        return tuple(dict.fromkeys(tops))
+        return tuple(dict.fromkeys(f"{top}/*" if posixpath.basename(top) in KEPT else top for top in tops))
 
 
 def _parents(path: str) -> list[str]:
