@@ -73,9 +73,8 @@ BREAKS = (
     Break(
         name="a2-provider",
         what="add a provider that needs what is not there",
-        lines=f"RUN sed 's/libproj\\.so\\.25/libnvdla.so.1\\x00/; s/libgeotiff\\.so\\.5/libprovider.so/' {LIB}/libgeotiff.so.5 "
-        f"> {SITE}/libprovider.so",
-        expected=frozenset({"A2 error libnvdla.so.1"}),
+        lines=f"RUN sed 's/libc\\.so\\.6/libq.so.6/g; s/libz\\.so\\.1/libv.so.1/g' {LIB}/libz.so.1 > {SITE}/libprovider.so",
+        expected=frozenset({"A2 error libq.so.6"}),
     ),
     Break(
         name="a3-builtins",
@@ -149,7 +148,7 @@ BREAKS = (
     Break(
         name="a13-script",
         what="a command whose interpreter is not there",
-        lines="RUN printf '#!/build/venv/bin/python\\n' > /usr/local/bin/serve && chmod +x /usr/local/bin/serve",
+        lines="RUN printf '#!/opt/gone/bin/python\\n' > /usr/local/bin/serve && chmod +x /usr/local/bin/serve",
         expected=frozenset({"A13 error /usr/local/bin/serve"}),
     ),
     Break(
@@ -185,13 +184,13 @@ BREAKS = (
     Break(
         name="a17-torch",
         what="put a torchvision that wants another torch",
-        lines=f"RUN sed -i 's/^Requires-Dist: torch==2.8.0/Requires-Dist: torch==2.9.0/' {SITE}/torchvision-0.23.0.dist-info/METADATA",
+        lines=f"RUN sed -i 's/^Requires-Dist: torch (==2.8.0)/Requires-Dist: torch (==2.9.0)/' {SITE}/torchvision-0.23.0.dist-info/METADATA",
         expected=frozenset({"A17 error torchvision -> torch"}),
     ),
     Break(
         name="a22-cv2",
         what="a cv2 that lost CUDA, which the baseline's has",
-        lines=f"RUN mkdir {SITE}/cv2 && sed 's/libz\\.so\\.1/libcv.so.1/' {LIB}/libz.so.1 > {SITE}/cv2/cv2.abi3.so",
+        lines=f"RUN mkdir {SITE}/cv2 && sed 's/libz\\.so\\.1/libv.so.1/' {LIB}/libz.so.1 > {SITE}/cv2/cv2.abi3.so",
         baseline=f"RUN mkdir {SITE}/cv2 && sed 's/libc10_cuda/libcv2_cuda/' {SITE}/torch/lib/libc10_cuda.so > {SITE}/cv2/cv2.abi3.so",
         expected=frozenset({"A22 warning CUDA"}),
     ),
