@@ -124,7 +124,7 @@ def compare(_: Context, profile: str = "", json: bool = False, output: str = "")
         "profile": PROFILE,
         "json": "print the documented JSON instead of tables",
         "sarif": "print SARIF 2.1.0, which code hosts and editors show",
-        "prune_plan": "show what nothing needs, with bytes and proof, and as [prune] rules for build.toml",
+        "prune_plan": "show what nothing needs, with bytes and proof, and as [[prune]] rules for build.toml",
         "output": "write to this file instead of stdout",
     },
 )

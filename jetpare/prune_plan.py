@@ -39,7 +39,11 @@ PROOFS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One thing that could go. ``paths``: folders or files; ``packages``: not to be installed; ``strip``: files."""
+    """One thing that could go.
+
+    ``paths``: folders or files; ``packages``: not to be installed; ``strip``: files; ``links``: files that could be
+    links to the one that is named.
+    """
 
     image: str
     check: str
@@ -49,6 +53,7 @@ class Item:
     paths: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
     strip: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
 
 
 def items(image: Subject) -> list[Item]:
@@ -108,9 +113,9 @@ def _copies(image: Subject) -> Iterator[tuple[Item, set[str]]]:
                 image=image.name,
                 check="A5",
                 name=names[0],
-                proof="the same content again: make links of these",
+                proof=f"the same content as {some(names[1:])}, which could be links to it",
                 bytes=0,
-                paths=tuple(names[1:]),
+                links=tuple(names[1:]),
             ),
             set(names[1:]),
         )
@@ -167,12 +172,12 @@ def _globs(paths: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def as_toml(plan: Iterable[Item]) -> str:
-    """[[prune.rules]] for build.toml, each with its proof and bytes as a comment."""
+    """[[prune]] rules for build.toml, each with its proof and bytes as a comment."""
     blocks = ["# What `invoke audit --prune-plan` found. Keep the rules that are right, say why, and build again."]
     for item in plan:
         lines = [f"# {item.image}, {item.check}, {megabytes(item.bytes)}: {item.proof}"]
         if item.paths or item.strip:
-            lines.append("[[prune.rules]]")
+            lines.append("[[prune]]")
             lines += [f"{key} = {_array(getattr(item, key))}" for key in ("paths", "strip") if getattr(item, key)]
             lines.append(f"reason = {json.dumps(f'{item.name}: {item.proof}')}")
         if item.packages:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import posixpath
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -167,11 +166,7 @@ class Subject:
 
     def was_pruned(self, path: str) -> bool:
         """Whether *path*, or a folder above it, was taken away on purpose."""
-        return any(pattern.match(path) for pattern in self._pruned)
-
-    @cached_property
-    def _pruned(self) -> tuple[re.Pattern[str], ...]:
-        return tuple(glob_pattern(glob) for glob in self.pruned)
+        return any(at_or_below(path, glob) for glob in self.pruned)
 
     def allowed(self, name: str) -> bool:
         """Whether [audit] allow lets this package or path be."""
@@ -258,11 +253,17 @@ class Tree:
         return None
 
 
-def glob_pattern(glob: str) -> re.Pattern[str]:
-    """A glob relative to the root as a pattern for absolute paths at or below it; **/ stands for any folders."""
-    steps = {"**/": "(?:[^/]+/)*", "*": "[^/]*", "?": "[^/]"}
-    words = re.split(r"(\*\*/|\*|\?)", glob.strip("/"))
-    return re.compile("/" + "".join(steps.get(word, re.escape(word)) for word in words) + "(/|$)")
+def at_or_below(path: str, glob: str) -> bool:
+    """Whether *glob*, relative to the root, names *path* or a folder above it; ** stands for any folders, or none."""
+    return _fits(path.strip("/").split("/"), glob.strip("/").split("/"))
+
+
+def _fits(names: list[str], parts: list[str]) -> bool:
+    if not parts:
+        return True
+    if parts[0] == "**":
+        return _fits(names, parts[1:]) or (bool(names) and _fits(names[1:], parts))
+    return bool(names) and fnmatch.fnmatchcase(names[0], parts[0]) and _fits(names[1:], parts[1:])
 
 
 def normalized(name: str) -> str:
