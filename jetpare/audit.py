@@ -313,13 +313,21 @@ def _about(waiver: Waiver, code: str, title: str) -> Finding:
 # --- from a project
 
 
-def run(project: Project, plan: Plan, running: Engine, *, images: Sequence[str] = ()) -> Audit:
+def run(
+    project: Project,
+    plan: Plan,
+    running: Engine,
+    *,
+    images: Sequence[str] = (),
+    say: Callable[[str], None] = lambda _: None,
+) -> Audit:
     """Audit the images of *plan*, or *images*: names of build.toml, or references of any image in the engine.
 
-    Images of build.toml that are not built are named in the result. RecordError for a reference that is not there.
+    Images of build.toml that are not built are named in the result. *say* hears of inventories that are being taken,
+    which takes a minute for an image of 5 GB. RecordError for a reference that is not there.
     """
     from jetpare.audits import gather
 
-    found, missing = gather.subjects(project, plan, running, images)
+    found, missing = gather.subjects(project, plan, running, images, say=say)
     result = audit(found, now=dt.datetime.now(dt.timezone.utc), profile=plan.profile_name)
     return replace(result, missing=missing)

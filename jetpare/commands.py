@@ -244,7 +244,7 @@ class Session:
         if len(chosen) > 1:
             raise ConfigError(f"--{' and --'.join(chosen)}: one of them is wanted.")
         form = chosen[0] if chosen else "table"
-        result = audit.run(self.project, self.engine_plan(), self.engine, images=images)
+        result = audit.run(self.project, self.engine_plan(), self.engine, images=images, say=self.say)
         self.write(lambda console: _show_audit(console, result, form), output, "The audit")
         if form != "prune-plan":
             self.check_audit(result)
@@ -417,12 +417,13 @@ def _show_audit(console: Console, result: Audit, form: str) -> None:
     if form == "prune-plan":
         plan = [item for subject in result.subjects for item in prune_plan.items(subject)]
         terminal.show(console, audit.prune_plan(plan))
-        console.print(prune_plan.as_toml(plan), markup=False, soft_wrap=True)
+        toml = prune_plan.as_toml(plan).encode(errors="backslashreplace").decode()
+        console.print(toml, markup=False, soft_wrap=True)
     elif form == "table":
         terminal.show(console, audit.audit(result))
     else:
         content = sarif.sarif(result) if form == "sarif" else result.as_dict()
-        console.print_json(json.dumps(content))
+        console.print_json(json.dumps(content), ensure_ascii=True)
 
 
 def _store(name: str) -> Literal["overlay2", "containerd"]:

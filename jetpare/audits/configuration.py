@@ -10,6 +10,7 @@ from jetpare.inventory import Inventory
 # Without these the container runtime mounts no GPU.
 GPU_VARIABLES = frozenset({"NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES"})
 LOADER_VARIABLES = frozenset({"LD_LIBRARY_PATH", "LD_PRELOAD", "PYTHONPATH", "PYTHONHOME"})
+SAME = {"workdir": {"": "/"}, "user": {"": "root", "0": "root"}}  # different words for one thing
 SETTINGS = ("entrypoint", "cmd", "user", "workdir", "ports", "volumes", "healthcheck", "stop_signal")
 # Commands that libraries start by name, who does, and the distribution that has to be there for it; '' where that is
 # the system itself. Nothing links a command, so nothing else tells that it is needed.
@@ -32,7 +33,7 @@ def settings(image: Subject) -> Iterator[Finding]:
     own, other = image.inventory.settings, baseline.settings
     yield from _variables(image, own.env, other.env)
     for key in SETTINGS:
-        mine, theirs = getattr(own, key), getattr(other, key)
+        mine, theirs = (SAME.get(key, {}).get(each, each) for each in (getattr(own, key), getattr(other, key)))
         if mine != theirs:
             yield _differs(image, "warning", key, mine, theirs)
     lost = [
@@ -74,13 +75,13 @@ def _search_path(image: Subject, mine: str, theirs: str) -> Iterator[Finding]:
 
 
 def _differs(image: Subject, severity: Severity, key: str, mine: object, theirs: object) -> Finding:
-    lost = "is not set" if not mine else f"is {_text(mine)}"
+    here, there = (_text(value) or "not set" for value in (mine, theirs))
     return image.finding(
         "A14",
         severity,
-        f"{key} {lost}; in {image.baseline_name} it is {_text(theirs) or 'not set'}",
+        f"{key} is {here}; in {image.baseline_name} it is {there}",
         subject=key,
-        evidence=[Evidence(path=key, detail=f"{_text(mine) or 'not set'}, not {_text(theirs) or 'not set'}")],
+        evidence=[Evidence(path=key, detail=f"here {here}, in {image.baseline_name} {there}")],
         advice="Without it the container gets no GPU: set it in the image."
         if key in GPU_VARIABLES
         else "Set it alike.",

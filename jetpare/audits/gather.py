@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from jetpare import bake, engine, xray
@@ -21,7 +22,7 @@ COLLECTED = "cudnn"  # the stage that [collect] is for
 
 
 def subjects(
-    project: Project, plan: Plan, running: Engine, names: Sequence[str]
+    project: Project, plan: Plan, running: Engine, names: Sequence[str], *, say: Callable[[str], None] = lambda _: None
 ) -> tuple[list[Subject], tuple[str, ...]]:
     """The images to audit, and those of build.toml among them that are not built.
 
@@ -31,6 +32,10 @@ def subjects(
     known = [image for record in records if record.profile == plan.profile_name for image in record.images]
     baseline_name = project.config.project.baseline
     baseline = _facts(project, plan, running, baseline_name)
+
+    def take(facts: ImageFacts) -> Inventory:
+        return xray.take(running, facts.id, state=project.state_path, say=say)
+
     found: list[Subject] = []
     missing: list[str] = []
     for name in names or tuple(plan.images):
@@ -45,19 +50,15 @@ def subjects(
             Subject(
                 name=name,
                 reference=facts.reference,
-                inventory=_take(project, running, facts),
+                inventory=take(facts),
                 rules=project.config.audit,
-                baseline=None if other is None else _take(project, running, other),
+                baseline=None if other is None else take(other),
                 baseline_name=baseline_name,
                 layers_bytes=facts.layers_bytes if facts.layers_exact else None,
                 **_known(project, plan, name, next((row for row in known if row.id == facts.id), None)),
             )
         )
     return [_measured(each) for each in found], tuple(missing)
-
-
-def _take(project: Project, running: Engine, facts: ImageFacts) -> Inventory:
-    return xray.take(running, facts.id, state=project.state_path)
 
 
 def _facts(project: Project, plan: Plan, running: Engine, name: str) -> ImageFacts | None:
@@ -91,8 +92,6 @@ def fill(pattern: str, platform: str) -> str:
 
 def _measured(subject: Subject) -> Subject:
     """*subject* with what the probe wrote into the image, where no run record has it."""
-    from dataclasses import replace
-
     if subject.versions or PROBE not in subject.inventory.texts:
         return subject
     try:

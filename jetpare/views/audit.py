@@ -43,7 +43,7 @@ def prune_plan(plan: list[Item]) -> RenderableType:
         table.add_column("what, and the proof", overflow="fold", ratio=1)
         table.add_column("bytes", justify="right", no_wrap=True)
         for item in items:
-            words = Text(item.name).append(f"\n  {item.proof}", "dim")
+            words = Text(printable(item.name)).append(f"\n  {printable(item.proof)}", "dim")
             table.add_row(item.check, words, megabytes(item.bytes))
         parts += [table, Text()]
     hint = "A list to choose from: what your own code loads by other means is not seen. Nothing is removed by itself."
@@ -82,16 +82,23 @@ def _table(name: str, findings: list[Finding]) -> Table:
 
 
 def _words(finding: Finding, advice: str) -> Text:
-    text = Text(finding.title, style="bold" if finding.severity == "error" else "")
+    text = Text(printable(finding.title), style="bold" if finding.severity == "error" else "")
     for each in finding.evidence[:EVIDENCE]:
-        text.append(f"\n  {short(each.path)}{': ' if each.detail else ''}{each.detail}", "not bold dim")
+        line = f"{short(each.path)}{': ' if each.detail else ''}{each.detail}"
+        text.append(f"\n  {printable(line)}", "not bold dim")
     if len(finding.evidence) > EVIDENCE:
         text.append(f"\n  and {len(finding.evidence) - EVIDENCE} more", "not bold dim")
     if finding.searched:
-        text.append(f"\n  searched: {some([short(each) for each in finding.searched], EVIDENCE)}", "not bold dim")
+        folders = some([short(each) for each in finding.searched], EVIDENCE)
+        text.append(f"\n  searched: {printable(folders)}", "not bold dim")
     if advice:
-        text.append(f"\n  {advice}", "not bold italic")
+        text.append(f"\n  {printable(advice)}", "not bold italic")
     return text
+
+
+def printable(text: str) -> str:
+    """*text* with whatever a terminal would act on, or cannot show, written out: names in an image may hold anything."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def short(path: str) -> str:
@@ -111,7 +118,7 @@ def _waived(findings: list[Finding]) -> Table:
         table.add_column(column, no_wrap=True)
     table.add_column("what, and why it may be", overflow="fold", ratio=1)
     for each in findings:
-        table.add_row(each.image, each.id, escape(f"{each.title}: {each.waived}"), style="dim")
+        table.add_row(each.image, each.id, escape(printable(f"{each.title}: {each.waived}")), style="dim")
     return table
 
 

@@ -203,6 +203,13 @@ def test_markup_in_a_name_is_shown_as_it_is() -> None:
     assert "/l/[red]x.so" in shown(view.audit(audited(inventory=inventory)))
 
 
+def test_names_that_a_terminal_would_act_on_are_written_out() -> None:
+    name = "/l/\x1b[2Jx\udcff\n.so"
+    text = shown(view.audit(audited(inventory=replace(BARE, elfs=(elf(name, symtab_bytes=10**7),)))))
+    assert "/l/\\x1b[2Jx\\udcff\\n.so" in text
+    text.encode()
+
+
 def test_no_finding_is_said() -> None:
     assert "cuda: nothing found" in shown(view.audit(audited(waiver())))
 

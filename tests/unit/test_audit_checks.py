@@ -577,6 +577,12 @@ def test_images_that_are_configured_alike() -> None:
         list(configuration.settings(subject(same)))
 
 
+def test_other_words_for_the_same_are_no_difference() -> None:
+    one, two = configured(user="0", workdir=""), configured(user="", workdir="/")
+    assert list(configuration.settings(subject(one, baseline=two))) == []
+    assert said(configuration.settings(subject(one, baseline=configured(workdir="/app")))) == {"warning workdir"}
+
+
 def test_what_an_image_lost_of_the_baselines_configuration() -> None:
     baseline = configured(
         env={"NVIDIA_VISIBLE_DEVICES": "all", "NVIDIA_REQUIRE_CUDA": "x", "LD_LIBRARY_PATH": "/l", "HOME": "/h"},
