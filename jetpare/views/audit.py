@@ -97,7 +97,7 @@ def _words(finding: Finding, advice: str) -> Text:
 
 
 def printable(text: str) -> str:
-    """*text* with whatever a terminal would act on, or cannot show, written out: names in an image may hold anything."""
+    """*text* with whatever a terminal would act on, or cannot show, written out: names in images may hold anything."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
