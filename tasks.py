@@ -164,6 +164,31 @@ def explain(_: Context, name: str, image: list[str], profile: str = "", layers: 
     session(profile).explain(name, images=tuple(image), layers=layers)
 
 
+@command(
+    iterable=["image"],
+    help={
+        "image": "an image of build.toml, or any reference that the engine has; repeatable; default: all",
+        "profile": PROFILE,
+        "json": "print the documented JSON instead of tables",
+        "sarif": "print SARIF 2.1.0, which code hosts and editors show",
+        "prune_plan": "show what nothing needs, with bytes and proof, and as [[prune]] rules for build.toml",
+        "output": "write to this file instead of stdout",
+    },
+)
+def audit(
+    _: Context,
+    image: list[str],
+    profile: str = "",
+    json: bool = False,
+    sarif: bool = False,
+    prune_plan: bool = False,
+    output: str = "",
+) -> None:
+    """Check the finished images for what is missing, wrong or could go, without running them."""
+    forms = {"json": json, "sarif": sarif, "prune-plan": prune_plan}
+    session(profile).audit(images=tuple(image), forms=forms, output=output or None)
+
+
 @command(iterable=["image"], help={"image": f"{IMAGE}; repeatable; default: all", "profile": PROFILE})
 def plan(_: Context, image: list[str], profile: str = "") -> None:
     """Show what would run, in which order, and what the cache should hold already."""
@@ -252,6 +277,7 @@ ns = Collection()
 for each in (
     build_all,
     compare,
+    audit,
     verify,
     explain,
     plan,

@@ -10,17 +10,26 @@ import io
 import json
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
 
-from jetpare.errors import BudgetError, ConfigError, DoctorError, RecordError, UnknownNameError, VerifyError
+from jetpare.errors import (
+    AuditError,
+    BudgetError,
+    ConfigError,
+    DoctorError,
+    RecordError,
+    UnknownNameError,
+    VerifyError,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from jetpare.audit import Audit
     from jetpare.compare import Comparison
     from jetpare.engine import Engine
     from jetpare.explain import Image
@@ -416,6 +425,44 @@ class Session:
         owned = attribution.attribute(inventory, groups=config.groups)
         return explain.Image(inventory, owned, listing, explain.sources(config, inventory.settings.labels))
 
+    def deliver(self, show: Callable[[Console], None], output: str | None, what: str) -> None:
+        """Show *what* on stdout, or write it to a file and say so."""
+        from rich.console import Console
+
+        if output is None:
+            show(self.out)
+            return
+        try:
+            with Path(output).open("w", encoding="utf-8") as file:
+                show(Console(file=file, width=FILE_WIDTH))
+        except OSError as error:
+            raise ConfigError(f"{output}: cannot be written: {error.strerror}.") from None
+        self.say(f"{what} is in {output}.")
+
+    def audit(self, *, images: tuple[str, ...], forms: Mapping[str, bool], output: str | None) -> None:
+        """Audit images; at most one of *forms* (json, sarif, prune-plan). Raises AuditError by [audit] fail_on."""
+        from jetpare import audit
+
+        chosen = [name for name, wanted in forms.items() if wanted]
+        if len(chosen) > 1:
+            raise ConfigError(f"--{' and --'.join(chosen)}: one of them is wanted.")
+        form = chosen[0] if chosen else "table"
+        result = audit.run(self.project, self.comparable_plan(), self.engine, images=images, say=self.say)
+        self.deliver(lambda console: _show_audit(console, result, form), output, "The audit")
+        if form != "prune-plan":
+            self.check_audit(result)
+
+    def check_audit(self, result: Audit) -> None:
+        """Raise AuditError where findings make the audit fail, RecordError where there was nothing to audit."""
+        if result.failed:
+            ids = dict.fromkeys(f"{each.id} ({each.image})" if each.image else each.id for each in result.failed)
+            raise AuditError(
+                f"{len(result.failed)} findings: {', '.join(ids)}. What to do stands with each; what may be stays "
+                "as it is with a reason in build.toml, [[audit.waivers]]."
+            )
+        if not result.images:
+            raise RecordError("No image is built. `invoke build-all` builds them.")
+
     def plan(self, *, images: tuple[str, ...]) -> None:
         """Show the plan."""
         from jetpare import pipeline
@@ -578,6 +625,22 @@ def _method(name: str) -> Method | None:
     if name not in methods:
         raise ConfigError(f"--compress {name}: gzip or zstd is wanted.")
     return methods[name]
+
+
+def _show_audit(console: Console, result: Audit, form: str) -> None:
+    from jetpare import prune_plan
+    from jetpare.views import audit, sarif, terminal
+
+    if form == "prune-plan":
+        plan = [item for subject in result.subjects for item in prune_plan.items(subject)]
+        terminal.show(console, audit.prune_plan(plan))
+        toml = prune_plan.as_toml(plan).encode(errors="backslashreplace").decode()
+        console.print(toml, markup=False, soft_wrap=True)
+    elif form == "table":
+        terminal.show(console, audit.audit(result))
+    else:
+        content = sarif.sarif(result) if form == "sarif" else result.as_dict()
+        console.print_json(json.dumps(content), ensure_ascii=True)
 
 
 def _store(name: str) -> Literal["overlay2", "containerd"]:

@@ -6,6 +6,7 @@ key, all of them at once. Nothing here touches the network, the engine or the en
 
 from __future__ import annotations
 
+import datetime as dt
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,6 +53,8 @@ KNOWN_OWNERS = (
     "debian", "python", "venv", "interpreter", "collected", "gdal", "cuda", "jetpare", "base", "nobody",
 )  # fmt: skip
 OTHER_GROUP = "other"
+# The checks that may be waived; jetpare.audit has them, and says what each is.
+KNOWN_CHECKS = tuple(f"A{number}" for number in (*range(1, 18), 22, 23))
 # What the plan and the bake definition call what is no image's: no image may take these names away.
 INPUTS = "inputs"
 WHEELS = "wheels"
@@ -87,6 +90,18 @@ def _image(text: str) -> str:
 def _component(text: str) -> str:
     if text not in KNOWN_COMPONENTS:
         raise ValueError(f"unknown component {text!r}{suggest(text, KNOWN_COMPONENTS)}")
+    return text
+
+
+def _check(text: str) -> str:
+    if text not in KNOWN_CHECKS:
+        raise ValueError(f"there is no check {text!r}: {KNOWN_CHECKS[0]} to {KNOWN_CHECKS[-3]}, A22 and A23 are known")
+    return text
+
+
+def _gpu_arch(text: str) -> str:
+    if not re.fullmatch(r"sm_[1-9][0-9]{1,2}[a-z]?", text):
+        raise ValueError(f"{text!r} is no architecture of a GPU: something like 'sm_87' is wanted")
     return text
 
 
@@ -255,6 +270,9 @@ ImageReference = Annotated[str, AfterValidator(_image)]
 Component = Annotated[str, AfterValidator(_component)]
 GroupName = Annotated[str, AfterValidator(_group)]
 Member = Annotated[str, AfterValidator(_member)]
+CheckId = Annotated[str, AfterValidator(_check)]
+GpuArch = Annotated[str, AfterValidator(_gpu_arch)]
+Words = Annotated[str, Field(min_length=1)]
 Gigabytes = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -423,6 +441,33 @@ class Runtime(Table):
     packages: NonEmpty[Package]
 
 
+class Waiver(Table):
+    """[[audit.waivers]]: findings that a person has looked at and lets be, with the reason, when, and until when."""
+
+    id: CheckId
+    pattern: Words  # a glob on what the finding is about, or on all the paths of its evidence
+    image: Words | None = None
+    reason: Words
+    date: dt.date
+    until: dt.date | None = None
+
+    @model_validator(mode="after")
+    def _ends_after_it_begins(self) -> Waiver:
+        if self.until is not None and self.until < self.date:
+            raise ValueError(f"until ({self.until}) is before date ({self.date})")
+        return self
+
+
+class Audit(Table):
+    """[audit]: what the audit lets be, and from which size on waste is worth a finding."""
+
+    fail_on: Literal["error", "warning"] = "error"
+    host_libraries: Many[Words] = ()
+    allow: Many[Words] = ()
+    least_mb: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    waivers: Many[Waiver] = ()
+
+
 class Context(Table):
     """What a name in a Dockerfile stands for. Exactly one of image, suite, target, urls, folder is given."""
 
@@ -473,6 +518,7 @@ class Profile(Table):
     indexes: Many[Url] = ()
     cudnn: Cudnn | None = None
     disk_gb: Gigabytes
+    gpu_arch: GpuArch | None = None
     contexts: dict[Name, Context] = Field(min_length=1)
     expect: dict[Component, str] = Field(default_factory=dict)
     budget: Budget = Budget()
@@ -512,6 +558,7 @@ class Config(Table):
     verify: Verify = Verify()
     verdict: Verdict = Verdict()
     groups: dict[GroupName, NonEmpty[Member]] = Field(default_factory=dict)
+    audit: Audit = Audit()
     profiles: dict[Name, Profile] = Field(min_length=1)
 
     def pick_profile(self, name: str | None, *, architecture: str) -> tuple[str, Profile]:
@@ -612,7 +659,7 @@ def _complaint(details: Mapping[str, Any]) -> str:
     wanted = {
         "string_type": "a string", "int_type": "a whole number", "bool_type": "true or false", "float_type": "a number",
         "float_parsing": "a number", "tuple_type": "an array", "dict_type": "a table", "model_type": "a table",
-        "path_type": "a path, as a string",
+        "path_type": "a path, as a string", "date_type": "a date without quotes, such as 2025-01-31",
     }.get(details["type"])  # fmt: skip
     if wanted:
         return f"wrong type: {wanted} is wanted, here: {details['input']!r}"
@@ -653,10 +700,15 @@ def _known_keys(tables: list[str | int]) -> list[str]:
         if field is not None:
             place = field.annotation
         elif hasattr(place, "__args__"):
-            place = place.__args__[-1]  # dict[Name, Model]
+            place = _item(place)
         if hasattr(place, "__args__") and name == tables[-1]:
-            place = place.__args__[-1]
+            place = _item(place)
     return list(place.model_fields) if isinstance(place, type) and issubclass(place, BaseModel) else []
+
+
+def _item(kind: Any) -> Any:  # noqa: ANN401 - a type
+    """What a dict[Name, Model] or a tuple[Model, ...] holds."""
+    return next(each for each in reversed(kind.__args__) if each is not Ellipsis)
 
 
 def _cross_faults(raw: Mapping[str, Any]) -> Iterator[str]:

@@ -105,6 +105,12 @@ class StrictPowerError(JetpareError):
     code = 15
 
 
+class AuditError(JetpareError):
+    """The audit found something of the severity for which [audit] fail_on makes it fail."""
+
+    code = 16
+
+
 class VerifyError(JetpareError):
     """An image was run, and something in it does not work."""
 

@@ -279,3 +279,52 @@ def test_no_value_makes_a_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPa
                 for line in str(error).splitlines():
                     assert line.startswith("build.toml: "), (place, value)
                     assert " should " not in line, line  # that is how pydantic talks
+
+
+WAIVER = """
+[[audit.waivers]]
+id = "A1"
+pattern = "liba*"
+reason = "not used"
+date = 2026-01-31
+"""
+
+
+def test_the_audits_rules(tmp_path: Path) -> None:
+    path = prepared(tmp_path)
+    path.write_text(GOOD + WAIVER + "until = 2026-02-28\n")
+    rules = config.load(path).audit
+    assert (rules.fail_on, rules.least_mb) == ("error", 1.0)
+    assert rules.waivers[-1].until == dt.date(2026, 2, 28)
+    assert config.load(path).profiles["jetson-6.2"].gpu_arch == "sm_87"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ("A1", "A20", "id: there is no check 'A20': A1 to A17, A22 and A23 are known"),
+        ('reason = "not used"', "", "'reason' is missing"),
+        ('"not used"', '""', "reason: must not be empty"),
+        (
+            "2026-01-31",
+            '"2026-01-31"',
+            "date: wrong type: a date without quotes, such as 2025-01-31 is wanted, here: '2026-01-31'",
+        ),
+        ("reason", "rason", "unknown key 'rason' (did you mean 'reason'?)"),
+        ("2026-01-31", "2026-01-31\nuntil = 2026-01-30", "until (2026-01-30) is before date (2026-01-31)"),
+    ],
+)
+def test_a_waiver_that_is_wrong(tmp_path: Path, old: str, new: str, fault: str) -> None:
+    assert old in WAIVER
+    assert any(
+        line.startswith("build.toml: [audit") and line.endswith(fault)
+        for line in faults(tmp_path, GOOD + WAIVER.replace(old, new))
+    )
+
+
+def test_the_audits_values_that_are_wrong(tmp_path: Path) -> None:
+    text = changed('fail_on = "error"', 'fail_on = "errors"').replace('gpu_arch = "sm_87"', 'gpu_arch = "8.7"')
+    assert faults(tmp_path, text) == [
+        "build.toml: [audit] fail_on: 'errors' is none of 'error' or 'warning' (did you mean 'error'?)",
+        "build.toml: [profiles.\"jetson-6.2\"] gpu_arch: '8.7' is no architecture of a GPU: something like 'sm_87' is wanted",
+    ]

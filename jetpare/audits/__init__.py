@@ -1,0 +1,1 @@
+"""The checks of `jetpare.audit`, by what they look at. Each is a pure function from a Subject to findings."""

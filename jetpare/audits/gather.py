@@ -1,0 +1,100 @@
+"""From the engine, the run records and build.toml to the Subjects of an audit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from jetpare import bake, budget, engine, xray
+from jetpare.audits.subject import Subject
+from jetpare.config import CUDA_TARGET, MULTIARCH, architecture_of
+from jetpare.engine import Engine, ImageFacts
+from jetpare.errors import RecordError
+from jetpare.inventory import Inventory
+from jetpare.ledger import ImageRecord, Ledger
+from jetpare.plan import Plan
+from jetpare.project import Project
+
+PROBE = "/usr/share/jetpare/checks.json"
+COLLECTED = "cudnn"  # the stage that [collect] is for
+
+
+def subjects(
+    project: Project, plan: Plan, running: Engine, names: Sequence[str], *, say: Callable[[str], None] = lambda _: None
+) -> tuple[list[Subject], tuple[str, ...]]:
+    """The images to audit, and those of build.toml among them that are not built.
+
+    Raises RecordError for a reference that the engine does not have.
+    """
+    records = [record for record, _ in Ledger(project.state_path).records() if record is not None]
+    known = [image for record in records if record.profile == plan.profile_name for image in record.images]
+    baseline_name = project.config.project.baseline
+    baseline = _facts(project, plan, running, baseline_name)
+
+    def take(facts: ImageFacts) -> Inventory:
+        return xray.take(running, facts.id, state=project.state_path, say=say)
+
+    found: list[Subject] = []
+    missing: list[str] = []
+    for name in names or tuple(plan.images):
+        facts = _facts(project, plan, running, name)
+        if facts is None and name not in project.config.images:
+            raise RecordError(f"there is no image {name!r}, neither in build.toml nor in the engine. `docker images`.")
+        if facts is None:
+            missing.append(name)
+            continue
+        other = baseline if baseline is not None and baseline.id != facts.id else None
+        found.append(
+            Subject(
+                name=name,
+                reference=facts.reference,
+                inventory=take(facts),
+                rules=project.config.audit,
+                baseline=None if other is None else take(other),
+                baseline_name=baseline_name,
+                layers_bytes=facts.layers_bytes if facts.layers_exact else None,
+                **_known(project, plan, name, next((row for row in known if row.id == facts.id), None)),
+            )
+        )
+    return [_measured(each) for each in found], tuple(missing)
+
+
+def _facts(project: Project, plan: Plan, running: Engine, name: str) -> ImageFacts | None:
+    own = name in project.config.images
+    return engine.inspect_image(running, bake.image_tag(project.config, name, plan.profile_name) if own else name)
+
+
+def _known(project: Project, plan: Plan, name: str, row: ImageRecord | None) -> dict[str, Any]:
+    """What build.toml and the run records say of an image; what the profile says counts for any image."""
+    config, profile = project.config, plan.profile
+    known: dict[str, Any] = {"cuda": profile.cuda, "gpu_arch": profile.gpu_arch, "provided": config.python.provided}
+    known["requested"] = ("python3", *config.runtime.packages)
+    if row is not None:
+        known |= {"versions": row.versions, "checks": row.checks}
+    if name not in config.images:
+        return known
+    known["expected"] = dict(profile.expect)
+    known["budget"] = budget.allowed_bytes(profile.budget, name)
+    if COLLECTED in config.images[name].stages:
+        known["collect"] = tuple(fill(pattern, plan.platform) for pattern in config.collect.required)
+    return known
+
+
+def fill(pattern: str, platform: str) -> str:
+    """A pattern of [collect] with its placeholders filled in for a platform."""
+    architecture = architecture_of(platform)
+    multiarch, cuda = MULTIARCH.get(architecture, "*"), CUDA_TARGET.get(architecture, "*")
+    return pattern.replace("{multiarch}", multiarch).replace("{cuda_target}", cuda)
+
+
+def _measured(subject: Subject) -> Subject:
+    """*subject* with what the probe wrote into the image, where no run record has it."""
+    if subject.versions or PROBE not in subject.inventory.texts:
+        return subject
+    try:
+        report: Mapping[str, Any] = json.loads(subject.inventory.texts[PROBE])
+        return replace(subject, versions=dict(report["versions"]), checks=tuple(report["checks"]))
+    except (ValueError, KeyError, TypeError):  # a file of that name that is no report of ours
+        return subject

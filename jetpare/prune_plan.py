@@ -1,0 +1,203 @@
+"""What could go from an image, with bytes and proof: a list to choose from, never applied by itself.
+
+The proof is of absence: nothing that links, names, depends on or interprets it was found in the image. What your own
+code loads from elsewhere is not seen. A person copies what is right into build.toml's [prune], with a reason.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from jetpare.audits.binaries import strippable
+from jetpare.audits.duplicates import sets
+from jetpare.audits.leftovers import found
+from jetpare.audits.subject import Subject, megabytes, some
+from jetpare.audits.users import Graph
+from jetpare.inventory import Inventory
+
+SCHEMA = "jetpare.prune-plan/1"
+ROOTS = frozenset({"usr", "local", "opt", "etc", "var"})  # folders that are never named as a whole
+KEPT = frozenset({"bin", "sbin", "lib", "lib64", "share", "include"})  # of which only what they hold is named
+MOST_PATHS = 6  # of one item that are written out
+LEAST_STRIP = 100_000  # bytes that a file must lose to be named
+PROOFS = {
+    "build packages": "packages for building, reading or debugging",
+    "build programs": "compilers of CUDA that no package of the image owns",
+    "headers": "only compilers read them",
+    "static libraries": "only linkers read them",
+    "tests": "folders of tests inside Python packages",
+    "documentation": "only people read it; licences are kept",
+    "caches": "is made again when it is needed",
+    "logs": "of the build",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One thing that could go.
+
+    ``paths``: folders or files; ``packages``: not to be installed; ``strip``: files; ``links``: files that could be
+    links to the one that is named.
+    """
+
+    image: str
+    check: str
+    name: str
+    proof: str
+    bytes: int
+    paths: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    strip: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
+
+
+def items(image: Subject) -> list[Item]:
+    """Everything of at least [audit] least_mb, the largest first; no file counts in two of them."""
+    folders = Folders(image.inventory)
+    claimed: set[str] = set()
+    made: list[Item] = []
+    for item, files in (*_unused(image, folders), *_leftovers(image, folders), *_copies(image)):
+        fresh = image.size(files - claimed)
+        claimed |= files
+        if fresh >= max(image.least, 1):
+            made.append(replace(item, bytes=fresh))
+    made += [item for item in _strip(image, claimed) if item.bytes >= max(image.least, 1)]
+    return sorted(made, key=lambda item: -item.bytes)
+
+
+def _unused(image: Subject, folders: Folders) -> Iterator[tuple[Item, set[str]]]:
+    graph = Graph(image)
+    for each in graph.unused():
+        files = set(each.paths).union(*(graph.files[f"debian:{name}"] for name in each.packages))
+        rest = len(each.parts) - 1
+        proof = f"users: {each.users}" + (f"; with it {rest} that only it uses" if rest else "")
+        yield (
+            Item(
+                image=image.name,
+                check="A7",
+                name=each.name,
+                proof=proof,
+                bytes=each.bytes,
+                paths=folders.compact(each.paths),
+                packages=each.packages,
+            ),
+            files,
+        )
+
+
+def _leftovers(image: Subject, folders: Folders) -> Iterator[tuple[Item, set[str]]]:
+    for each in found(image):
+        package = each.kind == "build packages"
+        item = Item(
+            image=image.name,
+            check="A10",
+            name=each.name if package else f"{each.kind} of {each.name}",
+            proof=PROOFS[each.kind],
+            bytes=each.bytes,
+            paths=() if package else _globs(folders.compact(each.paths)),
+            packages=(each.name,) if package else (),
+        )
+        yield item, set(each.paths)
+
+
+def _copies(image: Subject) -> Iterator[tuple[Item, set[str]]]:
+    for same in sets(image):
+        names = [file.path for file in same]
+        yield (
+            Item(
+                image=image.name,
+                check="A5",
+                name=names[0],
+                proof=f"the same content as {some(names[1:])}, which could be links to it",
+                bytes=0,
+                links=tuple(names[1:]),
+            ),
+            set(names[1:]),
+        )
+
+
+def _strip(image: Subject, claimed: set[str]) -> Iterator[Item]:
+    files = [elf for elf in strippable(image) if elf.path not in claimed]
+    large = [elf for elf in files if elf.symtab_bytes + elf.debug_bytes >= LEAST_STRIP]
+    yield Item(
+        image=image.name,
+        check="A8",
+        name=f"symbols of {len(large)} files",
+        proof="only debuggers read .symtab and .debug_*; no file of *.libs/ or changed by patchelf is among them",
+        bytes=sum(elf.symtab_bytes + elf.debug_bytes for elf in large),
+        strip=tuple(sorted(elf.path for elf in large)),
+    )
+
+
+class Folders:
+    """How many names each folder of an image holds, so that a folder can stand for all of them."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        self.known = inventory.by_path
+        self.below = Counter(parent for file in inventory.files if file.kind != "dir" for parent in _parents(file.path))
+
+    def compact(self, paths: Iterable[str]) -> tuple[str, ...]:
+        """*paths*, with every folder that holds nothing else in place of what it holds."""
+        wanted = sorted({path for path in paths if path in self.known})
+        chosen = Counter(parent for path in wanted for parent in _parents(path))
+        whole = {
+            folder
+            for folder, count in chosen.items()
+            if count == self.below[folder] and posixpath.basename(folder) not in ROOTS
+        }
+        tops = (next((parent for parent in _parents(path) if parent in whole), path) for path in wanted)
+        return tuple(dict.fromkeys(f"{top}/*" if posixpath.basename(top) in KEPT else top for top in tops))
+
+
+def _parents(path: str) -> list[str]:
+    """The folders above *path*, the topmost first, without the root."""
+    found: list[str] = []
+    while (path := posixpath.dirname(path)) != "/":
+        found.append(path)
+    return found[::-1]
+
+
+def _globs(paths: tuple[str, ...]) -> tuple[str, ...]:
+    """Many folders of one name below one folder as a glob."""
+    names = {posixpath.basename(path) for path in paths}
+    if len(paths) <= MOST_PATHS or len(names) > 1:
+        return paths
+    top = posixpath.commonpath([posixpath.dirname(path) for path in paths])
+    return (f"{top}/**/{names.pop()}",)
+
+
+def as_toml(plan: Iterable[Item]) -> str:
+    """[[prune]] rules for build.toml, each with its proof and bytes as a comment."""
+    blocks = ["# What `invoke audit --prune-plan` found. Keep the rules that are right, say why, and build again."]
+    for item in plan:
+        lines = [f"# {item.image}, {item.check}, {megabytes(item.bytes)}: {item.proof}"]
+        if item.paths or item.strip:
+            lines.append("[[prune]]")
+            lines += [f"{key} = {_array(getattr(item, key))}" for key in ("paths", "strip") if getattr(item, key)]
+            lines.append(f"reason = {json.dumps(f'{item.name}: {item.proof}')}")
+        if item.packages:
+            lines.append(f"# packages that need not be installed: {' '.join(item.packages)}")
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _array(paths: tuple[str, ...]) -> str:
+    words = [json.dumps(path.lstrip("/")) for path in paths]
+    return f"[{words[0]}]" if len(words) == 1 else "[\n" + "".join(f"    {word},\n" for word in words) + "]"
+
+
+def as_dict(plan: Iterable[Item]) -> dict[str, Any]:
+    """The documented JSON form (docs/audit.md)."""
+    return {"schema": SCHEMA, "items": [asdict(item) for item in plan]}
+
+
+def summary(plan: Iterable[Item]) -> str:
+    """'cuda: 312.0 MB could go in 14 items, the largest libgdal'."""
+    each = list(plan)
+    total = sum(item.bytes for item in each)
+    return f"{megabytes(total)} could go in {len(each)} items, the largest {some(item.name for item in each[:1])}"
