@@ -147,6 +147,7 @@ ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/
     NVIDIA_DRIVER_CAPABILITIES=compute,utility,video \
     NVIDIA_REQUIRE_CUDA=cuda>=12.6 \
     NVIDIA_REQUIRE_JETPACK_HOST_MOUNTS=base-only
+CMD ["bash"]
 RUN --mount=type=bind,source=scripts/probe.py,target=/run/jetpare/probe.py --mount=type=tmpfs,target=/tmp \
     python -B /run/jetpare/probe.py --output /usr/share/jetpare/checks.json
 

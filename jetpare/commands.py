@@ -350,12 +350,11 @@ class Session:
 
         found = {name: engine.inspect_image(self.engine, tag) for name, tag in self.built(images).items()}
 
-        accepted = [verify.Accepted(check=row.check, reason=row.reason) for row in self.project.config.verify.accept]
         outcome = verify.run(
             self.engine,
             {name: facts.id for name, facts in found.items() if facts},
             state=self.project.state_path,
-            accepted=accepted,
+            accepted=self.project.config.verify.accept,
             say=self.say,
         )
         if as_json:

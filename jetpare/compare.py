@@ -347,7 +347,7 @@ class Comparison:
     packages: tuple[PackageRow, ...] = ()
     files: tuple[FileDifferences, ...] = ()
     configuration: tuple[ConfigurationRow, ...] = ()
-    findings: tuple[Mapping[str, Any], ...] = ()
+    findings: tuple[Mapping[str, Any], ...] | None = None  # of the audit, as docs/audit.md has them; None: not audited
     notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:

@@ -273,6 +273,9 @@ def configuration(settings: Mapping[str, Settings]) -> tuple[ConfigurationRow, .
     return tuple(row for _, row in sorted(rows, key=lambda each: (each[0], each[1].key)))
 
 
+SAME_AS_UNSET = {"user": ("root", "0", "0:0", "root:root"), "workdir": ("/",)}
+
+
 def _settings(settings: Settings) -> Iterator[tuple[str, str]]:
     """What is set, as text; a list as a shell would be given it."""
     for name, value in settings.env.items():
@@ -284,5 +287,5 @@ def _settings(settings: Settings) -> Iterator[tuple[str, str]]:
         if found := getattr(settings, key):
             yield key, " ".join(sorted(found))
     for key in ("user", "workdir", "stop_signal"):
-        if text := getattr(settings, key):
+        if (text := getattr(settings, key)) and text not in SAME_AS_UNSET.get(key, ()):
             yield key, text

@@ -9,12 +9,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from jetpare import __version__, bake, budget, engine, layers, ledger, xray
+from jetpare import __version__, audit, bake, budget, engine, layers, ledger, verify, xray
 from jetpare.attribution import attribute
 from jetpare.compare import (
     BUILT,
     MAX_LAYERS,
     NOT_BUILT,
+    NOT_MEASURED,
+    Check,
     Comparison,
     ImageFigures,
     Layer,
@@ -135,7 +137,7 @@ def comparison(
     inventories: dict[str, Inventory] = {}
     owners: dict[str, Mapping[str, str]] = {}
     for each, found in zip(wanted, held, strict=True):
-        figures = _figures(each, found, records)
+        figures = _with_verification(project, _figures(each, found, records))
         if found is not None and looking is not None:
             figures, seen = look_into(project, running, figures, found, looking)
             if seen is not None:
@@ -154,9 +156,53 @@ def comparison(
         images=tuple(images),
         notes=(ON_THE_CPU,) if any(image.checks for image in images) else (),
     )
+    if plan is not None and looking is not None:
+        made = replace(made, findings=_findings(project, plan, running, [image.name for image in images], looking))
     limit = project.config.verdict.min_saving_percent
     whole = complete(made, inventories, min_saving_percent=limit)
     return Gathered(comparison=whole, inventories=inventories, owners=owners)
+
+
+def _findings(
+    project: Project, plan: Plan, running: Engine, images: Sequence[str], looking: Looking
+) -> tuple[Mapping[str, Any], ...] | None:
+    """What the audit finds in the images of *plan*; None where it could not be done."""
+    try:
+        found = audit.run(project, plan, running, images=images, say=looking.say)
+    except (JetpareError, OSError) as error:
+        looking.say(f"The images were not audited: {error}")
+        return None
+    return tuple(found.as_dict()["findings"])
+
+
+def _with_verification(project: Project, figures: ImageFigures) -> ImageFigures:
+    """*figures* with what `invoke verify` showed of this image: what could not be measured while it was built.
+
+    Its own outcome stands beside the checks, once it was run.
+    """
+    found = verify.load(project.state_path, figures.id) if figures.id else None
+    if found is None:
+        return figures
+    found = verify.accept(found, project.config.verify.accept)
+    rows = {row.name: row for row in found.rows}
+    checks = [
+        replace(each, status=rows[each.name].status, detail=rows[each.name].detail)
+        if each.status == NOT_MEASURED and each.name in rows
+        else each
+        for each in figures.checks
+    ]
+    failed = [row.name for row in found.rows if row.status == verify.FAILED]
+    said = f"failed: {', '.join(failed)}" if failed else f"{found.count(verify.OK)} ok"
+    where = found.versions.get("gpu") or "the CPU only"
+    seconds = sum(row.seconds for row in found.rows)
+    checks.append(
+        Check(name="verify", status="failed" if failed else "ok", detail=f"{said}, on {where}", seconds=seconds)
+    )
+    versions = tuple(
+        row if row.measured is not None else replace(row, measured=found.versions.get(row.component))
+        for row in figures.versions
+    )
+    return replace(figures, checks=tuple(checks), versions=versions)
 
 
 def look_into(

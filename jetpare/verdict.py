@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 from jetpare.compare import (
     BUILT,
@@ -40,6 +41,7 @@ class Case:
     baseline: ImageFigures
     saving: Difference | None
     min_saving_percent: float
+    audit: Sequence[Mapping[str, Any]] | None  # the open findings on the image; None: not audited
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +67,13 @@ def judge(result: Comparison, *, min_saving_percent: float) -> Verdict:
     verdicts: list[tuple[int, float, Verdict]] = []
     for image in others:
         saving = result.difference(image.name)
-        case = Case(image=image, baseline=baseline, saving=saving, min_saving_percent=min_saving_percent)
+        case = Case(
+            image=image,
+            baseline=baseline,
+            saving=saving,
+            min_saving_percent=min_saving_percent,
+            audit=None if result.findings is None else open_findings(result.findings, image.name),
+        )
         findings = {name: found for name, rule in RULES.items() if (found := rule(case)) is not None}
         rules += [
             Rule(rule=name, title=each.title, image=image.name, outcome=each.outcome, evidence=each.evidence)
@@ -176,8 +184,29 @@ def saving(case: Case) -> Finding | None:
     return Finding(title=title, outcome=outcome, evidence=said, told=f"should be at least {least} smaller")
 
 
+def audit(case: Case) -> Finding | None:
+    """The audit has no error that is not waived; where there was none, this rule says nothing."""
+    if case.image.status != BUILT or case.audit is None:
+        return None
+    title = "the audit finds no error in it"
+    errors = [f"{each['id']}: {each['title']}" for each in case.audit if each["severity"] == "error"]
+    if errors:
+        told = f"the audit finds {_count(len(errors), 'error')}"
+        return Finding(title=title, outcome="not met", evidence="; ".join(errors), told=told)
+    counts = [
+        _count(sum(each["severity"] == severity for each in case.audit), severity)
+        for severity in ("error", "warning", "note")
+    ]
+    return Finding(title=title, outcome="met", evidence=", ".join(counts), told="has no error in the audit")
+
+
+def open_findings(findings: Sequence[Mapping[str, Any]], image: str) -> tuple[Mapping[str, Any], ...]:
+    """What the audit found in *image* and no waiver covers."""
+    return tuple(each for each in findings if each["image"] == image and each["waived"] is None)
+
+
 RULES: Mapping[str, Callable[[Case], Finding | None]] = MappingProxyType(
-    {"built": built, "checks": checks, "budget": budget, "versions": versions, "saving": saving}
+    {"built": built, "checks": checks, "budget": budget, "versions": versions, "audit": audit, "saving": saving}
 )
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from jetpare import process
+from jetpare.config import Accept
 from jetpare.engine import Engine
 from jetpare.errors import ToolError
 from jetpare.files import write_atomically
@@ -75,14 +76,6 @@ class Verification:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Accepted:
-    """A failure that a person has looked at: [[verify.accept]] of build.toml."""
-
-    check: str  # a pattern over names of checks
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """All images that were verified together."""
 
@@ -105,7 +98,7 @@ def run(
     images: Mapping[str, str],
     *,
     state: Path,
-    accepted: Sequence[Accepted] = (),
+    accepted: Sequence[Accept] = (),
     say: Callable[[str], None],
 ) -> Outcome:
     """Verify *images* (name -> image id), one after another. EngineError where the engine does not answer."""
@@ -210,7 +203,7 @@ def _rows(content: Sequence[object]) -> Iterator[Row]:
         )
 
 
-def accept(found: Verification, accepted: Sequence[Accepted]) -> Verification:
+def accept(found: Verification, accepted: Sequence[Accept]) -> Verification:
     """*found* with the failures that build.toml accepts marked so, with their reasons."""
 
     def judge(row: Row) -> Row:

@@ -4,8 +4,8 @@ usage: PRUNE='[{"paths": ["opt/x/*.h"], "strip": [], "reason": "..."}]' python3 
 
 Patterns are relative to the root; one that matches nothing ends it, before anything was touched. ROOT is the root of a
 system that has `strip`. A file that the loader would not map as before, byte for byte, ends it too: that is what strip
-does to some files that patchelf has changed. What was taken is in /usr/share/jetpare/prune.tsv: bytes, 'removed'
-or 'stripped', path, reason.
+does to some files that patchelf has changed. What was taken is in /usr/share/jetpare/prune.tsv, by pattern: bytes,
+files, 'removed' or 'stripped', the pattern, the reason.
 """
 
 from __future__ import annotations
@@ -54,13 +54,14 @@ def main(argv: list[str]) -> int:
     if nothing:
         print(f"prune: nothing matches {', '.join(nothing)}. Correct [[prune]] in build.toml.", file=sys.stderr)
         return 1
-    lines: list[tuple[int, str, str, str]] = []
+    lines: list[tuple[int, int, str, str, str]] = []
     try:
-        for (number, kind, _), paths in found.items():
-            for path in paths:
-                reason = rules[number]["reason"]
-                work = removed(path) if kind == "paths" else stripped(path, args.tools)
-                lines += [(size, what, name_below(each, args.root), reason) for size, what, each in work]
+        for (number, kind, pattern), paths in found.items():
+            sizes = [
+                size for path in paths for size in (removed(path) if kind == "paths" else stripped(path, args.tools))
+            ]
+            done = "removed" if kind == "paths" else "stripped"
+            lines.append((sum(sizes), len(sizes), done, pattern, rules[number]["reason"]))
     except ValueError as error:
         print(f"prune: {error}", file=sys.stderr)
         return 1
@@ -68,8 +69,8 @@ def main(argv: list[str]) -> int:
     manifest.parent.mkdir(parents=True, exist_ok=True)
     manifest.write_text("".join("\t".join(str(word) for word in line) + "\n" for line in lines))
     for rule in rules:
-        taken = sum(size for size, _, _, reason in lines if reason == rule["reason"])
-        print(f"prune: {taken / 1e6:8.1f} MB  {rule['reason']}")
+        bytes_taken = sum(line[0] for line in lines if line[-1] == rule["reason"])
+        print(f"prune: {bytes_taken / 1e6:8.1f} MB  {rule['reason']}")
     print(f"prune: {sum(line[0] for line in lines) / 1e6:8.1f} MB in all")
     return 0
 
@@ -80,21 +81,16 @@ def matches(root: Path, pattern: str) -> list[Path]:
     return [root / name for name in sorted(names) if not name.startswith(NEVER)]
 
 
-def name_below(path: Path, root: Path) -> str:
-    """The path as the image has it; a tab or a newline would break the manifest's lines."""
-    return f"/{path.relative_to(root)}".replace("\t", "\\t").replace("\n", "\\n")
-
-
-def removed(path: Path) -> Iterator[tuple[int, str, Path]]:
-    """Remove *path* with all below it; what a pattern before has taken already is no fault."""
+def removed(path: Path) -> Iterator[int]:
+    """Remove *path* with all below it, and the bytes of each file; what a pattern before has taken is no fault."""
     if path.is_dir() and not path.is_symlink():
         for folder, _, names in os.walk(path):
-            yield from ((taken(Path(folder, name)), "removed", Path(folder, name)) for name in names)
+            yield from (taken(Path(folder, name)) for name in names)
         shutil.rmtree(path)
     elif os.path.lexists(path):
         size = taken(path)
         path.unlink()
-        yield size, "removed", path
+        yield size
 
 
 def taken(path: Path) -> int:
@@ -103,8 +99,8 @@ def taken(path: Path) -> int:
     return state.st_size if path.is_file() and not path.is_symlink() and state.st_nlink == 1 else 0
 
 
-def stripped(path: Path, tools: Path) -> Iterator[tuple[int, str, Path]]:
-    """Strip what neither the loader nor a linker needs. ValueError where the result is not sound."""
+def stripped(path: Path, tools: Path) -> Iterator[int]:
+    """Strip what neither the loader nor a linker needs, and its bytes. ValueError where the result is not sound."""
     if path.is_symlink() or not path.is_file() or path.read_bytes()[:6] != ELF:
         return
     before, copy = path.stat().st_size, path.with_name(f"{path.name}.stripped")
@@ -129,7 +125,7 @@ def stripped(path: Path, tools: Path) -> Iterator[tuple[int, str, Path]]:
         if trouble:
             raise ValueError(f"strip would break {path}: {trouble}. Take it out of [[prune]] strip in build.toml.")
         shutil.copymode(path, copy)
-        yield before - copy.stat().st_size, "stripped", path
+        yield before - copy.stat().st_size
         copy.replace(path)
     finally:
         copy.unlink(missing_ok=True)

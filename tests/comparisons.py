@@ -235,7 +235,17 @@ def skeleton(*images: ImageFigures, **changes: Any) -> Comparison:
     return replace(made, **changes)
 
 
+def finding(number: str, severity: str, **more: Any) -> dict[str, Any]:
+    """A finding as the audit's JSON has it."""
+    evidence = [{"path": "/usr/lib/libx.so", "detail": "needs <libnone.so.1>"}]
+    row = {"id": number, "severity": severity, "title": f"finding {number}", "image": "cuda", "subject": "libx.so"}
+    return {**row, "evidence": evidence, "searched": [], "bytes": 1_200_000, "advice": "Look.", "waived": None, **more}
+
+
+FINDINGS = (finding("A17", "warning"), finding("A7", "note"), finding("A2", "error", waived="looked at"))
+
+
 def full(*, min_saving_percent: float = 10, **changes: Any) -> Comparison:
     """jetpack, cuda, and 'third', which is not built, with everything worked out."""
-    made = skeleton(figures("jetpack"), figures("cuda"), MISSING, **changes)
+    made = skeleton(figures("jetpack"), figures("cuda"), MISSING, **{"findings": FINDINGS, **changes})
     return complete(made, INVENTORIES, min_saving_percent=min_saving_percent)

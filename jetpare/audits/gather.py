@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from jetpare import bake, budget, engine, xray
@@ -19,6 +20,7 @@ from jetpare.project import Project
 
 PROBE = "/usr/share/jetpare/checks.json"
 COLLECTED = "cudnn"  # the stage that [collect] is for
+PRUNED = "slim"  # the stage that leaves out what [[prune]] names
 
 
 def subjects(
@@ -33,8 +35,9 @@ def subjects(
     baseline_name = project.config.project.baseline
     baseline = _facts(project, plan, running, baseline_name)
 
-    def take(facts: ImageFacts) -> Inventory:
-        return xray.take(running, facts.id, state=project.state_path, say=say)
+    @cache
+    def take(image_id: str) -> Inventory:
+        return xray.take(running, image_id, state=project.state_path, say=say)
 
     found: list[Subject] = []
     missing: list[str] = []
@@ -50,9 +53,9 @@ def subjects(
             Subject(
                 name=name,
                 reference=facts.reference,
-                inventory=take(facts),
+                inventory=take(facts.id),
                 rules=project.config.audit,
-                baseline=None if other is None else take(other),
+                baseline=None if other is None else take(other.id),
                 baseline_name=baseline_name,
                 layers_bytes=facts.layers_bytes if facts.layers_exact else None,
                 **_known(project, plan, name, next((row for row in known if row.id == facts.id), None)),
@@ -77,6 +80,8 @@ def _known(project: Project, plan: Plan, name: str, row: ImageRecord | None) -> 
         return known
     known["expected"] = dict(profile.expect)
     known["budget"] = budget.allowed_bytes(profile.budget, name)
+    if PRUNED in config.images[name].stages:
+        known["pruned"] = tuple(fill(pattern, plan.platform) for rule in config.prune for pattern in rule.paths)
     if COLLECTED in config.images[name].stages:
         known["collect"] = tuple(fill(pattern, plan.platform) for pattern in config.collect.required)
     return known

@@ -37,9 +37,8 @@ class Finding:
     """One thing that is wrong, or could go, in one image.
 
     ``subject``: what it is about, the same from run to run (a library's name, a path, a package). ``searched``: where
-    a name that is missing was looked for. ``bytes``: what
-    could be saved; None where that is not the question, or not measured. ``waived``: the reason of the waiver that
-    applies, None where none does.
+    a name that is missing was looked for. ``bytes``: what could be saved; None where that is not the question, or not
+    measured. ``waived``: the reason of the waiver that applies, None where none does.
     """
 
     id: str

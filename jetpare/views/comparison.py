@@ -70,6 +70,8 @@ def _parts(result: Comparison, *, words: bool) -> Iterator[RenderableType]:
         yield _files(result)
     if result.configuration:
         yield _configuration(result)
+    if result.findings is not None:
+        yield _findings(result)
     if any(image.stages for image in result.images):
         yield _stages(result)
     yield Group(*(Text(note, style="yellow") for note in rows.notes(result)), Text(rows.origin(result), style="dim"))
@@ -212,6 +214,18 @@ def _configuration(result: Comparison) -> RenderableType:
             for image, value in rows.configuration_values(row.values)
         ]
     return Group(*parts)
+
+
+def _findings(result: Comparison) -> RenderableType:
+    table = _table("Audit", "", *((severity, "right") for severity in rows.SEVERITIES), ("waived", "right"))
+    for image, counts in rows.finding_counts(result):
+        table.add_row(image, *(str(count) if count else NONE for count in counts))
+    worst = rows.worst_findings(result)
+    lines = [
+        Text(plain(f"{each['image']}: {each['id']} {each['severity']}: {each['title']}"), style="yellow")
+        for each in worst
+    ]
+    return Group(table, *lines, Text("`invoke audit` shows all of them, with evidence and what to do.", style="dim"))
 
 
 def _stages(result: Comparison) -> RenderableType:

@@ -36,6 +36,7 @@ SECTIONS = {
     "configuration": "Configuration that differs",
     "waste": "Waste",
     "checks": "Checks",
+    "findings": "Audit",
     "notes": "Notes",
     "measured": "How this was measured",
 }
@@ -98,9 +99,12 @@ def _tables(comparison: Comparison, *, has_trees: bool) -> dict[str, Any]:
         "configuration": comparison.configuration,
         "waste": any(image.waste or image.nobody for image in images),
         "checks": checks,
+        "findings": comparison.findings is not None,
         "notes": notes,
     }
     return {
+        "finding_counts": rows.finding_counts(comparison),
+        "severities": rows.SEVERITIES,
         "checks": checks,
         "contents": {section: title for section, title in SECTIONS.items() if filled.get(section, True)},
         "groups": groups,

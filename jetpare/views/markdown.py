@@ -341,11 +341,28 @@ def _recommendation(result: Comparison) -> Iterator[str]:
         ]
         yield from _table(["Image", "Rule", "Outcome", "Evidence"], body, left=4)
         yield from ("", "An image is recommended when every rule is met; where one was not measured, nothing is.", "")
+    if result.findings is not None:
+        yield from _findings(result)
     for fall in result.waterfalls:
         gone = [f"{prose(step.label)} ({size_text(-step.bytes)})" for step in fall.steps[:3] if step.bytes < 0]
         if gone:
             yield f"- What {code(fall.image)} has less, above all: {', '.join(gone)}"
     yield ""
+
+
+def _findings(result: Comparison) -> Iterator[str]:
+    body = [[code(image), *(str(count) for count in counts)] for image, counts in rows.finding_counts(result)]
+    yield from ("What the audit of the images found:", "")
+    yield from _table(["Image", *rows.SEVERITIES, "waived"], body)
+    yield ""
+    worst = [
+        [code(each["image"]), code(each["id"]), prose(each["severity"]), prose(each["title"])]
+        for each in rows.worst_findings(result)
+    ]
+    if worst:
+        columns = ["Image", "Check", "Severity", "Finding"]
+        yield from _folded("Errors and warnings of the audit", _table(columns, worst, left=4))
+        yield ""
 
 
 def _concerns(result: Comparison) -> Iterator[str]:

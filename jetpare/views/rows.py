@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import humanize
 
@@ -33,6 +34,7 @@ SIZE_TITLES = {
 SHORT_ID = 12  # digits, as docker shows them
 TO_THE_MINUTE = 16  # characters of a time stamp
 NONE = "-"
+SEVERITIES = ("error", "warning", "note")
 PACKAGE_TITLES = {"debian": "Debian packages", "python": "Python packages"}
 
 
@@ -243,6 +245,22 @@ def configuration_values(values: Mapping[str, str | None]) -> Iterator[tuple[str
 
 
 # --- time
+
+
+def finding_counts(result: Comparison) -> list[tuple[str, list[int]]]:
+    """Of every image that was audited: open findings of each severity, and waived ones."""
+    found = result.findings or ()
+    counted = []
+    for image in looked_into(result):
+        own = [each for each in found if each["image"] == image.name]
+        opened = [each["severity"] for each in own if each["waived"] is None]
+        counted.append((image.name, [*(opened.count(severity) for severity in SEVERITIES), len(own) - len(opened)]))
+    return counted
+
+
+def worst_findings(result: Comparison) -> list[Mapping[str, Any]]:
+    """Open errors and warnings, as the audit orders them."""
+    return [each for each in result.findings or () if each["waived"] is None and each["severity"] in SEVERITIES[:2]]
 
 
 def stage_marks(stage: StageTime) -> list[str]:

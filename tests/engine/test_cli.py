@@ -562,6 +562,27 @@ def test_any_two_images(built: Mini) -> None:
     assert "jetpare-mini/nothing:1: the engine at" in missing.err
 
 
+def test_audit(built: Mini, tmp_path: Path) -> None:
+    """A miniature lacks much of what an image should have, so the audit fails; the same in every form."""
+    answer = built("audit")
+    assert answer.code == 16
+    assert "findings: " in answer.err
+    assert all(len(line) <= 100 for line in answer.out.splitlines())
+    content, log, plan = (tmp_path / name for name in ("a.json", "a.sarif", "plan.txt"))
+    assert built("audit", "--json", "--output", str(content)).code == 16
+    made = json.loads(content.read_text())
+    assert [image["name"] for image in made["images"]] == ["jetpack", "cuda"]
+    assert {row["status"] for row in made["rows"]} == {"ok", "found", "not measured"}
+    assert built("audit", "--sarif", "--output", str(log)).code == 16
+    assert len(json.loads(log.read_text())["runs"][0]["results"]) == len(made["findings"])
+    built.ok("audit", "--prune-plan", "--output", str(plan))
+    assert "Nothing is removed by itself." in " ".join(plan.read_text().split())
+    one = built("audit", "--image", built.tag("cuda"), "--json")
+    assert [image["name"] for image in json.loads(one.out)["images"]] == [built.tag("cuda")]
+    assert built("audit", "--image", "no-such-image:1").code == 9
+    assert built("audit", "--json", "--sarif").code == 2
+
+
 def test_compare_without_records(built: Mini, tmp_path: Path) -> None:
     root = tmp_path / "other"
     shutil.copytree(built.root, root, ignore=shutil.ignore_patterns(".jetpare"))

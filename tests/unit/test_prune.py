@@ -68,15 +68,12 @@ def test_a_folder_goes_with_all_below_and_is_written_down(prune: Prune, image: P
     done = prune({"paths": ["opt/*/include"], "reason": "no compiler"})
     assert done.returncode == 0, done.stderr
     assert not (image / "opt/x/include").exists()
-    assert sorted(manifest(image)) == [
-        ["10", "removed", "/opt/x/include/a.h", "no compiler"],
-        ["20", "removed", "/opt/x/include/deep/b.h", "no compiler"],
-    ]
+    assert manifest(image) == [["30", "2", "removed", "opt/*/include", "no compiler"]]
 
 
 def test_a_hard_link_counts_with_its_last_name_and_a_link_for_nothing(prune: Prune, image: Path) -> None:
     assert prune({"paths": ["opt/x/*.py", "usr/lib/libz.so"]}).returncode == 0
-    assert sorted(int(line[0]) for line in manifest(image)) == [0, 0, 5]
+    assert [line[:2] for line in manifest(image)] == [["5", "2"], ["0", "1"]]
     assert (image / "usr/lib/libz.so.1").exists()
 
 
@@ -89,7 +86,7 @@ def test_a_pattern_without_a_match_stops_it_before_anything_is_touched(prune: Pr
 
 def test_overlapping_patterns_take_a_thing_once(prune: Prune, image: Path) -> None:
     assert prune({"paths": ["opt/x/include/a.h", "opt/x/include/*.h", "opt/x/include"]}).returncode == 0
-    assert len(manifest(image)) == 2
+    assert [line[:2] for line in manifest(image)] == [["10", "1"], ["0", "0"], ["20", "1"]]
 
 
 def test_a_file_is_stripped_in_place_and_links_to_it_stay(prune: Prune, image: Path) -> None:
@@ -98,7 +95,7 @@ def test_a_file_is_stripped_in_place_and_links_to_it_stay(prune: Prune, image: P
     library.chmod(0o640)
     done = prune({"strip": ["usr/lib/libz*"]}, strip="head -c -1000 $3 > $2\n")
     assert done.returncode == 0, done.stderr
-    assert manifest(image) == [["1000", "stripped", "/usr/lib/libz.so.1", "r"]]
+    assert manifest(image) == [["1000", "1", "stripped", "usr/lib/libz*", "r"]]
     assert (image / "usr/lib/libz.so").is_symlink()
     assert library.stat().st_mode & 0o777 == 0o640
 
@@ -126,4 +123,4 @@ def test_a_file_that_strip_would_break_stays_and_stops_the_build(
 
 def test_text_that_a_strip_pattern_meets_is_left_alone(prune: Prune, image: Path) -> None:
     assert prune({"strip": ["opt/x/keep.py"]}).returncode == 0
-    assert manifest(image) == []
+    assert [line[:2] for line in manifest(image)] == [["0", "0"]]

@@ -8,7 +8,7 @@ import pytest
 
 from jetpare.compare import NOT_BUILT, Check, Comparison, ImageFigures, version_rows
 from jetpare.differences import complete
-from tests.comparisons import CHECKS, EXPECTED, MEASURED, MISSING, figures, full, skeleton
+from tests.comparisons import CHECKS, EXPECTED, MEASURED, MISSING, figures, finding, full, skeleton
 
 
 def judged(cuda: ImageFigures, *others: ImageFigures, percent: float = 10) -> Comparison:
@@ -23,7 +23,7 @@ def test_every_rule_met_is_a_recommendation() -> None:
     verdict = full().verdict
     assert (verdict.status, verdict.image) == ("recommended", "cuda")
     assert verdict.headline == "cuda is 1.02 GB (28.9 %) smaller than jetpack and passes every check: recommended."
-    assert outcomes(full()) == dict.fromkeys(("built", "checks", "budget", "versions", "saving"), "met")
+    assert outcomes(full()) == dict.fromkeys(("built", "checks", "budget", "versions", "audit", "saving"), "met")
     evidence = {rule.rule: rule.evidence for rule in verdict.rules if rule.image == "cuda"}
     assert evidence["budget"] == "2.50 GB of 6.50 GB"
     assert evidence["checks"] == "3 of 3 ok"
@@ -119,3 +119,18 @@ def test_one_image_alone() -> None:
     alone = complete(skeleton(figures("jetpack")), {}, min_saving_percent=10)
     assert alone.verdict.status == "no recommendation"
     assert "nothing to compare" in alone.verdict.headline
+
+
+def test_an_error_of_the_audit_that_nobody_waived_speaks_against_an_image() -> None:
+    result = full(findings=(finding("A1", "error"), finding("A5", "warning")))
+    assert outcomes(result)["audit"] == "not met"
+    assert [rule.evidence for rule in result.verdict.rules if rule.outcome == "not met"] == ["A1: finding A1"]
+
+
+def test_findings_on_another_image_and_waived_ones_do_not() -> None:
+    others = (finding("A1", "error", image="jetpack"), finding("A1", "error", waived="seen"))
+    assert outcomes(full(findings=others))["audit"] == "met"
+
+
+def test_an_image_that_was_not_audited_is_judged_without() -> None:
+    assert "audit" not in outcomes(full(findings=None))

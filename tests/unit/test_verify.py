@@ -13,7 +13,8 @@ import pytest
 from rich.console import Console
 
 from jetpare import verify
-from jetpare.verify import ACCEPTED, FAILED, OK, Accepted, Outcome, Row, Verification
+from jetpare.config import Accept
+from jetpare.verify import ACCEPTED, FAILED, OK, Outcome, Row, Verification
 from jetpare.views import verify as view
 
 BASE = Verification(image="cuda", image_id="sha256:ab", gpu=False, versions={}, rows=())
@@ -60,7 +61,7 @@ def test_a_lying_report_is_no_report(said: str) -> None:
 
 
 def test_a_failure_is_accepted_with_its_reason_and_others_are_not() -> None:
-    accepted = [Accepted(check="load */librdma*", reason="no such card")]
+    accepted = [Accept(check="load */librdma*", reason="no such card")]
     found = verify.accept(image("a", row("load /l/librdma.so", FAILED), row("import x", FAILED)), accepted)
     assert [each.status for each in found.rows] == [ACCEPTED, FAILED]
     assert found.rows[0].detail.endswith("(accepted: no such card)")
@@ -68,7 +69,7 @@ def test_a_failure_is_accepted_with_its_reason_and_others_are_not() -> None:
 
 
 def test_what_does_not_fail_is_never_accepted() -> None:
-    found = verify.accept(image("a", row("import x")), [Accepted(check="*", reason="r")])
+    found = verify.accept(image("a", row("import x")), [Accept(check="*", reason="r")])
     assert found.rows[0].status == OK
 
 
