@@ -212,7 +212,9 @@ def test_a_distribution_that_is_there_twice_has_both_versions() -> None:
 def test_configuration_that_differs_is_told_with_a_reason_and_the_rest_is_not() -> None:
     rows = configuration(
         {
-            "jetpack": Settings(env={"PATH": "/a", "NVIDIA_X": "1", "SAME": "1"}, user="root", labels={"a": "1"}),
+            "jetpack": Settings(
+                env={"PATH": "/a", "NVIDIA_X": "1", "SAME": "1"}, user="app", workdir="/", labels={"a": "1"}
+            ),
             "cuda": Settings(env={"PATH": "/b", "SAME": "1", "ZETA": ""}, cmd=("run it", "now"), ports=("80/tcp",)),
         }
     )
