@@ -2,7 +2,8 @@
 
 usage: .venv/bin/python benchmarks/bench.py NAME      from the project's folder, with an engine
 
-  size      the `cuda` image against the reference document's own recipe on the same stack
+  size      the images `cuda` and `slim` against the reference document's own recipe on the same stack; then what the
+            audit finds in all images, and what running them shows; it fails where one of them does
   ccache    GDAL compiled cold, then again with the compiler cache that this left
   unchanged `build-all` with nothing changed, against the bare `docker buildx bake` of the same definition
   cold      `build-all --cold --image cuda`, against the bare bake calls of the same definitions
@@ -21,8 +22,10 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -78,6 +81,10 @@ class Bench:
             sys.exit("\n".join([f"bake failed: {targets}", *decoder.text]))
         return recorder.timeline(), wall
 
+    def said(self, *words: str, show: Callable[[Any], str]) -> str:
+        """What *show* makes of the JSON that a task prints. Raises ToolError where the task fails."""
+        return show(json.loads(process.run([INVOKE, *words], env=self.environ, cwd=ROOT)))
+
     def invoke(self, *words: str) -> float:
         """The wall time of one `invoke` in seconds."""
         begin = time.monotonic()
@@ -87,7 +94,8 @@ class Bench:
 
 def size(bench: Bench) -> None:
     """Size against the recipe; builds what is missing first."""
-    bench.invoke("build-all", "--image", "cuda")
+    bench.invoke("build-all")
+    bench.invoke("build-all", "--image", "slim")
     node = bench.plan.node("cuda/runtime")
     definition = bake.definition(bench.project.config, bench.plan, bench.options())
     target = definition["target"][node.target]
@@ -105,9 +113,9 @@ def size(bench: Bench) -> None:
         "labels": {bake.LABEL_PROJECT: bench.project.config.project.name},
     }
     bench.bare(("recipe",), definition)
-    cuda = bake.image_tag(bench.project.config, "cuda", bench.plan.profile_name)
+    tags = {name: bake.image_tag(bench.project.config, name, bench.plan.profile_name) for name in ("cuda", "slim")}
     sizes = {}
-    for name, reference in (("cuda", cuda), ("recipe", recipe)):
+    for name, reference in {**tags, "recipe": recipe}.items():
         facts = engine.inspect_image(bench.engine, reference)
         if facts is None or facts.layers_bytes is None:
             sys.exit(f"{reference}: not measured")
@@ -116,8 +124,24 @@ def size(bench: Bench) -> None:
         print(
             f"{name:8} layers {facts.layers_bytes / GB:.3f} GB, merged {merged / GB:.3f} GB, {facts.layer_count} layers"
         )
-    ratios = [mine / theirs for mine, theirs in zip(sizes["cuda"], sizes["recipe"], strict=True)]
-    print(f"cuda / recipe: layers {ratios[0]:.3f}, merged {ratios[1]:.3f}")
+    for name in tags:
+        ratios = [mine / theirs for mine, theirs in zip(sizes[name], sizes["recipe"], strict=True)]
+        print(f"{name} / recipe: layers {ratios[0]:.3f}, merged {ratios[1]:.3f}")
+    print(bench.said("audit", "--json", show=_audited))
+    print(bench.said("verify", "--json", show=_verified))
+
+
+def _audited(result: Any) -> str:  # noqa: ANN401 - parsed JSON
+    return f"audit of {', '.join(image['name'] for image in result['images'])}: {result['counts']}"
+
+
+def _verified(result: Any) -> str:  # noqa: ANN401
+    counts = ", ".join(
+        f"{image['image']} {sum(row['status'] == 'ok' for row in image['rows'])} ok, "
+        f"{sum(row['status'] == 'failed' for row in image['rows'])} failed"
+        for image in result["images"]
+    )
+    return f"verify: {counts}; results that differ between the images: {len(result['differing'])}"
 
 
 def ccache(bench: Bench) -> None:
