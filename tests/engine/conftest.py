@@ -31,7 +31,24 @@ JETPACK = ("jetpack/gdal", "jetpack/python", "jetpack/runtime")
 CUDA = ("cuda/cudnn", "cuda/gdal", "cuda/python", "cuda/runtime")
 LINUX_ROOT = os.geteuid() == 0 and shutil.which("apt-get") is not None
 
+INVOKE = Path(sys.executable).with_name("invoke")
+
 _numbers = itertools.count(1)
+
+
+def invoke(running: Engine, *words: str) -> str:
+    """What a command prints in this project itself; it has to succeed."""
+    done = subprocess.run(
+        [INVOKE, *words], cwd=ROOT, env={**os.environ, **running.overrides}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def rehearsal(running: Engine) -> str:
+    """What `build-all` prints for the full rehearsal, whose images are there from then on."""
+    return invoke(running, "build-all", "--profile", "rehearsal")
 
 
 @dataclass(frozen=True, kw_only=True)

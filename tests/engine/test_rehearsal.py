@@ -5,10 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +16,9 @@ from jetpare.attribution import attribute, unowned
 from jetpare.engine import Engine
 from jetpare.ledger import Ledger, Record
 from tests.conftest import ROOT
+from tests.engine.conftest import invoke
 
 pytestmark = [pytest.mark.engine, pytest.mark.rehearsal]
-INVOKE = Path(sys.executable).with_name("invoke")
-
-
-def invoke(running: Engine, *words: str) -> str:
-    done = subprocess.run(
-        [INVOKE, *words], cwd=ROOT, env={**os.environ, **running.overrides}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def newest(task: str) -> tuple[Record, Path]:
@@ -39,10 +28,9 @@ def newest(task: str) -> tuple[Record, Path]:
 
 
 @pytest.fixture(scope="module")
-def built(running: Engine) -> tuple[Record, Path, str]:
+def built(rehearsal: str) -> tuple[Record, Path, str]:
     """The images, their record, the record's folder, and what was printed."""
-    out = invoke(running, "build-all", "--profile", "rehearsal")
-    return *newest("build-all"), out
+    return *newest("build-all"), rehearsal
 
 
 def in_image(running: Engine, image: str, *argv: str) -> str:
@@ -150,11 +138,22 @@ def test_a_compile_with_a_warm_cache_is_called_warm(built: tuple[Record, Path, s
     assert counts["hits"] > 10 * max(counts["misses"], 1)
 
 
-def test_both_images_work_when_run_and_agree(built: tuple[Record, Path, str], running: Engine) -> None:
-    outcome = json.loads(invoke(running, "verify", "--profile", "rehearsal", "--json"))
+def test_slim_is_smaller_and_every_image_works_when_run_with_the_same_results(
+    built: tuple[Record, Path, str], running: Engine
+) -> None:
     assert built[0].images
+    assert "slim is" in invoke(running, "build-all", "--profile", "rehearsal", "--image", "slim")
+    sizes = {
+        image["name"]: image["sizes"]["layers"]
+        for image in json.loads(invoke(running, "compare", "--profile", "rehearsal", "--json"))["images"]
+    }
+    assert sizes["cuda"] - sizes["slim"] > 250_000_000
+    found = json.loads(invoke(running, "audit", "--profile", "rehearsal", "--image", "slim", "--json"))
+    assert found["counts"]["error"] == 0
+    outcome = json.loads(invoke(running, "verify", "--profile", "rehearsal", "--json"))
     assert outcome["works"]
     assert outcome["differing"] == outcome["unused"] == []
+    assert [image["image"] for image in outcome["images"]] == ["jetpack", "slim", "cuda"]
     for image in outcome["images"]:
         status = {row["name"]: row["status"] for row in image["rows"]}
         assert status["import torchvision"] == status["torch LSTM"] == status["gdal"] == "ok"

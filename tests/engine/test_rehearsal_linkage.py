@@ -1,28 +1,25 @@
-"""The model of the loader against the real one, over every ELF file of the rehearsal's images, which test_rehearsal builds."""
+"""The model of the loader against the real one, over every ELF file of the rehearsal's images."""
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from jetpare import engine, linkage, xray
+from jetpare import linkage, xray
 from jetpare.engine import Engine
 from jetpare.inventory import Inventory
+from tests.conftest import ROOT
 from tests.real_loader import compare_image
 
 pytestmark = [pytest.mark.engine, pytest.mark.rehearsal]
 
 
 @pytest.fixture(scope="module", params=["cuda", "jetpack"])
-def inventory(request: pytest.FixtureRequest, running: Engine, tmp_path_factory: pytest.TempPathFactory) -> Inventory:
-    reference = f"jetpare/{request.param}:rehearsal"
-    if engine.inspect_image(running, reference) is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{reference} is not built")
-    state: Path = tmp_path_factory.mktemp("state")
-    return xray.take(running, reference, state=state)
+def inventory(request: pytest.FixtureRequest, running: Engine, rehearsal: str) -> Inventory:
+    assert rehearsal
+    return xray.take(running, f"jetpare/{request.param}:rehearsal", state=ROOT / ".jetpare")
 
 
 def test_the_model_and_ld_so_agree_on_every_file(running: Engine, inventory: Inventory) -> None:
