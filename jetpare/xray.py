@@ -18,7 +18,7 @@ import tarfile
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from functools import cache
@@ -49,8 +49,10 @@ LINE_BYTES = 16 << 20
 COMPRESSION = 3
 
 # What the image's Python is started with: it takes the program from stdin into memory, since nothing can be written.
+READY = b"ready"
 BOOT = """
 import os, sys
+print("ready", flush=True)
 left, program = int(sys.argv[1]), os.memfd_create("jetpare")
 while left:
     part = sys.stdin.buffer.read1(min(left, 65536))
@@ -139,6 +141,8 @@ def _from_container(docker: DockerClient, image_id: str, say: Say) -> Tables:
                 return _converse(docker, container, say)
         except _NoAnswerError as error:
             why.append(f"{python}: {error}")
+            if isinstance(error.__cause__, TimeoutError):
+                break  # whatever hangs once would do so again
     raise _NoAnswerError("no Python of its own could read it (" + "; ".join(dict.fromkeys(why)) + ")")
 
 
@@ -153,22 +157,42 @@ def _converse(docker: DockerClient, container: str, say: Say) -> Tables:
         except APIError as error:
             words = (error.explanation or str(error)).rpartition(": exec: ")[2]  # the end says what is missing
             raise _NoAnswerError(_short(words)) from error
+        lines = _lines(_stdout(_frames(lambda seconds: _receive(docker, container, socket, seconds))))
+        if next(lines, b"") != READY:
+            raise _NoAnswerError("not what the collector says")
         socket.settimeout(FIRST_SECONDS)
         socket.sendall(program())
-        return gather(_lines(_stdout(_frames(socket))), say)
-    except OSError as error:  # a time limit, or a container that ended before it had read the program
+        return gather(lines, say)
+    except OSError as error:  # a time limit, for the most part
         raise _NoAnswerError(_short(error.strerror or str(error) or type(error).__name__)) from error
     finally:
         held.close()
+
+
+def _receive(docker: DockerClient, container: str, socket: Any, seconds: float) -> bytes:  # noqa: ANN401 - or of ssl
+    """Some bytes within *seconds*, none at the end. While stdin is not read the engine does not tell of the end."""
+    deadline, running = time.monotonic() + seconds, True
+    socket.settimeout(1)
+    while True:
+        try:
+            data: bytes = socket.recv(1 << 18)
+        except TimeoutError:
+            if time.monotonic() > deadline:
+                raise
+            if not running:
+                return b""
+            running = docker.api.inspect_container(container)["State"]["Running"]
+        else:
+            return data
 
 
 def _short(text: str) -> str:
     return " ".join(text.split())[-200:]
 
 
-def _frames(socket: Any) -> Iterator[tuple[int, bytes]]:  # noqa: ANN401 - of docker-py, or of ssl
+def _frames(receive: Callable[[float], bytes]) -> Iterator[tuple[int, bytes]]:
     """(stream, data) as a container without a terminal sends them: headers of 8 bytes, each before its data."""
-    buffer, begin, total = bytearray(), time.monotonic(), 0
+    buffer, begin, total, seconds = bytearray(), time.monotonic(), 0, FIRST_SECONDS
     while True:
         while len(buffer) >= 8:  # noqa: PLR2004
             stream, size = struct.unpack(">BxxxL", buffer[:8])
@@ -178,13 +202,13 @@ def _frames(socket: Any) -> Iterator[tuple[int, bytes]]:  # noqa: ANN401 - of do
                 break
             yield stream, bytes(buffer[8 : 8 + size])
             del buffer[: 8 + size]
-        part = socket.recv(1 << 18)
+        part = receive(seconds)
         total += len(part)
         if not part:
             return
         if total > ANSWER_BYTES or time.monotonic() - begin > TOTAL_SECONDS:
             raise _NoAnswerError(f"no end after {total} bytes and {time.monotonic() - begin:.0f} s")
-        socket.settimeout(SILENCE_SECONDS)
+        seconds = SILENCE_SECONDS
         buffer += part
 
 
@@ -219,6 +243,7 @@ def gather(lines: Iterable[bytes], say: Say) -> Tables:
         try:
             name, rows = json.loads(line)
             if name == "end":
+                check_names(tables)
                 return tables
             if name == "progress":
                 done, total = rows
@@ -228,6 +253,17 @@ def gather(lines: Iterable[bytes], say: Say) -> Tables:
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise _NoAnswerError(f"not what the collector says ({_short(repr(error))})") from error
     raise _NoAnswerError("its answer ends too early")
+
+
+def check_names(tables: Tables) -> None:
+    """ValueError where a name stands twice, or out of order, or is of no file."""
+    names = [file.path for file in tables["files"]]
+    there = set(names)
+    if len(there) != len(names) or sorted(names) != names:
+        raise ValueError("files are not in the order of their paths")
+    named = {file.hardlink for file in tables["files"]} | {each.path for each in tables["elfs"] + tables["mentions"]}
+    if not named - {None} <= there:
+        raise ValueError("names of files that are not there")
 
 
 @cache
@@ -256,7 +292,9 @@ def from_stream(docker: DockerClient, image_id: str, *, state: Path, say: Say) -
     faults: list[str] = []
     state.mkdir(parents=True, exist_ok=True)
     with engine.container_of(docker, image_id, ["/never-started"]) as container:
-        reader: Any = engine.ChunkReader(_within(STREAM_SECONDS, docker.api.export(container, chunk_size=1 << 20)))
+        reader: Any = engine.ChunkReader(
+            _within(STREAM_SECONDS, docker.api.export(container, chunk_size=collector.BLOCK))
+        )
         try:
             entries, looks = collector.read_tar(reader, lambda done: tell(f"read {done} files"), str(state))
         except (tarfile.TarError, TimeoutError) as error:
@@ -291,6 +329,8 @@ def _teller(say: Say) -> Say:
 def _text(value: object) -> str:
     if type(value) is not str:
         raise TypeError(f"no text: {value!r:.80}")
+    if not value.isascii():
+        value.encode("utf-8", "surrogateescape")  # UnicodeError where no bytes can be meant by it
     return value
 
 
@@ -394,7 +434,7 @@ ROWS: Mapping[str, Callable[[Any], Any]] = {
 
 def assemble(
     image: Mapping[str, Any],
-    history: list[Mapping[str, Any]],
+    history: Sequence[Mapping[str, Any]],
     tables: Mapping[str, list[Any]],
     *,
     how: Any,  # noqa: ANN401
@@ -430,7 +470,7 @@ def settings(config: Mapping[str, Any]) -> Settings:
     )
 
 
-def layers(layer_ids: Iterable[str], history: list[Mapping[str, Any]]) -> tuple[LayerInfo, ...]:
+def layers(layer_ids: Iterable[str], history: Sequence[Mapping[str, Any]]) -> tuple[LayerInfo, ...]:
     """The layers from the bottom up, with what made them where that is certain."""
     ids = tuple(layer_ids)
     entries = engine.layer_entries(ids, history)

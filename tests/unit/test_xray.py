@@ -1,0 +1,260 @@
+"""From what an image answers to an Inventory: what is believed, what is kept, and what is thrown away."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jetpare import inventory, xray
+from jetpare.inventory import File, Inventory, LayerInfo
+from tests.inventories import image
+
+FILE = ["/etc", "dir", 0, 0o755, 0, 0, None, None, None]
+ID = "sha256:" + "0" * 64
+INSPECT = {
+    "Id": ID,
+    "Os": "linux",
+    "Architecture": "arm64",
+    "Variant": "v8",
+    "RootFS": {"Layers": ["sha256:a", "sha256:b"]},
+    "Config": {
+        "Env": ["A=b=c"],
+        "Cmd": ["bash"],
+        "ExposedPorts": {"80/tcp": {}},
+        "Healthcheck": {"Test": ["CMD", "true"]},
+        "Entrypoint": None,
+    },
+}
+
+
+def lines(*tables: object) -> Iterator[bytes]:
+    return iter([json.dumps(each).encode() for each in tables])
+
+
+def gathered(*tables: object) -> dict[str, Any]:
+    return xray.gather(lines(*tables), lambda _: None)
+
+
+def test_what_the_collector_says_is_taken() -> None:
+    found = gathered(
+        ["progress", [1, 2]],
+        ["files", [FILE]],
+        ["files", [["/x", "file", 1, 0, 0, 0, None, None, "a" * 64]]],
+        ["end", []],
+    )
+    assert found["files"] == [
+        File(path="/etc", kind="dir", mode=0o755),
+        File(path="/x", kind="file", size=1, digest="a" * 64),
+    ]
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        [["files", [FILE]]],
+        [["files", [FILE[:-1]]], ["end", []]],
+        [["files", [["etc", *FILE[1:]]]], ["end", []]],
+        [["files", [["/e\0tc", *FILE[1:]]]], ["end", []]],
+        [["files", [["/\ud800", *FILE[1:]]]], ["end", []]],
+        [["files", [["/etc", "folder", *FILE[2:]]]], ["end", []]],
+        [["files", [["/etc", "dir", -1, *FILE[3:]]]], ["end", []]],
+        [["files", [["/etc", "dir", 1e3, *FILE[3:]]]], ["end", []]],
+        [["files", [["/etc", "dir", True, *FILE[3:]]]], ["end", []]],
+        [["files", [[*FILE[:-1], "zz"]]], ["end", []]],
+        [["files", [FILE, FILE]], ["end", []]],
+        [["files", [["/x", *FILE[1:]], FILE]], ["end", []]],
+        [["files", [[*FILE[:7], "/nowhere", None]]], ["end", []]],
+        [["mentions", [["/nowhere", 1, "/build/x"]]], ["end", []]],
+        [["elfs", [{"path": "/x"}]], ["end", []]],
+        [["texts", ["ab"]], ["texts", [["a"]]], ["end", []]],
+        [["nothing", []], ["end", []]],
+        [[[[]], []]],
+        ["text"],
+        [3],
+        [None],
+    ],
+)
+def test_what_it_cannot_have_said_is_not(tables: list[object]) -> None:
+    with pytest.raises(xray._NoAnswerError):
+        gathered(*tables)
+
+
+def test_a_line_that_is_no_json_or_too_deep_is_not_taken() -> None:
+    for line in (b"no json", b"[" * 100_000, b"\xff\xfe"):
+        with pytest.raises(xray._NoAnswerError):
+            xray.gather(iter([line]), lambda _: None)
+
+
+def parts(data: bytes, size: int = 5) -> Callable[[float], bytes]:
+    """Gives *data* in small parts."""
+    file = io.BytesIO(data)
+    return lambda _: file.read(size)
+
+
+def frame(stream: int, data: bytes) -> bytes:
+    return bytes([stream, 0, 0, 0]) + len(data).to_bytes(4, "big") + data
+
+
+def test_the_stream_of_a_container_is_taken_apart() -> None:
+    answer = parts(frame(1, b"on") + frame(2, b"warning\n") + frame(1, b"e\ntwo\nrest"))
+    assert list(xray._lines(xray._stdout(xray._frames(answer)))) == [b"one", b"two"]
+
+
+def test_a_container_that_only_complains_is_no_answer() -> None:
+    with pytest.raises(xray._NoAnswerError, match=r"^SyntaxError: x$"):
+        list(xray._stdout(xray._frames(parts(frame(2, b"Traceback\n  x\nSyntaxError: x\n")))))
+    with pytest.raises(xray._NoAnswerError, match="nothing"):
+        list(xray._stdout(xray._frames(parts(b""))))
+
+
+def test_an_answer_without_an_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xray, "ANSWER_BYTES", 1000)
+    with pytest.raises(xray._NoAnswerError, match="no end"):
+        list(xray._frames(parts(frame(1, b"x" * 90) * 50, 64)))
+    monkeypatch.setattr(xray, "LINE_BYTES", 100)
+    with pytest.raises(xray._NoAnswerError, match="without an end"):
+        list(xray._lines(iter([b"x" * 90] * 2)))
+    with pytest.raises(xray._NoAnswerError, match="stream"):
+        list(xray._frames(parts(frame(1, b"x" * 300), 64)))
+    with pytest.raises(TimeoutError):
+        list(xray._within(-1, iter([b"x"])))
+
+
+def test_settings_and_layers_are_the_engines() -> None:
+    history = [
+        {"CreatedBy": "ENV A=b", "Size": 0, "Created": 0},
+        {"CreatedBy": "COPY x /", "Size": 7, "Created": 1_700_000_000},
+        {"CreatedBy": "", "Size": 3, "Created": 0},
+    ]
+    tables: dict[str, Any] = {name: [] for name in xray.ROWS} | {"texts": [("/etc/os-release", "ID=x")]}
+    found = xray.assemble(INSPECT, history, tables, how="stream")
+    assert (found.platform, found.how, found.texts) == ("linux/arm64/v8", "stream", {"/etc/os-release": "ID=x"})
+    assert found.layers == (
+        LayerInfo(diff_id="sha256:a", size=3, instruction=None),
+        LayerInfo(diff_id="sha256:b", size=7, instruction="COPY x /", created="2023-11-14T22:13:20Z"),
+    )
+    assert found.settings.env == {"A": "b=c"}
+    assert (found.settings.ports, found.settings.healthcheck, found.settings.entrypoint) == (
+        ("80/tcp",),
+        ("CMD", "true"),
+        (),
+    )
+    assert [layer.size for layer in xray.layers(["a", "b", "c", "d"], history)] == [None] * 4
+
+
+@pytest.mark.parametrize(
+    ("info", "config", "why"),
+    [
+        ({"Architecture": "aarch64"}, {}, ""),
+        ({"Architecture": "x86_64"}, {}, "it is for arm64, the engine for amd64"),
+        ({"Architecture": "aarch64"}, {"Volumes": {"/data": {}}}, "volumes hide what it has at /data"),
+    ],
+)
+def test_an_image_that_a_container_would_not_show_is_not_run(
+    info: dict[str, Any], config: dict[str, Any], why: str
+) -> None:
+    assert xray._not_to_be_run(info, {**INSPECT, "Config": config}) == why
+
+
+# --- kept by digest
+
+
+@pytest.fixture
+def taken() -> Inventory:
+    return image({"/a\udcff": 3, "/b": 4})
+
+
+def load(path: Path, said: list[str] | None = None) -> Inventory | None:
+    return xray._load(path, ID, (said if said is not None else []).append)
+
+
+def test_what_was_stored_comes_back(tmp_path: Path, taken: Inventory) -> None:
+    path = tmp_path / "inventories" / "x.json.gz"
+    assert load(path) is None
+    xray._store(path, taken)
+    assert load(path) == taken
+    assert [each.name for each in path.parent.iterdir()] == ["x.json.gz"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x1f\x8b", b"no gzip"])
+def test_a_damaged_file_is_made_again_and_said(tmp_path: Path, damage: bytes) -> None:
+    path, said = tmp_path / "x.json.gz", list[str]()
+    path.write_bytes(damage)
+    assert load(path, said) is None
+    assert len(said) == 1
+    assert str(path) in said[0]
+
+
+def test_a_file_that_was_cut_or_is_of_another_image_is_not_used(tmp_path: Path, taken: Inventory) -> None:
+    path, said = tmp_path / "x.json.gz", list[str]()
+    xray._store(path, taken)
+    whole = path.read_bytes()
+    for cut in range(0, len(whole) - 1, 97):
+        path.write_bytes(whole[:cut])
+        assert load(path) is None
+    path.write_bytes(whole)
+    assert xray._load(path, "sha256:other", said.append) is None
+    assert "other" not in said[0]
+
+
+def test_another_way_of_reading_makes_it_anew_silently(
+    tmp_path: Path, taken: Inventory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, said = tmp_path / "x.json.gz", list[str]()
+    xray._store(path, taken)
+    monkeypatch.setattr(xray, "reader", lambda: "other")
+    assert load(path, said) is None
+    assert said == []
+
+
+def test_the_oldest_are_dropped(tmp_path: Path, taken: Inventory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xray, "KEPT_INVENTORIES", 3)
+    for number in range(3):
+        xray._store(tmp_path / f"{number}.json.gz", taken)
+        os.utime(tmp_path / f"{number}.json.gz", (number + 1, number + 1))
+    assert load(tmp_path / "0.json.gz") is not None  # used now, so the next oldest goes
+    xray._store(tmp_path / "3.json.gz", taken)
+    assert sorted(path.name[0] for path in tmp_path.iterdir()) == ["0", "2", "3"]
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path: Path, taken: Inventory, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> bytes:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(gzip, "compress", fail)
+    with pytest.raises(OSError, match="No space"):
+        xray._store(tmp_path / "x.json.gz", taken)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.processes
+def test_the_program_runs_from_memory_in_an_isolated_python() -> None:
+    """What is sent into a container, started as there, without the rest: it must get as far as reading a tree."""
+    boot = xray.BOOT.replace(
+        "collector.main()", "print(collector.__file__, collector.scan.__name__)\nimport elftools.elf.elffile"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", boot, str(len(xray.program()))],
+        input=xray.program(),
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith(xray.READY + b"\n/proc/self/fd/")
+    with zipfile.ZipFile(io.BytesIO(xray.program())) as archive:
+        assert {name.partition("/")[0] for name in archive.namelist()} == {"collector.py", "elftools"}
+
+
+def test_every_column_has_a_check() -> None:
+    tables = {each for each in inventory._TABLES if each != "layers"}
+    assert tables | {"loader_dirs", "loader_cache", "interpreters", "texts", "faults"} == set(xray.ROWS)
