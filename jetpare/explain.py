@@ -266,7 +266,8 @@ def _packages(image: Image, word: str) -> Iterator[_Found]:
         if word in (package.name, key, f"{package.name}:{package.architecture}"):
             notes = [f"{_files(len(package.files))} in dpkg's list"] if package.files else ["dpkg lists no file of it"]
             if package.provides:
-                notes.append(f"provides {', '.join(package.provides)}")
+                more = f" and {len(package.provides) - EXAMPLES} more" if len(package.provides) > EXAMPLES else ""
+                notes.append(f"provides {', '.join(package.provides[:EXAMPLES])}{more}")
             yield _Found(
                 kind="package",
                 name=package.name,
