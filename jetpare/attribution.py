@@ -191,6 +191,8 @@ MADE_FROM = (
     (re.compile(r"^(/etc/(?:passwd|group|shadow|gshadow|subuid|subgid))-$"), r"\1"),
 )
 
+MADE_ENDS = (".pyc", "-", "-old", "-new", "-dist", "-tmp")  # of all that MADE_FROM matches
+
 
 def attribute(inventory: Inventory, *, groups: Mapping[str, Sequence[str]]) -> Attribution:
     """Give every regular file of *inventory* to one component, and every component to one of *groups*.
@@ -286,10 +288,11 @@ def _first(finders: Sequence[Finder], path: str) -> tuple[int, Owner]:
 
 
 def _made_from(path: str) -> Iterator[str]:
-    for pattern, source in MADE_FROM:
-        made = pattern.sub(source, path)
-        if made != path:
-            yield made
+    if path.endswith(MADE_ENDS):
+        for pattern, source in MADE_FROM:
+            made = pattern.sub(source, path)
+            if made != path:
+                yield made
 
 
 def _collected(inventory: Inventory) -> Finder:
@@ -311,16 +314,21 @@ def _jetpare(_: Inventory) -> Finder:
 
 
 def _debian(inventory: Inventory) -> Finder:
-    """The lists of dpkg, by the real names of the folders (usrmerge), with what was diverted where it is now."""
+    return _listed(inventory).get
+
+
+def _listed(inventory: Inventory, ends: tuple[str, ...] = ("",)) -> dict[str, Owner]:
+    """What dpkg's lists have that *ends* so, by the real names of its folders (usrmerge), where it is if diverted."""
     real = _real_folders(inventory)
     diverted = _diversions(inventory.texts.get(DIVERSIONS, ""))
     owners: dict[str, Owner] = {}
     for package, key in zip(inventory.packages, package_keys(inventory.packages), strict=True):
         owner = Owner(key=key, kind="debian", name=package.name, version=package.version)
         for path in package.files:
-            target, by = diverted.get(path, (path, package.name))
-            owners.setdefault(real(path if by == package.name else target), owner)
-    return owners.get
+            if path.endswith(ends):
+                target, by = diverted.get(path, (path, package.name))
+                owners.setdefault(real(path if by == package.name else target), owner)
+    return owners
 
 
 def _diversions(text: str) -> dict[str, tuple[str, str]]:
@@ -354,8 +362,18 @@ def _python(inventory: Inventory) -> Finder:
                 folders.setdefault(place, owner)
                 owners.setdefault(f"{place}.py", owner)
 
+    known: dict[str, Owner | None] = dict(folders)
+
+    def below(folder: str) -> Owner | None:
+        passed = []
+        while folder not in known and folder != "/":
+            passed.append(folder)
+            folder = posixpath.dirname(folder)
+        known.update(dict.fromkeys(passed, known.get(folder)))
+        return known.get(folder)
+
     def find(path: str) -> Owner | None:
-        return owners.get(path) or next((folders[each] for each in _parents(path) if each in folders), None)
+        return owners.get(path) or below(path.rpartition("/")[0] or "/")
 
     return find
 
@@ -376,7 +394,7 @@ def distribution_keys(inventory: Inventory) -> list[str]:
 
 def packaged(inventory: Inventory) -> list[str | None]:
     """Of each Python distribution, the key of the package whose list has its metadata."""
-    find = _debian(inventory)
+    find = _listed(inventory, ("/METADATA", "/PKG-INFO", ".egg-info", ".dist-info")).get
     places = [(each.info, f"{each.info}/METADATA", f"{each.info}/PKG-INFO") for each in inventory.distributions]
     owners = [next((owner for place in some if (owner := find(place))), None) for some in places]
     return [owner.key if owner else None for owner in owners]
@@ -412,10 +430,10 @@ def _venv(inventory: Inventory) -> Finder:
 
 def _interpreter(inventory: Inventory) -> Finder:
     found = []
-    packaged = _debian(inventory)
+    listed = _listed(inventory, ("/os.py",))
     for file in inventory.files:
         match = re.fullmatch(r"(/.+)/lib/python(3\.\d+)/os\.py", file.path)
-        if match and file.kind == "file" and not packaged(file.path):
+        if match and file.kind == "file" and file.path not in listed:
             prefix, version = match.groups()
             owner = Owner(key=f"interpreter:{prefix}", kind="python", name=f"Python in {prefix}")
             patterns = [posixpath.join(prefix, each.format(version=version)) for each in PYTHON_FILES]
@@ -486,12 +504,6 @@ def _patterns(patterns: Iterable[str], owner: Owner) -> Finder:
 
 def _any(finders: Sequence[Finder]) -> Finder:
     return lambda path: next((owner for finder in finders if (owner := finder(path))), None)
-
-
-def _parents(path: str) -> Iterator[str]:
-    while path != "/":
-        path = posixpath.dirname(path)
-        yield path
 
 
 def _real_folders(inventory: Inventory) -> Callable[[str], str]:

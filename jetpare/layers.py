@@ -14,6 +14,7 @@ import os
 import posixpath
 import stat
 import tarfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -268,7 +269,7 @@ def from_stream(chunks: Iterable[bytes], *, diff_ids: Sequence[str]) -> tuple[La
                     listings[member.name] = _tar_entries(layer)
                 elif content is not None and member.size <= JSON_BYTES:
                     texts[member.name] = content.read()
-    except (tarfile.TarError, OSError, EOFError, zstandard.ZstdError) as error:
+    except (tarfile.TarError, OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
         raise Unreadable(f"the engine's stream cannot be read: {error}") from error
     real = [links.get(name, name) for name in _layer_names(texts, diff_ids)]
     if any(name not in listings for name in real):
@@ -383,5 +384,5 @@ def load(path: Path, image_id: str) -> Listing | None:
             for layer in content["layers"]
         )
         return Listing(image_id=image_id, how=content["how"], layers=layers)
-    except (OSError, EOFError, ValueError, KeyError, TypeError):
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError):
         return None

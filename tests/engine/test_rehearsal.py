@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from jetpare import engine
+from jetpare import config, engine, xray
+from jetpare.attribution import attribute, unowned
 from jetpare.engine import Engine
 from jetpare.ledger import Ledger, Record
 from tests.conftest import ROOT
@@ -69,6 +70,16 @@ def test_both_images_hold_what_is_expected_and_work(built: tuple[Record, Path, s
         assert {check["name"]: check["status"] for check in image.checks} == dict.fromkeys(
             ("torch", "cudnn", "torchvision", "numpy", "gdal", "data"), "ok"
         )
+
+
+def test_nearly_every_byte_has_an_owner(built: tuple[Record, Path, str], running: Engine) -> None:
+    groups = config.load(ROOT / "build.toml").groups
+    for image in built[0].images:
+        found = xray.take(running, str(image.id), state=ROOT / ".jetpare")
+        owned = attribute(found, groups=groups)
+        assert sum(each.bytes for each in owned.components) == found.bytes
+        assert sum(file.bytes for file in unowned(found, owned)) <= 0.001 * found.bytes
+        assert any(each.key == "gdal" and each.version for each in owned.components)
 
 
 def test_the_small_image_is_smaller(built: tuple[Record, Path, str], running: Engine) -> None:

@@ -208,6 +208,12 @@ def test_a_virtual_environments_own_and_an_interpreter_that_no_package_brought()
     }
 
 
+def test_a_folder_two_thousand_levels_deep() -> None:
+    deep = SITE + "/a" * 2000
+    made = image({f"{deep}/b.py": 3}, distributions=(distribution("a", files=None, top_level=("a",)),))
+    assert owners(made) == {f"{deep}/b.py": "python:a"}
+
+
 def test_a_hard_link_is_one_file_of_whoever_knows_one_of_its_names() -> None:
     made = image(
         {"/a/copy": 10, "/usr/bin/perl": File(path="/usr/bin/perl", kind="file", size=10, hardlink="/a/copy")},

@@ -58,6 +58,10 @@ def read(data: bytes, contents: list[bytes], *, size: int = 1000) -> tuple[Layer
     return layers.from_stream(chunks, diff_ids=[f"sha256:{digest(each)}" for each in contents])
 
 
+def damaged(data: bytes) -> bytes:
+    return data[:12] + bytes(255 - byte for byte in data[12:60]) + data[60:]
+
+
 BASE = tar(
     [
         ("./", None),
@@ -153,6 +157,8 @@ def _content(data: bytes, name: str) -> bytes:
         (tar([("manifest.json", b"{")]), "no manifest that can be read"),
         (tar([("a", b"")]), "no manifest that can be read"),
         (saved([BASE], pack=lambda data: gzip.compress(data)[:-40]), "cannot be read"),
+        (saved([BASE], pack=lambda data: damaged(gzip.compress(data))), "cannot be read"),
+        (saved([BASE], pack=lambda data: damaged(zstandard.ZstdCompressor().compress(data))), "cannot be read"),
         (saved([BASE], pack=lambda data: b"no layer " + data), "lacks layers"),
     ],
 )
@@ -241,7 +247,14 @@ def test_a_listing_survives_on_disk_and_what_is_damaged_is_made_anew(tmp_path: P
     assert [each.name for each in path.parent.iterdir()] == ["x.json.gz"]
     assert layers.load(path, "sha256:" + "2" * 64) is None
     whole = path.read_bytes()
-    for bad in (b"", whole[:-20], b"x", gzip.compress(b"[]"), gzip.compress(b'{"schema": "jetpare.layers/1"}')):
+    for bad in (
+        b"",
+        whole[:-20],
+        damaged(whole),
+        b"x",
+        gzip.compress(b"[]"),
+        gzip.compress(b'{"schema": "jetpare.layers/1"}'),
+    ):
         path.write_bytes(bad)
         assert layers.load(path, IMAGE) is None
     assert layers.load(tmp_path / "none", IMAGE) is None
