@@ -569,6 +569,9 @@ def _complaint(details: Mapping[str, Any]) -> str:
     }.get(details["type"])  # fmt: skip
     if wanted:
         return f"wrong type: {wanted} is wanted, here: {details['input']!r}"
+    if details["type"] == "literal_error":
+        known = details["ctx"]["expected"]
+        return f"{details['input']!r} is none of {known}{suggest(str(details['input']), re.findall(r'[a-z]+', known))}"
     if details["type"] in {"too_short", "string_too_short"}:
         return "must not be empty"
     limits = {

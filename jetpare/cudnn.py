@@ -77,7 +77,7 @@ def required(wheel: Wheel, *, machine: str) -> Need | None:
         pins = [each.version for each in requirement.specifier if each.operator in {"==", ">=", "~="}]
         if here and pins and requirement.name.startswith("nvidia-cudnn-"):
             said = f"{wheel.name} requires {requirement.name}{requirement.specifier}"
-            return Need(version=pins[0].removesuffix(".*"), said=said)
+            return Need(version=str(Version(pins[0].removesuffix(".*"))), said=said)
     return None
 
 
@@ -138,11 +138,11 @@ def _need(project: Project, plan: Plan) -> tuple[Need | None, str]:
     target = Target(machine=machine, python=plan.profile.expect.get("python"))
     try:
         wheel = _wheel(project, plan.profile, pin, target)
-    except (OSError, ValueError, KeyError, JetpareError) as error:
+        need = required(wheel, machine=machine) if wheel else None
+    except (OSError, ValueError, LookupError, TypeError, JetpareError) as error:
         return None, f"the wheel of {pin} could not be asked: {type(error).__name__}"
     if wheel is None:
         return None, f"no index has a wheel of {pin} for {machine}"
-    need = required(wheel, machine=machine)
     return need, "" if need else f"{wheel.name} does not say which cuDNN it was compiled against"
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
-from jetpare import doctor, network
+from jetpare import cudnn, doctor, network
 from jetpare.config import GB
 from jetpare.doctor import Finding, Needs
+from jetpare.errors import ConfigError
 from jetpare.plan import Kind, Plan
 from jetpare.project import Project
 
@@ -23,4 +25,19 @@ def findings(project: Project, plan: Plan) -> tuple[Finding, ...]:
         images=tuple(context.image for context in contexts if context.image),
         stand_ins=tuple(node.name for node in plan.nodes if node.kind in {Kind.INPUT, Kind.BOOTSTRAP}),
     )
-    return doctor.check(state=project.state_path, environ=project.environ, needs=needs)
+    found = doctor.check(state=project.state_path, environ=project.environ, needs=needs)
+    return (*found, *_cudnn(project, plan))
+
+
+def _cudnn(project: Project, plan: Plan) -> Iterator[Finding]:
+    """Whether the cuDNN that build.toml names fits the PyTorch that it names."""
+    try:
+        made = cudnn.check(project, plan)
+    except ConfigError as error:
+        what, advice = str(error).rsplit("\n", 1)
+        yield Finding(name="cudnn", status="failed", detail=what.replace("\n", "; "), advice=advice)
+        return
+    if made and made.need:
+        yield Finding(name="cudnn", status="ok", detail=f"what build.toml names fits: {made.need.said}")
+    elif made:
+        yield Finding(name="cudnn", status="warning", detail=f"not checked beforehand: {made.unknown}")

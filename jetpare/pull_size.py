@@ -97,25 +97,27 @@ def _from_registry(running: Engine, image: ImageFacts, kept: _Kept, *, wanted: M
         return not_measured("it is in no registry that this engine knows of")
     reasons = []
     for reference in image.repo_digests:
+        name = reference.partition("@")[0]
         try:
             manifest = _manifest(running, image, reference, kept)
+            if manifest is None:
+                reasons.append(f"{name} has no manifest of this image")
+            elif wanted and not all(_is_compressed(layer, wanted) for layer in manifest["layers"]):
+                reasons.append(f"{name} has layers that are not compressed with {wanted}")
+            else:
+                return _by_manifest(manifest, name)
         except ToolError as error:
-            reasons.append(f"{reference.partition('@')[0]} cannot be asked: {_last_line(str(error))}")
-            continue
-        if manifest is None:
-            reasons.append(f"{reference.partition('@')[0]} has no manifest of this image")
-        elif wanted and not all(_is_compressed(layer, wanted) for layer in manifest["layers"]):
-            reasons.append(f"{reference.partition('@')[0]} has layers that are not compressed with {wanted}")
-        else:
-            return _by_manifest(manifest, reference)
+            reasons.append(f"{name} cannot be asked: {_last_line(str(error))}")
+        except (AttributeError, LookupError, TypeError, ValueError):
+            reasons.append(f"{name} answers with something that is no manifest")
     return not_measured("; ".join(reasons))
 
 
-def _by_manifest(manifest: Mapping[str, Any], reference: str) -> PullSize:
+def _by_manifest(manifest: Mapping[str, Any], name: str) -> PullSize:
     blobs = {blob["digest"]: int(blob["size"]) for blob in (manifest["config"], *manifest["layers"])}
     return PullSize(
         bytes=sum(blobs.values()),
-        how=f"by the registry's manifest of {reference.partition('@')[0]}",
+        how=f"by the registry's manifest of {name}",
         layers=tuple(int(layer["size"]) for layer in manifest["layers"]),
     )
 

@@ -64,7 +64,8 @@ def find(
 ) -> Wheel | None:
     """The wheel that *pin* (torch==2.8.0) stands for: from *folders*, or the first of *indexes* that has the project.
 
-    None where that has no such wheel. OSError or ValueError where a server does not answer, or with something else.
+    An index '' is pip's default. None where that has no such wheel. OSError or ValueError where a server does not
+    answer, or answers with something else.
     """
     requirement = Requirement(pin)
     local = {path.name: path for folder in folders for path in folder.rglob("*.whl")}
@@ -73,7 +74,7 @@ def find(
         with local[chosen].open("rb") as file:
             return Wheel(name=chosen, requires=_requires(_member(file)))
     for index in indexes:
-        files = _files(index, canonicalize_name(requirement.name), ca_bundle)
+        files = _files(index or default_index(), canonicalize_name(requirement.name), ca_bundle)
         if files:
             chosen = choose(files, requirement, target)
             return Wheel(name=chosen, requires=_requires(_metadata(files[chosen], ca_bundle))) if chosen else None
@@ -81,11 +82,14 @@ def find(
 
 
 def indexes_of(settings: NetworkSettings, profile: Sequence[str]) -> list[str]:
-    """The indexes that a build asks, in its order: the profile's, then the host's settings or pip's default."""
+    """The indexes that a build asks, in its order: the profile's, then the host's settings or pip's default, ''."""
     variables = settings.variables
-    named = [*profile, *variables.get("PIP_EXTRA_INDEX_URL", "").split()]
-    default = variables.get("PIP_INDEX_URL")
-    return [*named, default or process.run([sys.executable, "-c", DEFAULT_INDEX], timeout=PIP_SECONDS).strip()]
+    return [*profile, *variables.get("PIP_EXTRA_INDEX_URL", "").split(), variables.get("PIP_INDEX_URL", "")]
+
+
+def default_index() -> str:
+    """Where pip looks when nothing tells it otherwise."""
+    return process.run([sys.executable, "-c", DEFAULT_INDEX], timeout=PIP_SECONDS).strip()
 
 
 def choose(names: Iterable[str], requirement: Requirement, target: Target) -> str | None:

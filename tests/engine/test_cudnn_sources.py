@@ -52,10 +52,10 @@ PINS = {
 }
 
 BASES = """FROM {debian} AS cuda
-RUN mkdir -p /usr/local/cuda-12.6 && ln -s cuda-12.6 /usr/local/cuda
-FROM cuda AS jetpack
 RUN --mount=type=bind,source=scripts,target=/run/jetpare --mount=type=secret,id=ca --mount=type=secret,id=net \\
-    /run/jetpare/apt-install.sh python3
+    /run/jetpare/apt-install.sh python3 python3-venv && \\
+    mkdir -p /usr/local/cuda-12.6 && ln -s cuda-12.6 /usr/local/cuda
+FROM cuda AS jetpack
 COPY base /
 """
 

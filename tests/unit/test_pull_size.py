@@ -311,7 +311,23 @@ def test_a_manifest_of_another_image_does_not_count(answers: dict[str, Any], tmp
     assert by_registry(tmp_path).how == "it is in no registry that this engine knows of"
 
 
-@pytest.mark.parametrize("answer", [[], {"schemaVersion": 1, "fsLayers": []}, {"manifests": None}])
+OWN = {"digest": "sha256:" + "c" * 64, "size": 7}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [],
+        {"schemaVersion": 1, "fsLayers": []},
+        {"manifests": None},
+        {"manifests": [3]},
+        {"manifests": [{"platform": {"os": "linux", "architecture": "amd64"}}]},
+        {"config": 3, "layers": []},
+        {"config": OWN, "layers": [{}]},
+        {"config": OWN, "layers": 3},
+        {"config": OWN, "layers": [{"digest": "sha256:a", "size": "many"}]},
+    ],
+)
 def test_an_answer_of_another_kind_is_a_reason(answer: Any, answers: dict[str, Any], tmp_path: Path) -> None:
     answers["demo@sha256:a"] = answer
     assert by_registry(tmp_path, "demo@sha256:a").bytes is None

@@ -206,6 +206,28 @@ def test_stand_in_lays_wheels_out_as_jetpack_does(tmp_path: Path, monkeypatch: p
     assert str((cuda / "lib/libcublas.so").readlink()) == "libcublas.so.12"
 
 
+def test_wheels_are_laid_out_for_whichever_cuda_the_base_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standin.platform, "machine", lambda: "aarch64")
+    for name, package, library in (
+        ("nvidia_cudnn_cu13-9.12.0.46", "nvidia/cudnn", "libcudnn.so.9"),
+        ("nvidia_cublas-13.0.0.19", "nvidia/cu13", "libcublas.so.13"),
+    ):
+        with zipfile.ZipFile(tmp_path / f"{name}-py3-none-any.whl", "w") as archive:
+            archive.writestr(f"{package}/lib/{library}", "elf")
+            archive.writestr(f"{package}/include/{name[7:12]}.h", "header")
+    root = tmp_path / "root"
+    words = ["all", str(tmp_path), "--root", str(root), "--cuda", "/usr/local/cuda-13.0"]
+    assert standin.main(words) == 0
+    cuda = "usr/local/cuda-13.0/targets/aarch64-linux"
+    libraries = "usr/lib/aarch64-linux-gnu"
+    assert tree(root) == {
+        "usr/include/aarch64-linux-gnu/cudnn.h",
+        *(f"{libraries}/libcudnn.so{end}" for end in ("", ".9", ".9.12.0")),
+        f"{cuda}/include/cubla.h",
+        *(f"{cuda}/lib/libcublas.so{end}" for end in ("", ".13", ".13.0.0.19")),
+    }
+
+
 def test_rehearsal_wheels_are_all_pinned_by_checksum() -> None:
     text = (SCRIPTS / "rehearsal-cuda.txt").read_text()
     entries = [entry for entry in text.replace("\\\n", "").splitlines() if entry and not entry.startswith("#")]
@@ -214,7 +236,7 @@ def test_rehearsal_wheels_are_all_pinned_by_checksum() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["apt-install", "compile-gdal", "debian-source", "install-pytorch", "net", "rehearsal-cuda"]
+    "name", ["apt-install", "compile-gdal", "cudnn", "debian-source", "install-pytorch", "net", "rehearsal-cuda"]
 )
 def test_shell_scripts_tell_how_they_are_used_and_stop_at_errors(name: str) -> None:
     path = SCRIPTS / f"{name}.sh"
