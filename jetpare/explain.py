@@ -196,7 +196,7 @@ def _find(image: Image, word: str) -> Iterator[_Found]:
     known = {key for each in found for key in each.components}
     found += [each for each in _components(image, word) if not known.issuperset(each.components)]
     if not found:
-        paths = [path for path in image.inventory.by_path if posixpath.basename(path) == word]
+        paths = [path for path in image.inventory.by_path if word and posixpath.basename(path) == word]
         real = {image.inventory.real_path(path) or path: path for path in reversed(paths)}
         found = [each for path in real.values() for each in _path(image, path)]
     yield from found
@@ -239,7 +239,8 @@ def _path(image: Image, word: str) -> Iterator[_Found]:
         paths = frozenset({real} if target.kind == "file" else ())
         title = target.kind
         notes += _names(inventory, real)
-    owners = tuple(dict.fromkeys(image.attribution.owners[each] for each in sorted(paths)))
+    keys = {image.attribution.owners[each] for each in paths}
+    owners = tuple(each.key for each in image.attribution.components if each.key in keys)
     yield _Found(kind="path", name=real, title=title, paths=paths, components=owners, notes=tuple(notes), place=real)
 
 
@@ -266,7 +267,8 @@ def _packages(image: Image, word: str) -> Iterator[_Found]:
         if word in (package.name, key, f"{package.name}:{package.architecture}"):
             notes = [f"{_files(len(package.files))} in dpkg's list"] if package.files else ["dpkg lists no file of it"]
             if package.provides:
-                notes.append(f"provides {', '.join(package.provides)}")
+                more = f" and {len(package.provides) - EXAMPLES} more" if len(package.provides) > EXAMPLES else ""
+                notes.append(f"provides {', '.join(package.provides[:EXAMPLES])}{more}")
             yield _Found(
                 kind="package",
                 name=package.name,

@@ -74,25 +74,25 @@ def _parts(result: Comparison, *, words: bool) -> Iterator[RenderableType]:
         yield _findings(result)
     if any(image.stages for image in result.images):
         yield _stages(result)
-    yield Group(*(Text(note, style="yellow") for note in rows.notes(result)), Text(rows.origin(result), style="dim"))
+    yield Group(*(_text(note, style="yellow") for note in rows.notes(result)), _text(rows.origin(result), style="dim"))
     yield _headline(result)  # again: the end is what is on a screen
 
 
 def _headline(result: Comparison) -> Text:
-    return Text(plain(result.verdict.headline), style=STYLES[result.verdict.status])
+    return _text(result.verdict.headline, style=STYLES[result.verdict.status])
 
 
 def _verdict(result: Comparison, *, words: bool) -> RenderableType:
     parts: list[RenderableType] = [_headline(result)]
     if result.caveat:
-        parts.append(Text(result.caveat, style="yellow"))
+        parts.append(_text(result.caveat, style="yellow"))
     for image in result.images:
         if image.status != BUILT:
             hint = f" (`invoke build-all --image {image.name}` builds it)" if result.profile else ""
-            parts.append(Text(plain(f"{image.name}: {image.status}{hint}"), style="bold red"))
+            parts.append(_text(f"{image.name}: {image.status}{hint}", style="bold red"))
     for image in result.over_budget:
         size, budget = size_text(image.sizes.get("layers")), size_text(image.budget)
-        parts.append(Text(f"{image.name} is over its budget: {size} of {budget}", style="bold red"))
+        parts.append(_text(f"{image.name} is over its budget: {size} of {budget}", style="bold red"))
     table = _table()
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -100,7 +100,7 @@ def _verdict(result: Comparison, *, words: bool) -> RenderableType:
     for rule in result.verdict.rules:
         whose = f"{rule.image}: " if several else ""
         sign = SIGNS[rule.outcome][words] or "?"
-        table.add_row(Text(sign, style=STYLES[rule.outcome]), Text(plain(f"{whose}{rule.title}: {rule.evidence}")))
+        _add(table, _text(sign, style=STYLES[rule.outcome]), _text(f"{whose}{rule.title}: {rule.evidence}"))
     return Group(*parts, Padding(table, (0, 0, 0, 2)))
 
 
@@ -108,9 +108,9 @@ def _images(result: Comparison) -> Table:
     table = _table("Images", "", *((image.name, "right") for image in result.images))
     for title, cells in rows.image_rows(result):
         if any(cell != NONE for cell in cells):
-            table.add_row(title, *(_figure(cell) for cell in cells))
+            _add(table, title, *(_figure(cell) for cell in cells))
     if result.shared is not None and len(result.images) > 1:
-        table.add_row("shared by several", size_text(result.shared))
+        _add(table, "shared by several", size_text(result.shared))
     return table
 
 
@@ -124,13 +124,13 @@ def _waterfall(result: Comparison, waterfall: Waterfall, *, words: bool) -> Tabl
     def columns(total: int) -> int:
         return round(BAR_WIDTH * total / largest)
 
-    table.add_row(plain(result.baseline), size_text(waterfall.start), full * columns(waterfall.start))
+    _add(table, result.baseline, size_text(waterfall.start), full * columns(waterfall.start))
     for step in waterfall.steps:
         low, high = sorted((step.total_after - step.bytes, step.total_after))
         bar = " " * columns(low) + (down if step.bytes < 0 else up) * max(columns(high) - columns(low), 1)
         style = "green" if step.bytes < 0 else "red"
-        table.add_row(plain(step.label), Text(rows.signed(step.bytes), style=style), Text(bar, style=style))
-    table.add_row(plain(waterfall.image), size_text(waterfall.end), full * columns(waterfall.end))
+        _add(table, step.label, _text(rows.signed(step.bytes), style=style), _text(bar, style=style))
+    _add(table, waterfall.image, size_text(waterfall.end), full * columns(waterfall.end))
     return table
 
 
@@ -140,12 +140,12 @@ def _versions(result: Comparison, *, words: bool) -> Table:
         cells = []
         for found in line.found:
             if found is None:
-                cells.append(Text(NONE))
+                cells.append(_text(NONE))
             else:
                 measured, status = found
                 sign = SIGNS[status][words] if line.expected else ""
-                cells.append(Text(plain(f"{measured or NOT_MEASURED} {sign}".strip()), style=STYLES[status]))
-        table.add_row(line.component, line.expected, *cells)
+                cells.append(_text(f"{measured or NOT_MEASURED} {sign}".strip(), style=STYLES[status]))
+        _add(table, line.component, line.expected, *cells)
     return table
 
 
@@ -160,11 +160,11 @@ def _groups(result: Comparison) -> Table:
     ]
     small = [row for row in found if row not in large]
     for name, sizes in found if len(small) == 1 else large:
-        table.add_row(name, *(_bytes(size) for size in sizes))
+        _add(table, name, *(_bytes(size) for size in sizes))
     if len(small) > 1:
         sums = zip(*(sizes for _, sizes in small), strict=True)
-        table.add_row(f"{len(small)} smaller ones", *(_bytes(sum(column)) for column in sums))
-    table.add_row("sum", *(_bytes(total) for total in totals), style="bold")
+        _add(table, f"{len(small)} smaller ones", *(_bytes(sum(column)) for column in sums))
+    _add(table, "sum", *(_bytes(total) for total in totals), style="bold")
     return table
 
 
@@ -172,14 +172,14 @@ def _components(result: Comparison) -> RenderableType:
     images = rows.looked_into(result)
     table = _table("The largest components", "", *((image.name, "right") for image in images))
     for row in rows.component_rows(result, count=COMPONENTS):
-        table.add_row(row.name, *(_bytes(size) for size in row.sizes))
+        _add(table, row.name, *(_bytes(size) for size in row.sizes))
     shares = [
         f"{100 * image.nobody.share:.2f} % of {image.name} ({size_text(image.nobody.bytes)})"
         for image in images
         if image.nobody is not None
     ]
     lines = [f"Owned by nothing: {', '.join(shares)}.", *rows.waste_lines(result)]
-    return Group(table, *(Text(plain(line), style="dim") for line in lines))
+    return Group(table, *(_text(line, style="dim") for line in lines))
 
 
 def _packages(result: Comparison) -> RenderableType:
@@ -187,11 +187,11 @@ def _packages(result: Comparison) -> RenderableType:
     images = [image for image in result.images if any(image.name in row.versions for row in result.packages)]
     table = _table("Packages that differ", "", *(image.name for image in images))
     for row in found[:PACKAGES]:
-        table.add_row(plain(row.name), *rows.package_cells(row, images))
+        _add(table, row.name, *rows.package_cells(row, images))
     more = len(found) - PACKAGES
-    parts: list[RenderableType] = [table, Text(rows.package_counts(result))]
+    parts: list[RenderableType] = [table, _text(rows.package_counts(result))]
     if more > 0:
-        parts.append(Text(f"{more} more differ; `--format md` and `--format html` show all.", style="dim"))
+        parts.append(_text(f"{more} more differ; `--format md` and `--format html` show all.", style="dim"))
     return Group(*parts)
 
 
@@ -200,18 +200,17 @@ def _files(result: Comparison) -> RenderableType:
     parts: list[RenderableType] = [table]
     for row in result.files:
         for change in row.largest[:FILES]:
-            table.add_row(row.image, change.change, size_text(change.bytes), plain(change.path))
-        parts.append(Text(f"{row.image}: {rows.files_text(row)}"))
+            _add(table, row.image, change.change, size_text(change.bytes), change.path)
+        parts.append(_text(f"{row.image}: {rows.files_text(row)}"))
     return Group(*parts)
 
 
 def _configuration(result: Comparison) -> RenderableType:
-    parts: list[RenderableType] = [Text("Configuration that differs", style="bold italic")]
+    parts: list[RenderableType] = [_text("Configuration that differs", style="bold italic")]
     for row in result.configuration:
         parts.append(Text.assemble(plain(row.key), (f" ({row.why})", "dim")))
         parts += [
-            Padding(Text(f"{image}: {value}", overflow="fold"), (0, 0, 0, 2))
-            for image, value in rows.configuration_values(row.values)
+            Padding(_text(f"{image}: {value}"), (0, 0, 0, 2)) for image, value in rows.configuration_values(row.values)
         ]
     return Group(*parts)
 
@@ -233,25 +232,35 @@ def _stages(result: Comparison) -> RenderableType:
     table = _table("Times of the stages when built", "", *((image.name, "right") for image in images))
     kept = [index for index, image in enumerate(result.images) if image.stages]
     for name, stages in rows.stage_rows(result):
-        table.add_row(name, *(rows.stage_cell(stages[index]) for index in kept))
-    table.add_row("sum", *(rows.seconds_text(image.build_seconds) for image in images), style="bold")
-    said = [Text(f"Power mode: {rows.power_text(result)}.")]
-    return Group(table, *said, *(Text(f"* {note}", style="yellow") for note in rows.time_notes(result)))
+        _add(table, name, *(rows.stage_cell(stages[index]) for index in kept))
+    _add(table, "sum", *(rows.seconds_text(image.build_seconds) for image in images), style="bold")
+    said = [_text(f"Power mode: {rows.power_text(result)}.")]
+    return Group(table, *said, *(_text(f"* {note}", style="yellow") for note in rows.time_notes(result)))
 
 
 def _table(title: str = "", *columns: str | tuple[str, str]) -> Table:
     table = Table(
-        box=None, pad_edge=False, title=title or None, title_justify="left", title_style="bold",
+        box=None, pad_edge=False, title=_text(title) if title else None, title_justify="left", title_style="bold",
         show_header=any(column not in {"", ("", "right")} for column in columns),
     )  # fmt: skip
     for column in columns:
         name, justify = (column, "left") if isinstance(column, str) else column
-        table.add_column(Text(plain(name)), justify="right" if justify == "right" else "left", overflow="fold")
+        table.add_column(_text(name), justify="right" if justify == "right" else "left", overflow="fold")
     return table
 
 
+def _add(table: Table, *cells: str | Text, style: str = "") -> None:
+    """A row in which nothing is markup: a path may hold '[bold]'."""
+    table.add_row(*(_text(cell) if isinstance(cell, str) else cell for cell in cells), style=style)
+
+
+def _text(text: str, style: str = "") -> Text:
+    """*text* as it is: no markup, and nothing that a terminal would obey."""
+    return Text(plain(text), style=style, overflow="fold")
+
+
 def _figure(cell: str) -> Text:
-    return Text(cell, style=STYLES.get(cell, ""))
+    return _text(cell, style=STYLES.get(cell, ""))
 
 
 def _bytes(size: int) -> str:

@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from pathlib import PurePath
 from types import MappingProxyType
 
+from jetpare.commands import FILE_WIDTH
 from jetpare.config import suggest
 from jetpare.errors import ConfigError
 from jetpare.gather import Gathered
 
 TEXT, MARKDOWN = "text", "md"
-WIDTH = 100  # columns of a table in a file or a pipe
 
 
 def text(found: Gathered) -> str:
@@ -23,7 +23,7 @@ def text(found: Gathered) -> str:
     from jetpare.views.comparison import View
 
     buffer = io.StringIO()
-    console = Console(file=buffer, width=WIDTH, highlight=False, color_system=None)
+    console = Console(file=buffer, width=FILE_WIDTH, highlight=False, color_system=None)
     console.print(View(found.comparison))
     return buffer.getvalue()
 

@@ -85,15 +85,30 @@ def test_a_stream_that_cannot_show_signs_gets_words() -> None:
     assert "not recommended" in text
 
 
-def test_what_comes_from_an_image_is_shown_as_it_is() -> None:
+@pytest.mark.parametrize(
+    "word", ["[red]x[/red]", "[/]", "a[0]", "[link=x]y", "\x1b[31m", "new\nline", "\u202e", "\udcff"]
+)
+def test_what_comes_from_an_image_is_shown_as_it_is(word: str) -> None:
+    made = full()
+    jetpack, cuda, third = made.images
+    component = replace((cuda.components or ())[0], name=word, version=word, bytes=10**10)
+    group = replace((cuda.groups or ())[0], name=word)
     odd = replace(
-        figures("cuda", base="[red]x[/red]", notes=("[bold]note\x1b[31m",)),
-        stages=(),
+        cuda, base=word, notes=(word,), components=(component,), groups=(group,), reference=word,
+        versions=(replace(cuda.versions[0], measured=word),), stages=(replace(cuda.stages[0], marks=(word,)),),
+    )  # fmt: skip
+    spoilt = replace(
+        made,
+        images=(jetpack, odd, third),
+        waterfalls=(replace(made.waterfalls[0], steps=(replace(made.waterfalls[0].steps[0], label=word),)),),
+        packages=(replace(made.packages[0], name=word, versions={"jetpack": word, "cuda": None}),),
+        files=(replace(made.files[0], largest=(replace(made.files[0].largest[0], path=word),)),),
+        configuration=(replace(made.configuration[0], key=word, values={"jetpack": word}),),
+        verdict=replace(made.verdict, headline=word),
     )
-    text = shown(complete(skeleton(figures("jetpack"), odd), {}, min_saving_percent=10), width=200)
-    assert "[red]x[/red]" in text
-    assert "[bold]note\\x1b[31m" in text
-    assert "\x1b" not in text
+    text = shown(spoilt, width=300)
+    assert text.count(rows.plain(word)) >= 12
+    assert all(char.isprintable() or char == "\n" for char in text)
 
 
 def test_a_bare_comparison_has_no_empty_sections() -> None:

@@ -165,7 +165,7 @@ def test_a_dangling_link_and_another_name_of_a_file(sample: Image) -> None:
 
 
 def test_what_is_not_there_has_names_that_are_close(sample: Image) -> None:
-    assert explain.explain(sample, "libsqlite3") == ()
+    assert explain.explain(sample, "libsqlite3") == explain.explain(sample, "") == ()
     assert "libsqlite3-0" in explain.similar(sample, "libsqlite3")
     assert explain.explain(sample, "/usr/bin/python33") == ()
     assert "/usr/bin/python3" in explain.similar(sample, "/usr/bin/python33")
@@ -243,9 +243,10 @@ def test_build_toml_speaks_only_of_images_of_this_project() -> None:
     assert len(ours.collect) == len(loaded.collect.required) + len(loaded.collect.optional)
 
 
-def test_a_name_with_markup_is_shown_as_it_is() -> None:
-    made = image({"/srv/[bold]x": 1})
+def test_a_name_with_markup_is_shown_as_it_is_and_control_characters_written_out() -> None:
+    name = "/srv/[bold]\x1b[2J\n\udcff"
+    made = image({name: 1})
     told = Image(made, attribute(made, groups={}))
     out = io.StringIO()
-    Console(file=out, width=80).print(view.explanation("a[b]", explain.explain(told, "/srv/[bold]x"), image_bytes=1))
-    assert "/srv/[bold]x in a[b]" in out.getvalue()
+    Console(file=out, width=80).print(view.explanation("a[b]", explain.explain(told, name), image_bytes=1))
+    assert out.getvalue().startswith("/srv/[bold]\\x1b[2J\\n\\udcff in a[b]\n")
