@@ -293,10 +293,10 @@ def inputs_digest(root: Path, content: Mapping[str, Any], node: Node) -> str:
     """A digest of all that decides what building *node* gives, as far as it stands in the project.
 
     Its target and those it links to, without outputs, cache ids, the commit and what only asks for a stage to be built
-    again; their Dockerfiles, folders; scripts/. Two runs with the same digest did the same work; after a difference
-    BuildKit may still find much in its cache.
+    again; the stages of their Dockerfiles that they are made of, the scripts that these name; folders. Two runs with
+    the same digest did the same work; after a difference BuildKit may still find much in its cache.
     """
-    found = hashlib.sha256()
+    found, texts = hashlib.sha256(), []
     for target in sorted(_linked(content["target"], node.target)):
         table = dict(content["target"][target])
         kept = {key: table[key] for key in ("target", "contexts", "args", "platforms", "dockerfile") if key in table}
@@ -309,14 +309,37 @@ def inputs_digest(root: Path, content: Mapping[str, Any], node: Node) -> str:
         found.update(json.dumps(kept, sort_keys=True).encode())
         dockerfile = root / str(table.get("dockerfile", ""))
         if dockerfile.is_file():
-            found.update(dockerfile.read_bytes())
+            texts.append(stages_text(dockerfile.read_text(encoding="utf-8"), str(table.get("target", ""))))
+            found.update(texts[-1].encode())
         for context in kept.get("contexts", {}).values():
             if ":" not in context:  # a folder
                 found.update(_folder_state(root / context))
-    for script in sorted((root / "scripts").glob("*")):
-        if script.is_file():
-            found.update(script.name.encode() + script.read_bytes())
+    for script in _named_scripts(root / "scripts", "".join(texts)):
+        found.update(script.name.encode() + script.read_bytes())
     return f"sha256:{found.hexdigest()}"
+
+
+def stages_text(dockerfile: str, target: str) -> str:
+    """What stands before the first FROM, and the stages that *target* is made of; all of it if there is no such."""
+    head, *parts = re.split(r"(?im)^(?=FROM\s)", dockerfile)
+    named = {match[1]: part for part in parts if (match := re.match(r"(?i)FROM\s.*\sAS\s+(\S+)", part))}
+    wanted = [target]
+    for stage in wanted:  # grows while it is walked
+        sources = re.findall(r"(?im)^FROM\s+(?:--\S+\s+)*(\S+)|\bfrom=([^\s,]+)", named.get(stage, ""))
+        wanted += [one for pair in sources for one in pair if one in named and one not in wanted]
+    return head + "".join(part for name, part in named.items() if name in wanted) if target in named else dockerfile
+
+
+def _named_scripts(folder: Path, text: str) -> list[Path]:
+    """The scripts that *text* names, and those that they name themselves."""
+    scripts = {path.name: path for path in sorted(folder.glob("*")) if path.is_file()}
+    found: dict[str, Path] = {}
+    texts = [text]
+    for each in texts:  # grows while it is walked
+        new = {name: path for name, path in scripts.items() if name not in found and name in each}
+        found |= new
+        texts += [path.read_text(encoding="utf-8", errors="replace") for path in new.values()]
+    return [found[name] for name in sorted(found)]
 
 
 def newest_rebuild(content: Mapping[str, Any], node: Node) -> str:

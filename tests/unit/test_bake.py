@@ -141,7 +141,30 @@ def test_the_inputs_digest_follows_what_matters(tmp_path: Path) -> None:
     second = digest()
     assert second != first
     (tmp_path / "scripts/compile-gdal.sh").write_text("true\n")
-    assert digest() not in {first, second}
+    assert digest() == second  # no stage names it
+    dockerfile.write_text(
+        "FROM scratch AS gdal\nRUN scripts/compile-gdal.sh\nFROM gdal AS gdal-report\nFROM x AS other\n"
+    )
+    third = digest()
+    assert third not in {first, second}
+    dockerfile.write_text(dockerfile.read_text() + "RUN else\n")
+    assert digest() == third  # of another stage
+    (tmp_path / "scripts/compile-gdal.sh").write_text(". ./net.sh\n")
+    fourth = digest()
+    assert fourth != third
+    (tmp_path / "scripts/net.sh").write_text("true\n")
+    assert digest() != fourth  # named by a script
+
+
+def test_a_stage_is_made_of_what_it_stands_on_and_copies_from() -> None:
+    text = (ROOT / "dockerfiles/cuda.Dockerfile").read_text()
+    gdal, runtime = bake.stages_text(text, "gdal-report"), bake.stages_text(text, "runtime")
+    assert "compile-gdal.sh" in gdal
+    assert "install-pytorch.sh" not in gdal
+    assert all(script in runtime for script in ("compile-gdal.sh", "install-pytorch.sh", "cudnn.sh", "probe.py"))
+    assert "prune.py" not in runtime
+    assert "prune.py" in bake.stages_text(text, "slim-report")
+    assert bake.stages_text(text, "no such stage") == text
 
 
 def test_the_command_is_what_a_person_can_paste() -> None:
