@@ -16,7 +16,7 @@ from jetpare.commands import Session
 from jetpare.errors import HostError, Interrupted
 
 IMAGE = "an image of build.toml, such as cuda"
-STAGE_IMAGE = "the image whose stage is meant; default: the last one of build.toml that has it"
+STAGE_IMAGE = "the image whose stage is meant; default: the last one of build.toml that has it and is not optional"
 PROFILE = "a profile of build.toml; default: the one for this host's architecture"
 DRY_RUN = "print the bake definition and the command that runs it, and build nothing"
 NO_CACHE = "build this stage again although nothing changed"
@@ -198,7 +198,7 @@ def plan(_: Context, image: list[str], profile: str = "") -> None:
 @command(
     positional=["stage"],
     help={
-        "stage": "a stage: cudnn, gdal, python or runtime",
+        "stage": "a stage: cudnn, gdal, python, runtime or slim",
         "image": STAGE_IMAGE,
         "profile": PROFILE,
         "command": "run this shell command there instead of an interactive shell",
@@ -211,7 +211,7 @@ def shell(_: Context, stage: str, image: str = "", profile: str = "", command: s
 
 @command(
     positional=["stage"],
-    help={"stage": "a stage: cudnn, gdal, python or runtime", "image": STAGE_IMAGE, "profile": PROFILE},
+    help={"stage": "a stage: cudnn, gdal, python, runtime or slim", "image": STAGE_IMAGE, "profile": PROFILE},
 )
 def logs(_: Context, stage: str, image: str = "", profile: str = "") -> None:
     """Print the full log of a stage's last build."""

@@ -38,7 +38,7 @@ from jetpare.versions import check
 
 STAND_IN = "(stand-in)"  # what the name of a base that jetpare made ends with
 CAVEAT = "A rehearsal: the base system and the GPU are not real; sizes, stages, links and failures are."
-ON_THE_CPU = "Every check runs on the CPU: nothing here says that the GPU works."
+ON_THE_CPU = "Every check ran on the CPU: nothing here says that the GPU works. `invoke verify` on a GPU would."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,12 +137,12 @@ def comparison(
     inventories: dict[str, Inventory] = {}
     owners: dict[str, Mapping[str, str]] = {}
     for each, found in zip(wanted, held, strict=True):
-        figures = _with_verification(project, _figures(each, found, records))
+        figures = _figures(each, found, records)
         if found is not None and looking is not None:
             figures, seen = look_into(project, running, figures, found, looking)
             if seen is not None:
                 inventories[each.name], owners[each.name] = seen
-        images.append(figures)
+        images.append(_with_verification(project, figures))
     facts = engine.facts(running)
     made = Comparison(
         generated=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -154,7 +154,7 @@ def comparison(
         host=_host(images, records),
         caveat=CAVEAT if any((image.base or "").endswith(STAND_IN) for image in images) else None,
         images=tuple(images),
-        notes=(ON_THE_CPU,) if any(image.checks for image in images) else (),
+        notes=(ON_THE_CPU,) if any(image.checks for image in images) and not any(map(_saw_a_gpu, images)) else (),
     )
     if plan is not None and looking is not None:
         made = replace(made, findings=_findings(project, plan, running, [image.name for image in images], looking))
@@ -173,6 +173,10 @@ def _findings(
         looking.say(f"The images were not audited: {error}")
         return None
     return tuple(found.as_dict()["findings"])
+
+
+def _saw_a_gpu(image: ImageFigures) -> bool:
+    return any(row.component == "gpu" and row.measured for row in image.versions)
 
 
 def _with_verification(project: Project, figures: ImageFigures) -> ImageFigures:

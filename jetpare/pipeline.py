@@ -708,9 +708,12 @@ class _Call:
         return self.of.folder / "logs" / f"{node.target}.log"
 
     def timing(self, node: Node) -> StageTiming:
-        # An input is its target with all that this had to make first; what it found of others is not its own.
-        is_input = node.kind is Kind.INPUT
-        return timeline.summary(self.timeline, stage=self.stage(node), target=node.target, with_needs=is_input)
+        # A target is what it had to make first, too; but not what is a stage, and so a row, of its own.
+        others: set[str] = set()
+        if node.kind is not Kind.INPUT:
+            stages = self.of.plan.images[node.group].stages
+            others = {name for stage in stages for name in (stage, f"{stage}-report")}
+        return timeline.summary(self.timeline, stage=self.stage(node), target=node.target, others=others)
 
     def stage(self, node: Node) -> str:
         """The Dockerfile stage that *node* stands for."""

@@ -37,6 +37,10 @@ PROOFS = {
 }
 
 
+# What the project builds on purpose: nothing in an image need show who uses it, so its rule is only proposed.
+ASKED_FOR = {"libgdal": "[gdal] builds it on purpose; take the rule only if nothing that you add uses GDAL:"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Item:
     """One thing that could go.
@@ -175,11 +179,14 @@ def as_toml(plan: Iterable[Item]) -> str:
     """[[prune]] rules for build.toml, each with its proof and bytes as a comment."""
     blocks = ["# What `invoke audit --prune-plan` found. Keep the rules that are right, say why, and build again."]
     for item in plan:
+        asked = next((why for name, why in ASKED_FOR.items() if item.name.startswith(name)), None)
         lines = [f"# {item.image}, {item.check}, {megabytes(item.bytes)}: {item.proof}"]
         if item.paths or item.strip:
             lines.append("[[prune]]")
             lines += [f"{key} = {_array(getattr(item, key))}" for key in ("paths", "strip") if getattr(item, key)]
             lines.append(f"reason = {json.dumps(f'{item.name}: {item.proof}')}")
+        if asked:
+            lines = [lines[0], f"# {asked}", *(f"# {line}" for line in "\n".join(lines[1:]).splitlines())]
         if item.packages:
             lines.append(f"# packages that need not be installed: {' '.join(item.packages)}")
         blocks.append("\n".join(lines))

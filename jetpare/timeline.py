@@ -22,7 +22,7 @@ import json
 import re
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from enum import Enum
@@ -657,17 +657,24 @@ class StageTiming:
     pulled: int
 
 
-def summary(timeline: Timeline, *, stage: str, target: str, with_needs: bool = False) -> StageTiming:
+def _helps(step: Step, target: str, others: Container[str]) -> bool:
+    """Whether *step* ran for *target* in a stage that is none of *others*."""
+    place = step.place(target)
+    return bool(step.intervals) and not step.cached and place is not None and place.stage not in others
+
+
+def summary(timeline: Timeline, *, stage: str, target: str, others: Container[str] | None = None) -> StageTiming:
     """The times of *stage* as built by bake's *target* (or its report target).
 
-    Other stages that the target needs are not counted; with *with_needs*, those of their steps are that ran here.
+    Of the further stages that the target needs, those steps count that ran here; of *others*, which have a time of
+    their own, none. None: no further stage counts.
     """
     mine = [step for step in timeline.steps if step.place(target) is not None]
     staged = [step for step in mine if step.kind is Kind.STAGE]
     own = [
         step
         for step in staged
-        if step.place(target, stage) is not None or (with_needs and step.intervals and not step.cached)
+        if step.place(target, stage) is not None or (others is not None and _helps(step, target, others))
     ]
     by_number: dict[tuple[str, int], list[Step]] = {}
     for step in own:

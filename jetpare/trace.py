@@ -149,7 +149,8 @@ def replay(path: Path) -> Timeline:
 
 
 def _stage(row: StageRecord, replayed: Timeline | None, folder: Path) -> Stage:
-    report = folder / row.report if row.report else None
+    # What a stage that was found in the cache brings out is of the run that made it.
+    report = folder / row.report if row.report and row.cache != "cached" else None
     phases = read_json(report / "gdal.json").get("milliseconds") if report else None
     return Stage(
         row=row,

@@ -63,6 +63,11 @@ def judge(result: Comparison, *, min_saving_percent: float) -> Verdict:
             image=None,
             headline=f"{baseline.name} stands alone, with nothing to compare it with: no recommendation.",
         )
+    if result.profile is None:  # images that were named: nobody asked for a recommendation
+        told = [sentence(each, baseline.name) for image in others if (each := result.difference(image.name))]
+        return Verdict(
+            status="no recommendation", image=None, headline=f"{', '.join(told) or 'no size of them was measured'}."
+        )
     rules: list[Rule] = []
     verdicts: list[tuple[int, float, Verdict]] = []
     for image in others:

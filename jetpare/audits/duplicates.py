@@ -76,7 +76,13 @@ def twice(image: Subject) -> Iterator[Finding]:
         if len(found) > 1:
             # In one folder they overwrite each other; of two folders the interpreter takes the first.
             severity: Severity = "note" if len({each.location for each in found}) == len(found) else "warning"
-            yield _several(image, name, found, f"{name} is installed {len(found)} times", severity)
+            yield _several(
+                image,
+                name,
+                found,
+                f"{len(found)} copies of {name} are installed",
+                severity,
+            )
     for (_, name), found in by_import.items():
         if len({normalized(each.name) for each in found}) > 1 and _one_overwrites_the_other(found):
             who = some(sorted(each.name for each in found))

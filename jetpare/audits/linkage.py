@@ -89,7 +89,7 @@ def opened(image: Subject) -> Iterator[Finding]:
         yield image.finding(
             "A3",
             "note",
-            f"{len(optional)} files name libraries that are not there",
+            f"{len(optional)} {'file names' if len(optional) == 1 else 'files name'} libraries that are not there",
             subject="dlopen",
             evidence=[Evidence(path=user, detail=some(names, 4)) for user, names in optional.items()],
             advice="Many such libraries are optional; bring one where its function is used.",

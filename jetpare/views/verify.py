@@ -40,8 +40,11 @@ def verdict(result: Outcome) -> str:
             lines.append(f"{image.image} could not be run: {image.trouble}.")
             continue
         failed, open_ = image.count(FAILED), image.count(NOT_MEASURED)
-        how = f"{failed} of {len(image.rows)} checks failed" if failed else f"all of {image.count(OK)} checks passed"
-        rest = f", {open_} not measured" if open_ else ""
+        what, count = ("failed", failed) if failed else ("passed", image.count(OK))
+        how = f"{count} of {len(image.rows)} checks {what}"
+        accepted = image.count(ACCEPTED)
+        rest = f", {accepted} failed and {'is' if accepted == 1 else 'are'} accepted" if accepted else ""
+        rest += f", {open_} not measured" if open_ else ""
         lines.append(f"{image.image}: {how}{rest}{'' if image.gpu else ', no GPU'}.")
     if result.differing:
         lines.append(f"{len(result.differing)} results differ between the images.")

@@ -558,7 +558,8 @@ def test_any_two_images(built: Mini) -> None:
     result = json.loads(built.ok("compare", "--json", "--", first, second).out)
     assert (result["baseline"], result["profile"]) == (first, None)
     assert [image["id"] for image in result["images"]] == [built.image_id("cuda"), second]
-    assert result["verdict"]["status"] == "not recommended"  # it is larger
+    assert result["verdict"]["status"] == "no recommendation"  # they are only compared
+    assert " larger than " in result["verdict"]["headline"]
     assert built.ok("compare", "--image", "jetpack", "--image", "cuda").out
     missing = built("compare", "--image", first, "--image", "jetpare-mini/nothing:1")
     assert (missing.code, missing.out) == (9, "")

@@ -348,7 +348,7 @@ def test_what_a_target_had_to_make_first_counts_only_where_asked_for_and_run() -
         ]
     )
     alone = summary(made, stage="x", target="inputs-x")
-    whole = summary(made, stage="x", target="inputs-x", with_needs=True)
+    whole = summary(made, stage="x", target="inputs-x", others=())
     assert (alone.seconds, alone.steps, alone.cached) == (1, 1, 0)
     assert (whole.seconds, whole.steps, whole.cached) == (6, 2, 0)
 

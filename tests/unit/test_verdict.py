@@ -134,3 +134,9 @@ def test_findings_on_another_image_and_waived_ones_do_not() -> None:
 
 def test_an_image_that_was_not_audited_is_judged_without() -> None:
     assert "audit" not in outcomes(full(findings=None))
+
+
+def test_images_that_were_named_are_compared_and_not_judged() -> None:
+    found = full(profile=None).verdict
+    assert (found.status, found.rules) == ("no recommendation", ())
+    assert "smaller than jetpack" in found.headline
