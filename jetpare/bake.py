@@ -50,6 +50,7 @@ def stage_arguments(config: Config, plan: Plan, cache_id: str) -> dict[str, dict
         "gdal": {
             **cached,
             "GDAL_VERSION": plan.profile.gdal,
+            "GDAL_BUILD": config.gdal.build,
             "GDAL_CMAKE": " ".join(config.gdal.cmake),
             "GDAL_DRIVERS": " ".join(config.gdal.raster_drivers),
             "OGR_DRIVERS": " ".join(config.gdal.vector_drivers),

@@ -47,6 +47,7 @@ KNOWN_COMPONENTS = (
     "python", "glibc", "torch", "torchvision", "numpy", "torch_cuda", "torch_cuda_available", "gpu", "gdal",
     "cuda_runtime", "cudnn", "cudnn_compiled", "tensorrt",
 )  # fmt: skip
+GDAL_BUILDS = ("unity", "plain")
 # What plan.py and bake.py call what is no image's: no image may take these names away.
 INPUTS = "inputs"
 WHEELS = "wheels"
@@ -195,6 +196,12 @@ def _no_home(path: Path) -> Path:
     return path
 
 
+def _gdal_build(text: str) -> str:
+    if text not in GDAL_BUILDS:
+        raise ValueError(f"{text!r} is no way to compile GDAL: {' or '.join(GDAL_BUILDS)} is wanted")
+    return text
+
+
 T = TypeVar("T")
 Many = Annotated[tuple[T, ...], Strict(strict=False)]  # TOML's arrays are lists
 NonEmpty = Annotated[tuple[T, ...], Strict(strict=False), Field(min_length=1)]
@@ -209,6 +216,7 @@ Package = Annotated[str, AfterValidator(_package)]
 Distribution = Annotated[str, AfterValidator(_distribution)]
 Url = Annotated[str, AfterValidator(_url)]
 Define = Annotated[str, AfterValidator(_define)]
+GdalBuild = Annotated[str, AfterValidator(_gdal_build)]
 Driver = Annotated[str, AfterValidator(_driver)]
 RelativePath = Annotated[Path, Strict(strict=False), AfterValidator(_relative_path)]
 AnyPath = Annotated[Path, Strict(strict=False), AfterValidator(_no_home)]
@@ -275,8 +283,9 @@ class Collect(Table):
 
 
 class Gdal(Table):
-    """[gdal]: how GDAL is compiled."""
+    """[gdal]: how GDAL is compiled; see scripts/gdal-unity for what `unity` means."""
 
+    build: GdalBuild = "plain"
     raster_drivers: Many[Driver] = ()
     vector_drivers: Many[Driver] = ()
     cmake: Many[Define] = ()

@@ -459,6 +459,7 @@ class _Run:
         timing = call.timing(node)
         report = self.keep_report(node)
         state, why = timeline.cache_state(timing, cache_counts(report))
+        why = ", ".join([why, *fallback(report)])
         cached = state is timeline.CacheState.CACHED
         reason, status = "", ledger.OK
         if not ok:
@@ -708,6 +709,12 @@ def cache_counts(report: Path | None) -> tuple[int, int] | None:
         return None
     hits, misses = int(counts.get("hits") or 0), int(counts.get("misses") or 0)
     return hits, hits + misses
+
+
+def fallback(report: Path | None) -> list[str]:
+    """Why GDAL was not compiled as build.toml asks for, from the stage's record; mostly nothing."""
+    found = read_json(report / "gdal.json") if report else {}
+    return [f"{found.get('build')} build: {found['why']}"] if found.get("why") else []
 
 
 def version_faults(measured: Mapping[str, str | None], expected: Mapping[str, str]) -> list[str]:

@@ -162,6 +162,7 @@ def test_toml_that_the_parser_gives_up_on(tmp_path: Path, text: str) -> None:
         ('dockerfile = "dockerfiles/jetpack', 'dockerfile = "../dockerfiles/jetpack', "must be a path below the project's folder"),
         ("cuda = 6.5", "cdua = 6.5", "[profiles.rehearsal.budget_gb] cdua: there is no image 'cdua' (did you mean 'cuda'?)"),
         ("[profiles.rehearsal.expect]", "[profiles.rehearsal.expcet]", "(did you mean 'expect'?)"),
+        ('build = "unity"', 'build = "jumbo"', "[gdal] build: 'jumbo' is no way to compile GDAL: unity or plain is wanted"),
         ('"-DGDAL_USE_PNG=ON"', '"-DA=1; rm"', "is no CMake definition"),
     ],
 )  # fmt: skip
