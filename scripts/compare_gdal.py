@@ -376,9 +376,9 @@ def compare_binaries(one: Mapping[str, dict[str, object]], other: Mapping[str, d
 
 
 def vague(one: Mapping[str, dict[str, object]], other: Mapping[str, dict[str, object]]) -> dict[str, list[str]]:
-    """Exported symbols of vague linkage that only one of the two has, by file: told, and no difference."""
+    """Exported symbols of vague linkage that only one of two libraries has, by file: told, and no difference."""
     found = {}
-    for name in sorted(one.keys() & other.keys()):
+    for name in sorted(name for name in one.keys() & other.keys() if one[name].get("soname")):
         a, b = one[name].get("exported"), other[name].get("exported")
         if isinstance(a, dict) and isinstance(b, dict):
             found[name] = [symbol for symbol in differing(a, b) if {a.get(symbol), b.get(symbol)} <= {*VAGUE, None}]

@@ -42,7 +42,7 @@ jobs=${JOBS:-0}
 if [ "$jobs" -eq 0 ]; then
     [ "$build" = unity ] && each=1500000 || each=700000 # kB
     jobs=$(awk -v cores="$cores" -v each="$each" '$1 == "MemAvailable:" { jobs = int($2 / each) }
-        END { print jobs < 1 ? 1 : jobs < cores ? jobs : cores }' /proc/meminfo)
+        END { print (jobs < 1 ? 1 : (jobs < cores ? jobs : cores)) }' /proc/meminfo)
 fi
 
 now() { # milliseconds of a clock that is never set back

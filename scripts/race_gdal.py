@@ -29,11 +29,6 @@ def reference(options: Options) -> Options:
     return [option for option in options if not option.startswith(ours)]
 
 
-def batch(size: int) -> Callable[[Options], Options]:
-    """As the stage does it, with at most *size* sources in a unit."""
-    return lambda options: [*options, f"-DJETPARE_BATCH={size}"]
-
-
 def linker(name: str) -> Callable[[Options], Options]:
     """As the stage does it, with another linker."""
     kinds = ("EXE", "SHARED", "MODULE")
@@ -44,11 +39,6 @@ VARIANTS: Mapping[str, Callable[[Options], Options]] = {
     "reference": reference,
     "stage": lambda options: options,
     "no-ccache": lambda options: [option for option in options if "COMPILER_LAUNCHER" not in option],
-    "batch-4": batch(4),
-    "batch-8": batch(8),
-    "batch-16": batch(16),
-    "batch-32": batch(32),
-    "batch-all": batch(0),
     "mold": linker("mold"),
     "gold": linker("gold"),
 }

@@ -109,7 +109,8 @@ def test_every_list_can_be_read(path: Path) -> None:
 
 def binary(**more: object) -> dict[str, dict[str, object]]:
     exported = {"GDALOpen": "T", "_ZN3OGR1fEv": "T", "_ZNSt6vectorIiE4pushEv": "W"}
-    return {"usr/local/lib/libgdal.so.36": {"needed": ["libz.so.1"], "exported": exported, **more}}
+    plain = {"soname": ["libgdal.so.36"], "needed": ["libz.so.1"], "exported": exported}
+    return {"usr/local/lib/libgdal.so.36": {**plain, **more}}
 
 
 @pytest.mark.parametrize(
