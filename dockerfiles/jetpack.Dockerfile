@@ -3,6 +3,7 @@
 ARG CACHE_ID=local
 # REBUILD_<STAGE>, declared in each stage, has a new value when that stage is to be built again
 ARG GDAL_VERSION
+ARG GDAL_BUILD
 ARG GDAL_CMAKE
 ARG GDAL_DRIVERS
 ARG OGR_DRIVERS
@@ -27,11 +28,13 @@ RUN --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
     --mount=type=secret,id=ca --mount=type=secret,id=net --mount=type=tmpfs,target=/tmp \
     /run/jetpare/apt-install.sh ${GDAL_BUILD_PACKAGES}
 ARG GDAL_VERSION
+ARG GDAL_BUILD
 ARG GDAL_CMAKE
 ARG GDAL_DRIVERS
 ARG OGR_DRIVERS
 ARG JOBS
 RUN --mount=type=bind,source=scripts/compile-gdal.sh,target=/run/jetpare/compile-gdal.sh \
+    --mount=type=bind,source=scripts/gdal-unity,target=/run/jetpare/gdal-unity \
     --mount=type=bind,from=gdal-source,target=/run/jetpare/source \
     --mount=type=cache,id=ccache-gdal-${GDAL_VERSION}-${CACHE_ID},target=/var/cache/ccache \
     --mount=type=tmpfs,target=/tmp \

@@ -50,6 +50,7 @@ def stage_arguments(config: Config, plan: Plan, cache_id: str) -> dict[str, dict
         "gdal": {
             **cached,
             "GDAL_VERSION": plan.profile.gdal,
+            "GDAL_BUILD": config.gdal.build,
             "GDAL_CMAKE": " ".join(config.gdal.cmake),
             "GDAL_DRIVERS": " ".join(config.gdal.raster_drivers),
             "OGR_DRIVERS": " ".join(config.gdal.vector_drivers),
@@ -331,15 +332,17 @@ def stages_text(dockerfile: str, target: str) -> str:
 
 
 def _named_scripts(folder: Path, text: str) -> list[Path]:
-    """The scripts that *text* names, and those that they name themselves."""
-    scripts = {path.name: path for path in sorted(folder.glob("*")) if path.is_file()}
-    found: dict[str, Path] = {}
+    """The scripts, and the files of the folders, that *text* names, and those that they name themselves."""
+    scripts = {path.name: path for path in sorted(folder.glob("*")) if not path.name.startswith("__")}
+    found: dict[Path, None] = {}
     texts = [text]
     for each in texts:  # grows while it is walked
-        new = {name: path for name, path in scripts.items() if name not in found and name in each}
-        found |= new
-        texts += [path.read_text(encoding="utf-8", errors="replace") for path in new.values()]
-    return [found[name] for name in sorted(found)]
+        for name in [name for name in scripts if name in each]:
+            path = scripts.pop(name)
+            files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+            found |= dict.fromkeys(files)
+            texts += [file.read_text(encoding="utf-8", errors="replace") for file in files]
+    return sorted(found)
 
 
 def newest_rebuild(content: Mapping[str, Any], node: Node) -> str:

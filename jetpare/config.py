@@ -55,6 +55,7 @@ KNOWN_OWNERS = (
 OTHER_GROUP = "other"
 # The checks that may be waived; jetpare.audit has them, and says what each is.
 KNOWN_CHECKS = tuple(f"A{number}" for number in (*range(1, 18), 22, 23))
+GDAL_BUILDS = ("unity", "plain")
 # What the plan and the bake definition call what is no image's: no image may take these names away.
 INPUTS = "inputs"
 WHEELS = "wheels"
@@ -247,6 +248,12 @@ def _no_home(path: Path) -> Path:
     return path
 
 
+def _gdal_build(text: str) -> str:
+    if text not in GDAL_BUILDS:
+        raise ValueError(f"{text!r} is no way to compile GDAL: {' or '.join(GDAL_BUILDS)} is wanted")
+    return text
+
+
 T = TypeVar("T")
 Many = Annotated[tuple[T, ...], Strict(strict=False)]  # TOML's arrays are lists
 NonEmpty = Annotated[tuple[T, ...], Strict(strict=False), Field(min_length=1)]
@@ -263,6 +270,7 @@ Package = Annotated[str, AfterValidator(_package)]
 Distribution = Annotated[str, AfterValidator(_distribution)]
 Url = Annotated[str, AfterValidator(_url)]
 Define = Annotated[str, AfterValidator(_define)]
+GdalBuild = Annotated[str, AfterValidator(_gdal_build)]
 Driver = Annotated[str, AfterValidator(_driver)]
 RelativePath = Annotated[Path, Strict(strict=False), AfterValidator(_relative_path)]
 AnyPath = Annotated[Path, Strict(strict=False), AfterValidator(_no_home)]
@@ -377,8 +385,9 @@ class Cudnn(Table):
 
 
 class Gdal(Table):
-    """[gdal]: how GDAL is compiled."""
+    """[gdal]: how GDAL is compiled; see scripts/gdal-unity for what `unity` means."""
 
+    build: GdalBuild = "plain"
     raster_drivers: Many[Driver] = ()
     vector_drivers: Many[Driver] = ()
     cmake: Many[Define] = ()

@@ -508,6 +508,7 @@ class _Run:
         report = self.keep_report(node)
         again = node.label in self.request.again and self.filled_caches(node)
         state, why = timeline.cache_state(timing, cache_counts(report), again=again)
+        why = ", ".join([why, *fallback(report)])
         cached = state is timeline.CacheState.CACHED
         reason, status = "", ledger.OK
         if not ok:
@@ -772,6 +773,12 @@ def tree_bytes(report: Path | None, stage: str) -> int | None:
     """The bytes of the tree that *stage* leaves, where its record tells."""
     found = read_json(report / f"{stage}.json").get("tree_bytes") if report else None
     return found if isinstance(found, int) else None
+
+
+def fallback(report: Path | None) -> list[str]:
+    """Why GDAL was not compiled as build.toml asks for, from the stage's record; mostly nothing."""
+    found = read_json(report / "gdal.json") if report else {}
+    return [f"{found.get('build')} build: {found['why']}"] if found.get("why") else []
 
 
 def version_faults(measured: Mapping[str, str | None], expected: Mapping[str, str]) -> list[str]:

@@ -2,9 +2,10 @@
 # Compiles GDAL with CMake and Ninja, checks it, works out which packages it needs at run time, and leaves one tree.
 # usage: GDAL_VERSION=3.11.5 compile-gdal.sh
 # environment:
+#   GDAL_BUILD     unity: several sources at a time, where gdal-unity/VERSION.txt beside this script says how; plain: each alone
 #   GDAL_CMAKE     further CMake options, NAME=VALUE, separated by white space
 #   GDAL_DRIVERS   raster drivers to build beside the ones that are always there; OGR_DRIVERS the same for vectors
-#   JOBS           compile jobs; empty or 0: the cores that are online
+#   JOBS           compile jobs; empty or 0: the cores that are online, fewer where memory is short
 #   SOURCE         folder with CMakeLists.txt, or with one gdal-*.tar.* (/run/jetpare/source)
 #   CCACHE_DIR     the compiler cache (/var/cache/ccache)
 #   STAGE, REPORT  where the tree and the record go (/opt/stage, /opt/report)
@@ -14,15 +15,35 @@ source=${SOURCE:-/run/jetpare/source}
 stage=${STAGE:-/opt/stage}
 report=${REPORT:-/opt/report}
 work=/opt/build # the same at every build: the paths are part of what ccache compares
-cores=$(nproc)
-jobs=${JOBS:-0}
-[ "$jobs" -gt 0 ] || jobs=$cores
+here=$(dirname "$0")
 export CCACHE_DIR="${CCACHE_DIR:-/var/cache/ccache}"
 
 fail() {
     echo "compile-gdal: $*" >&2
     exit 1
 }
+
+# Every version clashes in other places, so a version that nobody looked at is compiled plainly, and says so.
+build=${GDAL_BUILD:-plain} why=
+case "$build" in
+plain) ;;
+unity)
+    if [ ! -e "$here/gdal-unity/$GDAL_VERSION.txt" ]; then
+        build=plain why="scripts/gdal-unity has no $GDAL_VERSION.txt: see docs/unity.md"
+        echo "compile-gdal: compiled plainly, not in units: $why" >&2
+    fi
+    ;;
+*) fail "GDAL_BUILD is '$build': unity or plain is wanted" ;;
+esac
+
+# --- jobs: so many that no compiler is killed. The largest unit takes 1.5 GB at most, a single source 0.7.
+cores=$(nproc)
+jobs=${JOBS:-0}
+if [ "$jobs" -eq 0 ]; then
+    [ "$build" = unity ] && each=1500000 || each=700000 # kB
+    jobs=$(awk -v cores="$cores" -v each="$each" '$1 == "MemAvailable:" { jobs = int($2 / each) }
+        END { print (jobs < 1 ? 1 : (jobs < cores ? jobs : cores)) }' /proc/meminfo)
+fi
 
 now() { # milliseconds of a clock that is never set back
     awk '{ printf "%d", $1 * 1000 }' /proc/uptime
@@ -48,6 +69,8 @@ set -- -DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_PREFIX=/usr/local -DCMAKE_INST
 for driver in ${GDAL_DRIVERS:-}; do set -- "$@" "-DGDAL_ENABLE_DRIVER_$driver=ON"; done
 for driver in ${OGR_DRIVERS:-}; do set -- "$@" "-DOGR_ENABLE_DRIVER_$driver=ON"; done
 for option in ${GDAL_CMAKE:-}; do set -- "$@" "-D${option#-D}"; done
+[ "$build" = plain ] || set -- "$@" "-DCMAKE_PROJECT_INCLUDE=$here/gdal-unity/unity.cmake" \
+    "-DJETPARE_UNITS=$here/gdal-unity/$GDAL_VERSION.txt" -DJETPARE_BATCH=16
 printf '%s\n' "$@" >"$report/cmake-options.txt"
 cmake -S "$source" -B "$work/build" -G Ninja "$@"
 cp "$work/build/CMakeCache.txt" "$report/"
@@ -132,7 +155,7 @@ hits=$(($(stat_of direct_cache_hit) + $(stat_of preprocessed_cache_hit)))
 misses=$(stat_of cache_miss)
 steps=$(grep -vc '^#' "$report/ninja_log")
 cat >"$report/gdal.json" <<END
-{"schema": 1, "version": "$GDAL_VERSION", "steps": $steps, "cores": $cores, "jobs": $jobs,
+{"schema": 1, "version": "$GDAL_VERSION", "build": "$build", "why": "$why", "steps": $steps, "cores": $cores, "jobs": $jobs,
  "ccache": {"hits": $hits, "misses": $misses},
  "compiler": "$(g++ -dumpfullversion -dumpversion)", "cmake": "$(cmake --version | sed -n '1s/.* //p')", "ninja": "$(ninja --version)",
  "milliseconds": {"configure": $((configured - begin)), "compile": $((compiled - configured)), "install": $((installed - compiled))},

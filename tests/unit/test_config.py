@@ -174,6 +174,7 @@ def test_toml_that_the_parser_gives_up_on(tmp_path: Path, text: str) -> None:
         ("image_gb = { cuda = 6.5 }", "tolerance = -1", "[profiles.rehearsal.budget] tolerance: must be at least 0, here: -1"),
         ("image_gb = { cuda = 6.5 }", "image_gb = 6.5", "[profiles.rehearsal.budget] image_gb: wrong type: a table is wanted, here: 6.5"),
         ("[profiles.rehearsal.expect]", "[profiles.rehearsal.expcet]", "(did you mean 'expect'?)"),
+        ('build = "unity"', 'build = "jumbo"', "[gdal] build: 'jumbo' is no way to compile GDAL: unity or plain is wanted"),
         ('"-DGDAL_USE_PNG=ON"', '"-DA=1; rm"', "is no CMake definition"),
     ],
 )  # fmt: skip
