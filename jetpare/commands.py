@@ -304,11 +304,17 @@ class Session:
             _is_terminal(sys.stdout)
             sys.stdout.write(text)
         else:
-            try:
-                Path(output).write_text(text, encoding="utf-8", errors="backslashreplace")
-            except OSError as error:
-                raise ConfigError(f"{output}: cannot be written: {error.strerror}.") from None
+            self.write_file(output, text)
             self.say(f"The comparison is in {output}.")
+
+    def write_file(self, output: str, text: str) -> None:
+        """Write *text* to a file that a flag names; one that is there keeps its content where that fails."""
+        from jetpare import files
+
+        try:
+            files.write_out(Path(output), text.encode("utf-8", errors="backslashreplace"))
+        except OSError as error:
+            raise ConfigError(f"{output}: cannot be written: {error.strerror}.") from None
 
     def summarise(self, found: Gathered) -> None:
         """In GitHub Actions, add the Markdown to the step's summary; a summary that cannot be written fails nothing."""
@@ -431,11 +437,9 @@ class Session:
         if output is None:
             show(self.out)
             return
-        try:
-            with Path(output).open("w", encoding="utf-8") as file:
-                show(Console(file=file, width=FILE_WIDTH))
-        except OSError as error:
-            raise ConfigError(f"{output}: cannot be written: {error.strerror}.") from None
+        made = io.StringIO()
+        show(Console(file=made, width=FILE_WIDTH))
+        self.write_file(output, made.getvalue())
         self.say(f"{what} is in {output}.")
 
     def audit(self, *, images: tuple[str, ...], forms: Mapping[str, bool], output: str | None) -> None:
@@ -446,6 +450,7 @@ class Session:
         if len(chosen) > 1:
             raise ConfigError(f"--{' and --'.join(chosen)}: one of them is wanted.")
         form = chosen[0] if chosen else "table"
+        _check_folder(output or "")
         result = audit.run(self.project, self.comparable_plan(), self.engine, images=images, say=self.say)
         self.deliver(lambda console: _show_audit(console, result, form), output, "The audit")
         if form != "prune-plan":

@@ -473,7 +473,7 @@ class Audit(Table):
     fail_on: Literal["error", "warning"] = "error"
     host_libraries: Many[Words] = ()
     allow: Many[Words] = ()
-    least_mb: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    least_mb: float = Field(default=1.0, ge=0, le=1e6, allow_inf_nan=False)
     waivers: Many[Waiver] = ()
 
 
@@ -733,6 +733,10 @@ def _cross_faults(raw: Mapping[str, Any]) -> Iterator[str]:
     for name, profile in profiles.items():
         yield from _unknown_budgets(name, _dict(profile), images)
         yield from _other_versions(name, _dict(profile))
+    for number, waiver in enumerate(_list(_dict(raw.get("audit")).get("waivers")), start=1):
+        image = _dict(waiver).get("image")
+        if isinstance(image, str) and image not in images:
+            yield f"[audit] waivers item {number} image: there is no image {image!r}{suggest(image, images)}"
     contexts = {name: _dict(_dict(profile).get("contexts")) for name, profile in profiles.items()}
     for image, table in images.items():
         yield from _unknown_needs(image, _dict(table), {name: known for name, known in contexts.items() if known})
@@ -846,3 +850,7 @@ def _unknown_needs(image: str, table: dict[str, Any], contexts: dict[str, dict[s
 
 def _dict(value: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever TOML may hold
     return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:  # noqa: ANN401
+    return value if isinstance(value, list) else []

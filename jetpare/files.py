@@ -6,6 +6,16 @@ import os
 from pathlib import Path
 
 
+def write_out(path: Path, content: bytes) -> None:
+    """Write what a user wants at *path*: a file as a whole or not at all, at a link's end; into a device as it is."""
+    real = path.resolve()
+    if real.exists() and not real.is_file():
+        with real.open("wb") as file:
+            file.write(content)
+    else:
+        write_atomically(real, content)
+
+
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace *path* so that a reader sees the old content or the new, and a crash loses neither. Makes its folder.
 

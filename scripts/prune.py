@@ -34,7 +34,7 @@ SHF_ALLOC = 2
 SYMBOL = 24  # bytes
 PADDING = 64  # bytes
 CHUNK = SYMBOL << 16
-NEVER = ("proc", "sys", "dev", "run/jetpare")
+NEVER = ("proc/", "sys/", "dev/", "run/jetpare/", "./", "../")
 
 
 def main(argv: list[str]) -> int:
@@ -78,7 +78,8 @@ def main(argv: list[str]) -> int:
 def matches(root: Path, pattern: str) -> list[Path]:
     """What *pattern* names below *root*, links not followed out of it. Nothing that the engine mounts."""
     names = glob.glob(pattern, root_dir=root, recursive=True)  # noqa: PTH207 - Path.glob follows links until 3.13
-    return [root / name for name in sorted(names) if not name.startswith(NEVER)]
+    kept = (name for name in sorted(map(os.path.normpath, names)) if not f"{name}/".startswith(NEVER))
+    return [root / name for name in kept]
 
 
 def removed(path: Path) -> Iterator[int]:

@@ -124,3 +124,14 @@ def test_a_file_that_strip_would_break_stays_and_stops_the_build(
 def test_text_that_a_strip_pattern_meets_is_left_alone(prune: Prune, image: Path) -> None:
     assert prune({"strip": ["opt/x/keep.py"]}).returncode == 0
     assert [line[:2] for line in manifest(image)] == [["0", "0"]]
+
+
+def test_what_the_engine_mounts_is_left_alone_and_names_that_begin_alike_are_not(prune: Prune, image: Path) -> None:
+    for name in ("devtools/x", "proc/1", "run/jetpare/y"):
+        (image / name).parent.mkdir(parents=True, exist_ok=True)
+        (image / name).write_text("x")
+    assert prune({"paths": ["devtools/*"]}).returncode == 0
+    assert not (image / "devtools/x").exists()
+    assert prune({"paths": ["./proc/*"]}).returncode == 1
+    assert prune({"paths": ["run/*/y"]}).returncode == 1
+    assert (image / "proc/1").exists()
