@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import posixpath
 import re
 import struct
 import tarfile
@@ -250,7 +251,7 @@ def gather(lines: Iterable[bytes], say: Say) -> Tables:
                 tell(f"read {int(done)} of {int(total)} files")
             else:
                 tables[name] += [ROWS[name](row) for row in rows]
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise _NoAnswerError(f"not what the collector says ({_short(repr(error))})") from error
     raise _NoAnswerError("its answer ends too early")
 
@@ -360,7 +361,8 @@ def _by_name(value: object) -> dict[str, tuple[str, ...]]:
 
 def _path(value: object) -> str:
     text = _text(value)
-    if not text.startswith("/") or "\0" in text:
+    # Two slashes in front are a path of their own to posixpath, above which there is no "/".
+    if not text.startswith("/") or text.startswith("//") or "\0" in text or posixpath.normpath(text) != text:
         raise ValueError(f"no path: {text!r:.80}")
     return text
 
