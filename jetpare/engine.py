@@ -531,8 +531,15 @@ def _sizes_by_find(docker: DockerClient, image_id: str) -> int | None:
             return None  # no such program, or not for this processor
         if docker.api.wait(container).get("StatusCode") != 0:
             return None
-        said = docker.api.logs(container, stdout=True, stderr=False).decode()
-    return sum({inode: int(size) for inode, size in (line.split() for line in said.splitlines())}.values())
+        said = docker.api.logs(container, stdout=True, stderr=False)
+    return _sum_of_find(said)
+
+
+def _sum_of_find(said: bytes) -> int | None:
+    """The sum of lines "INODE SIZE", of each inode once; None where an image's find says anything else."""
+    lines = said.splitlines()
+    found = [match for line in lines if (match := re.fullmatch(rb"(\d+:\d+) (\d{1,19})", line))]
+    return sum({match[1]: int(match[2]) for match in found}.values()) if len(found) == len(lines) else None
 
 
 def _sum_of_export(docker: DockerClient, image_id: str) -> int:

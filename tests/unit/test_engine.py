@@ -123,6 +123,22 @@ def test_sizes_have_their_meaning_by_store() -> None:
     assert overlay2.env == {"A": "1", "B": "x=y", "C": ""}
 
 
+@pytest.mark.parametrize(
+    ("said", "total"),
+    [
+        (b"8:1 5\n8:2 7\n8:1 5\n", 12),
+        (b"", 0),
+        (b"8:1 5\nliar -5 x\n", None),
+        (b"8:1 -5\n", None),
+        (b"8:1 x\n", None),
+        (b"8:1 " + b"9" * 5000, None),
+        (b"\xff", None),
+    ],
+)
+def test_what_an_images_find_says_is_believed_only_where_it_is_sizes(said: bytes, total: int | None) -> None:
+    assert engine._sum_of_find(said) == total
+
+
 def test_chunks_are_read_as_one_file() -> None:
     data = bytes(range(256)) * 5
     reader = engine.ChunkReader(iter([data[:7], data[7:300], data[300:]]))
