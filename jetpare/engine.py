@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from packaging.version import InvalidVersion, Version
 
 from jetpare import process
-from jetpare.errors import EngineError, ToolError
+from jetpare.errors import ConfigError, EngineError, ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -343,17 +343,35 @@ def store_of(info: Mapping[str, Any]) -> str:
 
 
 def inspect_image(engine: Engine, reference: str) -> ImageFacts | None:
-    """What *engine* knows of the image *reference* (a name or an id); None when it has no such image."""
+    """What *engine* knows of the image *reference* (a name or an id); None when it has no such image.
+
+    ConfigError where *reference* is neither.
+    """
     from docker.errors import ImageNotFound
 
     with client(engine) as docker:
-        api: Any = docker.api  # its stubs lack these calls
+        api: Any = docker.api  # its stubs lack this call
         try:
-            image = api.inspect_image(reference)
+            image = inspected(docker, reference)
             history = api.history(image["Id"])
         except ImageNotFound:
             return None
         return image_facts(reference, image, history, store=store_of(docker.info()))
+
+
+def inspected(docker: DockerClient, reference: str) -> Mapping[str, Any]:
+    """The engine's JSON of the image *reference*. ConfigError where that can be none; docker's ImageNotFound."""
+    from jetpare.config import IMAGE_REFERENCE
+
+    # It becomes a part of the address that is asked for, where '..' would lead to something else than an image.
+    if not IMAGE_REFERENCE.fullmatch(re.sub(r"@sha256:[0-9a-f]{64}$", "", reference)):
+        raise ConfigError(
+            f"{reference!r} is no name of an image: [HOST[:PORT]/]PATH[:TAG][@DIGEST] is wanted, the path in lower "
+            "case, or an image's id. `docker images` lists them."
+        )
+    api: Any = docker.api  # its stubs lack this call
+    image: Mapping[str, Any] = api.inspect_image(reference)
+    return image
 
 
 def image_facts(

@@ -50,6 +50,8 @@ PLEASANT_SECONDS = 2.0  # between two lines on how far it is
 ANSWER_BYTES = 192 << 20  # 26,000 files make 9 MB
 LINE_BYTES = 16 << 20
 COMPRESSION = 3
+BY_FILES = ("overlay2", "fuse-overlayfs", "vfs")  # stores whose sizes of layers are the sums of their files' bytes
+SLACK_BYTES = 16 << 20
 
 # What the image's Python is started with: it takes the program from stdin into memory, since nothing can be written.
 READY = b"ready"
@@ -78,7 +80,7 @@ def take(running: Engine, reference: str, *, state: Path, say: Say = lambda _: N
     """What is in the image *reference* (a name or an id), from *state* where it was taken before.
 
     *say* gets a line for each thing that takes long, or that is not as it should be. Raises RecordError for an image
-    that is not there, EngineError where neither way could read it.
+    that is not there, ConfigError for what is no reference, EngineError where neither way could read it.
     """
     with engine.client(running, timeout=TOTAL_SECONDS) as docker:
         image = _inspect(docker, reference)
@@ -96,27 +98,27 @@ def take(running: Engine, reference: str, *, state: Path, say: Say = lambda _: N
 def _inspect(docker: DockerClient, reference: str) -> Mapping[str, Any]:
     from docker.errors import ImageNotFound
 
-    api: Any = docker.api  # its stubs lack this call
     try:
-        image: Mapping[str, Any] = api.inspect_image(reference)
+        return engine.inspected(docker, reference)
     except ImageNotFound:
         raise RecordError(
             f"{reference}: the engine at {docker.api.base_url} has no such image. "
             "Build it (`invoke build-all`), pull it, or correct the name."
         ) from None
-    return image
 
 
 def _read(docker: DockerClient, image: Mapping[str, Any], *, state: Path, say: Say) -> Inventory:
     api: Any = docker.api
     name = (image.get("RepoTags") or [image["Id"]])[0]
     how, tables = "container", None
-    why = _not_to_be_run(docker.info(), image)
+    info = docker.info()
+    why = _not_to_be_run(info, image)
     if not why:
         try:
             tables = _from_container(docker, str(image["Id"]), say)
+            check_bytes(tables, engine.store_of(info), image.get("Size"))
         except _NoAnswerError as error:
-            why = str(error)
+            why, tables = str(error), None
     if tables is None:
         say(f"{name}: {why}; reading the engine's stream instead")
         how, tables = "stream", from_stream(docker, str(image["Id"]), state=state, say=say)
@@ -259,6 +261,13 @@ def gather(lines: Iterable[bytes], say: Say) -> Tables:
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise _NoAnswerError(f"not what the collector says ({_short(repr(error))})") from error
     raise _NoAnswerError("its answer ends too early")
+
+
+def check_bytes(tables: Tables, store: str, layers_bytes: int | None) -> None:
+    """_NoAnswerError where files are said to take more than all layers do, in a store that counts those by files."""
+    said = sum(file.bytes for file in tables["files"])
+    if store in BY_FILES and layers_bytes is not None and said > layers_bytes * 1.01 + SLACK_BYTES:
+        raise _NoAnswerError(f"it tells of {said} bytes in files, its layers have {layers_bytes}")
 
 
 def check_names(tables: Tables) -> None:

@@ -102,6 +102,36 @@ def test_a_line_that_is_no_json_or_too_deep_is_not_taken() -> None:
             xray.gather(iter([line]), lambda _: None)
 
 
+@pytest.mark.parametrize(
+    ("store", "layers"), [("containerd", 10), ("zfs", 10), ("overlay2", None), ("overlay2", 2**40)]
+)
+def test_bytes_that_may_be_are_believed(store: str, layers: int | None) -> None:
+    xray.check_bytes({"files": [File(path="/x", kind="file", size=2**40)]}, store, layers)
+
+
+def test_more_bytes_than_the_layers_have_are_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    liar = {name: list[Any]() for name in xray.ROWS} | {"files": [File(path="/x", kind="file", size=9 * 10**18)]}
+    honest = {**liar, "files": [File(path="/x", kind="file", size=9)]}
+    monkeypatch.setattr(xray, "_from_container", lambda *_: liar)
+    monkeypatch.setattr(xray, "from_stream", lambda *_, **__: honest)
+
+    class Docker:
+        api: Any = None
+
+        def info(self) -> dict[str, str]:
+            return {"Driver": "overlay2", "Architecture": "aarch64"}
+
+        def history(self, _: str) -> list[Any]:
+            return []
+
+    docker: Any = Docker()
+    docker.api = docker
+    said: list[str] = []
+    found = xray._read(docker, {**INSPECT, "Size": 683_000}, state=Path(), say=said.append)
+    assert (found.bytes, found.how) == (9, "stream")
+    assert "9000000000000000000 bytes in files, its layers have 683000" in said[0]
+
+
 def parts(data: bytes, size: int = 5) -> Callable[[float], bytes]:
     """Gives *data* in small parts."""
     file = io.BytesIO(data)
