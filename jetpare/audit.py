@@ -251,6 +251,9 @@ def _one(check: Check, subject: Subject) -> tuple[list[Finding], Row]:
     except NotMeasured as error:
         if not found:
             return [], Row(image=subject.name, check=check.id, status=NOT_MEASURED, reason=str(error))
+    except Exception as error:  # noqa: BLE001 - an image that one check cannot cope with does not cost the others
+        why = f"this check failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        return found, Row(image=subject.name, check=check.id, status=NOT_MEASURED, reason=why)
     return found, Row(image=subject.name, check=check.id, status=FOUND if found else OK)
 
 

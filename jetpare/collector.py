@@ -40,13 +40,19 @@ SMALL = 256 << 10  # a file up to this size is read whole, and searched when it 
 KEPT = 8 << 20  # a file whose content is needed, such as dpkg's status, is read up to this size
 ALL_KEPT = 128 << 20  # of all of them together
 NAMES = 192 << 20  # bytes of all paths together, 200 more for each
+ALL_READ = 256 << 20  # of what was kept, by whatever names; lists of 100,000 files take some 30 MB of it
+PART = 100  # bytes of it that each line and each comma costs, since it becomes a string
+FOLLOWED = 128 << 20  # characters of paths and of links' targets
+INCLUDES = 100  # in the loader's configuration; most have one
 TEXT = 64 << 10  # a file that is kept whole in the inventory
+ALL_TEXTS = 8 << 20  # of all of them together
+ALL_ELVES = 128 << 20  # of what all ELF files say; those of 5 GB of libraries say 0.5 MB
 CONTENT = 16 << 30  # a larger file, which can only be a sparse one, is not read
 ROWS = 1000  # to a line of output
 READS = 250_000  # by pyelftools in one file; libtorch_cuda.so takes some 800
 SECTIONS = 20_000  # in one ELF file
-FAT_ENTRIES = 500_000  # in one ELF file; libtorch_cuda.so has some 30,000
-FAT_BYTES = 4 << 30  # looked through in one section
+FAT_ENTRIES = 500_000  # in one ELF file, and what looks like one; libtorch_cuda.so has some 30,000
+FAT_BYTES = 4 << 30  # looked through in all sections of one ELF file
 RODATA = 256 << 20  # searched in one ELF file
 HITS = 50_000  # looked at in the read-only data of one ELF file
 MENTIONS = 5  # of one file
@@ -211,18 +217,24 @@ def look_all(root: str, files: list[Entry], tell: Callable[[int], None]) -> dict
 
 
 class Looks(Dict[str, Any]):  # noqa: UP006
-    """What was seen by path; contents are kept as long as there is room for them."""
+    """What was seen by path; contents, and what ELF files say, are kept as long as there is room for them."""
 
     room = ALL_KEPT
+    elves = ALL_ELVES
 
     def add(self, path: str, seen: Look) -> None:
-        """Keep *seen*, without its content where there is no room left."""
+        """Keep *seen*, without its content or what its ELF headers say where there is no room left."""
         content = seen.get("content")
         if content is not None:
             self.room -= len(content)
             if self.room < 0:
                 del seen["content"]
                 seen["faults"] = [*seen.get("faults", ()), "not kept, there is too much of its kind"]
+        if "elf" in seen:
+            self.elves -= len(json.dumps(seen["elf"]))
+            if self.elves < 0:
+                del seen["elf"]
+                seen["faults"] = [*seen.get("faults", ()), "not kept, ELF files say too much"]
         self[path] = seen
 
 
@@ -272,7 +284,7 @@ def read_tar(
         archive: Any = opened
         for member in archive:
             archive.members = []  # tarfile keeps every member otherwise
-            path = posixpath.normpath("/" + member.name)
+            path = posixpath.normpath("/" + member.name.lstrip("/"))
             if path == "/" or is_engines(path):
                 continue
             room -= len(path) + 200
@@ -291,7 +303,7 @@ def read_tar(
 
 def _tar_entry(path: str, member: tarfile.TarInfo, entries: dict[str, Entry]) -> Entry:
     if member.islnk():
-        origin = posixpath.normpath("/" + member.linkname)
+        origin = posixpath.normpath("/" + member.linkname.lstrip("/"))
         if origin in entries:
             entry = entries[origin]
             inode = entry.inode or origin
@@ -524,11 +536,13 @@ def _fat_sections(sections: list[Any]) -> list[tuple[int, int]]:
     if not names & {".nv_fatbin", "__nv_relfatbin"}:
         return []
     holders = (".nv_fatbin", "__nv_relfatbin", ".data", ".rodata", ".cask_resource")
-    return [
-        (section["sh_offset"], min(section["sh_size"], FAT_BYTES))
-        for section in sections
-        if section.name.startswith(holders) and section["sh_type"] != "SHT_NOBITS"
-    ]
+    found, room = [], FAT_BYTES
+    for section in sections:
+        if section.name.startswith(holders) and section["sh_type"] != "SHT_NOBITS":
+            size = min(section["sh_size"], room)
+            room -= size
+            found.append((section["sh_offset"], size))
+    return found
 
 
 def gpu_architectures(file: IO[bytes], sections: list[tuple[int, int]]) -> list[str]:
@@ -546,6 +560,9 @@ def gpu_architectures(file: IO[bytes], sections: list[tuple[int, int]]) -> list[
             head = _at(file, position, FAT_HEADER.size)
             if position >= end or len(head) < FAT_HEADER.size:
                 break
+            left -= 1
+            if left < 0:
+                raise ValueError(f"more than {FAT_ENTRIES} entries in its fat binaries")
             _, version, header, length = FAT_HEADER.unpack(head)
             if version != 1 or header < FAT_HEADER.size or position + header + length > end:
                 position += len(FAT_MAGIC)
@@ -573,7 +590,7 @@ def _find_magic(file: IO[bytes], position: int, end: int) -> int:
         if len(block) <= len(FAT_MAGIC):
             break
         position += len(block) - len(FAT_MAGIC) + 1
-        size = CHUNK
+        size = min(4 * size, CHUNK)
     return end
 
 
@@ -626,7 +643,12 @@ def tables(entries: list[Entry], looks: dict[str, Look], faults: list[str]) -> I
         [[path, line, text] for path in sorted(looks) for line, text in looks[path].get("mentions", ())],
     )
     yield "texts", list(texts(tree, faults))
-    yield "faults", faults + [f"{path}: {fault}" for path in sorted(looks) for fault in looks[path].get("faults", ())]
+    yield (
+        "faults",
+        faults
+        + tree.faults
+        + [f"{path}: {fault}" for path in sorted(looks) for fault in looks[path].get("faults", ())],
+    )
 
 
 def _file_row(entry: Entry, first: dict[Any, str], digests: dict[str, str | None]) -> list[Any]:
@@ -655,6 +677,16 @@ class Tree:
             if entry.inode is not None:
                 self._same[entry.path] = first.setdefault(entry.inode, entry.path)
         self._folders: dict[str, str | None] = {"/": "/"}
+        self._room = {"bytes": ALL_READ, "characters": FOLLOWED, "includes": INCLUDES}
+        self.faults: list[str] = []
+
+    def spend(self, what: str, amount: int) -> bool:
+        """Take *amount* of the room for *what*; False, and a fault the first time, where there is no more."""
+        had = self._room[what]
+        self._room[what] = left = max(had - amount, -1)
+        if left < 0 <= had:
+            self.faults.append(f"/: some lists and links were not followed, they have too many {what}")
+        return left >= 0
 
     def real(self, path: str) -> str | None:
         """*path* with links followed; None where they lead in circles. It need not exist."""
@@ -667,6 +699,8 @@ class Tree:
 
     def _walk(self, path: str | None) -> str | None:
         done, rest, hops = "/", [step for step in (path or "").split("/") if step][::-1], 0
+        if not self.spend("characters", len(path or "")):
+            return None
         while rest:
             step = rest.pop()
             if step in (".", ".."):
@@ -682,12 +716,19 @@ class Tree:
                 return None
             done = "/" if target.startswith("/") else done
             rest += [step for step in target.split("/") if step][::-1]
+            if not self.spend("characters", len(target)):
+                return None
         return done
 
     def read(self, path: str) -> bytes | None:
         """The content of the file *path*, if it was kept."""
         real = self.real(path)
-        return None if real is None else self.content.get(self._same.get(real, real))
+        content = None if real is None else self.content.get(self._same.get(real, real))
+        if content is None or not self.spend(
+            "bytes", len(content) + PART * (content.count(b"\n") + content.count(b","))
+        ):
+            return None
+        return content
 
     def text(self, path: str) -> str:
         """The same as text; empty where there is none."""
@@ -705,21 +746,18 @@ def _decoded(data: bytes) -> str:
 
 def fields(text: str) -> Iterator[list[tuple[str, str]]]:
     """The paragraphs of a control file (Debian policy 5.1; METADATA and WHEEL begin the same), each (key, value)."""
-    paragraph: list[tuple[str, str]] = []
-    for line in text.split("\n"):
+    paragraph: list[tuple[str, list[str]]] = []
+    for line in itertools.chain(text.split("\n"), ("",)):
         if not line.strip():
             if paragraph:
-                yield paragraph
+                yield [(key, "\n".join(lines)) for key, lines in paragraph]
             paragraph = []
         elif line[0] in " \t":
             if paragraph:
-                key, value = paragraph[-1]
-                paragraph[-1] = key, f"{value}\n{line.strip()}"
+                paragraph[-1][1].append(line.strip())
         else:
             key, _, value = line.partition(":")
-            paragraph.append((key.strip().lower(), value.strip()))
-    if paragraph:
-        yield paragraph
+            paragraph.append((key.strip().lower(), [value.strip()]))
 
 
 # --- packages of the distribution
@@ -746,7 +784,8 @@ def _package(tree: Tree, row: dict[str, str], *, auto: bool | None, faults: list
     name, architecture = row["package"], row.get("architecture", "")
     info = "/var/lib/dpkg/info/"
     lists = [f"{info}{name}:{architecture}.list", f"{info}{name}.list"]
-    found = next((tree.text(path).split("\n") for path in lists if tree.read(path) is not None), None)
+    known = next((content for content in map(tree.read, lists) if content is not None), None)
+    found = None if known is None else _decoded(known).split("\n")
     if found is None and "list" in row:
         found = ["/" + line.split(None, 1)[-1] for line in tree.text(row["list"] + ".md5sums").split("\n") if line]
     if found is None and not any(tree.kinds.get(path) == "file" for path in lists):
@@ -810,12 +849,14 @@ def _distribution(tree: Tree, info: str, metadata: str, faults: list[str]) -> It
 def _record(tree: Tree, info: str, location: str, faults: list[str]) -> list[str] | None:
     """Absolute paths of a distribution's files: from RECORD, or from installed-files.txt (relative to the egg-info)."""
     listed = tree.text(f"{info}/installed-files.txt").split("\n")
-    rows = [posixpath.join(info, line) for line in listed if line]
-    if tree.read(f"{info}/RECORD") is not None:
+    rows = [posixpath.join(info, line) for line in listed if line and tree.spend("bytes", len(info))]
+    record = tree.read(f"{info}/RECORD")
+    if record is not None:
         rows, bad = [], 0
         try:
-            for row in csv.reader(io.StringIO(tree.text(f"{info}/RECORD").replace("\0", "�"), newline="")):
-                if len(row) == 3 and row[0] and "�" not in row[0]:  # noqa: PLR2004 - path, hash, size
+            for row in csv.reader(io.StringIO(_decoded(record).replace("\0", "�"), newline="")):
+                good = len(row) == 3 and row[0] and "�" not in row[0]  # noqa: PLR2004 - path, hash, size
+                if good and tree.spend("bytes", len(location)):
                     rows.append(posixpath.join(location, row[0]))
                 else:
                     bad += bool(row)
@@ -871,6 +912,8 @@ def _steps(tree: Tree, conf: str) -> list[str]:
         words = line.partition("#")[0].split()
         if words[:1] == ["include"]:
             for pattern in words[1:]:
+                if not tree.spend("includes", 1):
+                    break
                 absolute = posixpath.join(posixpath.dirname(conf), pattern)
                 steps += sorted(each for each in tree.kinds if _matches(each, absolute))
         elif words and words[0] != "hwcap":
@@ -884,6 +927,8 @@ def _matches(path: str, pattern: str) -> bool:
 
 
 CACHE_MAGIC = b"glibc-ld.so.cache1.1"
+CACHED = 16_000  # files in it; a full system has some 3,000
+PATH = 4096  # PATH_MAX of limits.h
 
 
 def loader_cache(data: bytes, faults: list[str]) -> list[list[str]]:
@@ -901,22 +946,27 @@ def loader_cache(data: bytes, faults: list[str]) -> list[list[str]]:
     for order in "<>":
         if len(data) >= 48:  # noqa: PLR2004 - the header
             count, length = struct.unpack_from(order + "II", data, 20)
-            if 48 + count * 24 + length <= len(data):
+            if count <= CACHED and 48 + count * 24 + length <= len(data):
                 rows = [struct.unpack_from(order + "iII", data, 48 + 24 * index) for index in range(count)]
                 return [[_c_string(data, key), _c_string(data, value)] for _, key, value in rows]
-    faults.append("/etc/ld.so.cache: shorter than it says")
+    faults.append("/etc/ld.so.cache: shorter than it says, or of too many files")
     return []
 
 
 def _c_string(data: bytes, start: int) -> str:
-    return data[start : data.find(b"\0", start)].decode("utf-8", "surrogateescape")
+    return data[start : start + PATH].partition(b"\0")[0].decode("utf-8", "surrogateescape")
 
 
 def texts(tree: Tree, faults: list[str]) -> Iterator[list[str]]:
     """(path, content) of the small files that are kept whole, by every name that they have."""
+    room = ALL_TEXTS
     for path in sorted(tree.kinds):
         if tree.kinds[path] in ("file", "link") and TEXTS.fullmatch(path):
             content = tree.read(path)
+            room -= 0 if content is None or len(content) > TEXT else len(content)
+            if room < 0:
+                faults.append(f"{path}: the last of too many files to be kept")
+                return
             if content is not None and len(content) <= TEXT:
                 yield [path, content.decode("utf-8", "surrogateescape")]
             elif content is not None:

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from packaging.version import InvalidVersion, Version
 
 from jetpare import process
-from jetpare.errors import EngineError, ToolError
+from jetpare.errors import ConfigError, EngineError, ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -343,17 +343,35 @@ def store_of(info: Mapping[str, Any]) -> str:
 
 
 def inspect_image(engine: Engine, reference: str) -> ImageFacts | None:
-    """What *engine* knows of the image *reference* (a name or an id); None when it has no such image."""
+    """What *engine* knows of the image *reference* (a name or an id); None when it has no such image.
+
+    ConfigError where *reference* is neither.
+    """
     from docker.errors import ImageNotFound
 
     with client(engine) as docker:
-        api: Any = docker.api  # its stubs lack these calls
+        api: Any = docker.api  # its stubs lack this call
         try:
-            image = api.inspect_image(reference)
+            image = inspected(docker, reference)
             history = api.history(image["Id"])
         except ImageNotFound:
             return None
         return image_facts(reference, image, history, store=store_of(docker.info()))
+
+
+def inspected(docker: DockerClient, reference: str) -> Mapping[str, Any]:
+    """The engine's JSON of the image *reference*. ConfigError where that can be none; docker's ImageNotFound."""
+    from jetpare.config import IMAGE_REFERENCE
+
+    # It becomes a part of the address that is asked for, where '..' would lead to something else than an image.
+    if not IMAGE_REFERENCE.fullmatch(re.sub(r"@sha256:[0-9a-f]{64}$", "", reference)):
+        raise ConfigError(
+            f"{reference!r} is no name of an image: [HOST[:PORT]/]PATH[:TAG][@DIGEST] is wanted, the path in lower "
+            "case, or an image's id. `docker images` lists them."
+        )
+    api: Any = docker.api  # its stubs lack this call
+    image: Mapping[str, Any] = api.inspect_image(reference)
+    return image
 
 
 def image_facts(
@@ -531,8 +549,15 @@ def _sizes_by_find(docker: DockerClient, image_id: str) -> int | None:
             return None  # no such program, or not for this processor
         if docker.api.wait(container).get("StatusCode") != 0:
             return None
-        said = docker.api.logs(container, stdout=True, stderr=False).decode()
-    return sum({inode: int(size) for inode, size in (line.split() for line in said.splitlines())}.values())
+        said = docker.api.logs(container, stdout=True, stderr=False)
+    return _sum_of_find(said)
+
+
+def _sum_of_find(said: bytes) -> int | None:
+    """The sum of lines "INODE SIZE", of each inode once; None where an image's find says anything else."""
+    lines = said.splitlines()
+    found = [match for line in lines if (match := re.fullmatch(rb"(\d+:\d+) (\d{1,19})", line))]
+    return sum({match[1]: int(match[2]) for match in found}.values()) if len(found) == len(lines) else None
 
 
 def _sum_of_export(docker: DockerClient, image_id: str) -> int:

@@ -223,7 +223,7 @@ def look_into(
         said = (*figures.notes, f"what is in it was not measured: {error}")
         return replace(figures, sizes={**figures.sizes, **_merged(running, figures)}, notes=said), None
     try:
-        listing = layers.take(running, facts.id, state=project.state_path)
+        listing = layers.take(running, facts.id, state=project.state_path, say=looking.say)
     except (JetpareError, OSError) as error:
         listing = Listing(image_id=facts.id, how=None, layers=None, reason=str(error))
     found = attribute(inventory, groups=project.config.groups)

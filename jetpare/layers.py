@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
     from jetpare.engine import Engine
@@ -80,10 +80,18 @@ class Listing:
     reason: str | None = None
 
 
-def take(running: Engine, image_id: str, *, state: Path, stream: Progress | None = None) -> Listing:
+def take(
+    running: Engine,
+    image_id: str,
+    *,
+    state: Path,
+    stream: Progress | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Listing:
     """What each layer of the image *image_id* (an id, not a name) holds; from the cache in *state* where it is there.
 
-    The engine's stream is read only where *stream* is given; it is told how many bytes were read so far. Raises
+    The engine's stream is read only where *stream* is given; it is told how many bytes were read so far. *say* hears
+    where the listing cannot be kept. Raises
     EngineError when the engine does not answer; everything else that is in the way is the answer's ``reason``.
     """
     cache = state / "layers" / f"{image_id.removeprefix('sha256:')}.json.gz"
@@ -97,7 +105,10 @@ def take(running: Engine, image_id: str, *, state: Path, stream: Progress | None
         except Unreadable as error:
             reasons.append(str(error))
         else:
-            save(found, cache)
+            try:
+                save(found, cache)
+            except OSError as error:
+                say(f"{cache}: not kept ({error.strerror or error})")
             return found
     return Listing(image_id=image_id, how=None, layers=None, reason="; ".join(reasons))
 
@@ -375,14 +386,17 @@ def load(path: Path, image_id: str) -> Listing | None:
         if (content["schema"], content["image_id"]) != (SCHEMA, image_id):
             return None
         layers = tuple(
-            Layer(
-                diff_id=layer["diff_id"],
-                entries=tuple(
-                    Entry(path=name, kind=kind, size=size, hardlink=first) for name, kind, size, first in layer["rows"]
-                ),
-            )
+            Layer(diff_id=layer["diff_id"], entries=tuple(_kept(*row) for row in layer["rows"]))
             for layer in content["layers"]
         )
         return Listing(image_id=image_id, how=content["how"], layers=layers)
-    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError):
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, RecursionError):
         return None
+
+
+def _kept(path: object, kind: Any, size: object, hardlink: object) -> Entry:  # noqa: ANN401
+    if type(path) is not str or type(size) is not int or not isinstance(hardlink, (str, type(None))):
+        raise TypeError(f"no entry: {path!r:.80}")
+    if size < 0 or kind not in get_args(Kind):
+        raise ValueError(f"no entry: {path!r:.80}")
+    return Entry(path=path, kind=kind, size=size, hardlink=hardlink)

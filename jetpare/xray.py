@@ -12,15 +12,17 @@ import hashlib
 import io
 import json
 import os
+import posixpath
 import re
 import struct
 import tarfile
 import tempfile
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +40,7 @@ Tables = dict[str, list[Any]]
 
 FOLDER = "inventories"
 KEPT_INVENTORIES = 24
+UNFINISHED_SECONDS = 3600.0  # after which a file that is being written is one that was left behind
 PYTHONS = ("/usr/bin/python3", "python3", "/usr/local/bin/python3")  # the one without a path: on the image's own PATH
 FIRST_SECONDS = 30.0  # until the collector says that it runs
 SILENCE_SECONDS = 120.0  # between two signs of life
@@ -47,6 +50,8 @@ PLEASANT_SECONDS = 2.0  # between two lines on how far it is
 ANSWER_BYTES = 192 << 20  # 26,000 files make 9 MB
 LINE_BYTES = 16 << 20
 COMPRESSION = 3
+BY_FILES = ("overlay2", "fuse-overlayfs", "vfs")  # stores whose sizes of layers are the sums of their files' bytes
+SLACK_BYTES = 16 << 20
 
 # What the image's Python is started with: it takes the program from stdin into memory, since nothing can be written.
 READY = b"ready"
@@ -75,7 +80,7 @@ def take(running: Engine, reference: str, *, state: Path, say: Say = lambda _: N
     """What is in the image *reference* (a name or an id), from *state* where it was taken before.
 
     *say* gets a line for each thing that takes long, or that is not as it should be. Raises RecordError for an image
-    that is not there, EngineError where neither way could read it.
+    that is not there, ConfigError for what is no reference, EngineError where neither way could read it.
     """
     with engine.client(running, timeout=TOTAL_SECONDS) as docker:
         image = _inspect(docker, reference)
@@ -83,34 +88,37 @@ def take(running: Engine, reference: str, *, state: Path, say: Say = lambda _: N
         found = _load(path, str(image["Id"]), say)
         if found is None:
             found = _read(docker, image, state=state, say=say)
-            _store(path, found)
+            try:
+                _store(path, found)
+            except OSError as error:
+                say(f"{path}: not kept ({error.strerror or error}); the image is read again next time")
     return found
 
 
 def _inspect(docker: DockerClient, reference: str) -> Mapping[str, Any]:
     from docker.errors import ImageNotFound
 
-    api: Any = docker.api  # its stubs lack this call
     try:
-        image: Mapping[str, Any] = api.inspect_image(reference)
+        return engine.inspected(docker, reference)
     except ImageNotFound:
         raise RecordError(
             f"{reference}: the engine at {docker.api.base_url} has no such image. "
             "Build it (`invoke build-all`), pull it, or correct the name."
         ) from None
-    return image
 
 
 def _read(docker: DockerClient, image: Mapping[str, Any], *, state: Path, say: Say) -> Inventory:
     api: Any = docker.api
     name = (image.get("RepoTags") or [image["Id"]])[0]
     how, tables = "container", None
-    why = _not_to_be_run(docker.info(), image)
+    info = docker.info()
+    why = _not_to_be_run(info, image)
     if not why:
         try:
             tables = _from_container(docker, str(image["Id"]), say)
+            check_bytes(tables, engine.store_of(info), image.get("Size"))
         except _NoAnswerError as error:
-            why = str(error)
+            why, tables = str(error), None
     if tables is None:
         say(f"{name}: {why}; reading the engine's stream instead")
         how, tables = "stream", from_stream(docker, str(image["Id"]), state=state, say=say)
@@ -250,9 +258,16 @@ def gather(lines: Iterable[bytes], say: Say) -> Tables:
                 tell(f"read {int(done)} of {int(total)} files")
             else:
                 tables[name] += [ROWS[name](row) for row in rows]
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise _NoAnswerError(f"not what the collector says ({_short(repr(error))})") from error
     raise _NoAnswerError("its answer ends too early")
+
+
+def check_bytes(tables: Tables, store: str, layers_bytes: int | None) -> None:
+    """_NoAnswerError where files are said to take more than all layers do, in a store that counts those by files."""
+    said = sum(file.bytes for file in tables["files"])
+    if store in BY_FILES and layers_bytes is not None and said > layers_bytes * 1.01 + SLACK_BYTES:
+        raise _NoAnswerError(f"it tells of {said} bytes in files, its layers have {layers_bytes}")
 
 
 def check_names(tables: Tables) -> None:
@@ -300,7 +315,10 @@ def from_stream(docker: DockerClient, image_id: str, *, state: Path, say: Say) -
         except (tarfile.TarError, TimeoutError) as error:
             raise EngineError(f"{image_id}: the engine's stream of it cannot be read ({error}).") from error
     rows = json.loads(json.dumps(list(collector.tables(entries, looks, faults))))
-    return {name: [ROWS[name](row) for row in table] for name, table in rows}
+    try:
+        return {name: [ROWS[name](row) for row in table] for name, table in rows}
+    except (ValueError, TypeError) as error:
+        raise EngineError(f"{image_id}: the engine's stream of it holds what no image has ({error}).") from error
 
 
 def _within(seconds: float, chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -358,9 +376,16 @@ def _by_name(value: object) -> dict[str, tuple[str, ...]]:
     return {key: _many(each) for key, each in value.items()}
 
 
+def _words(value: object) -> dict[str, str]:
+    if type(value) is not dict:
+        raise TypeError(f"no object: {value!r:.80}")
+    return {key: _text(each) for key, each in value.items()}
+
+
 def _path(value: object) -> str:
     text = _text(value)
-    if not text.startswith("/") or "\0" in text:
+    # Two slashes in front are a path of their own to posixpath, above which there is no "/".
+    if not text.startswith("/") or text.startswith("//") or "\0" in text or posixpath.normpath(text) != text:
         raise ValueError(f"no path: {text!r:.80}")
     return text
 
@@ -390,6 +415,7 @@ _BY_TYPE: Mapping[str, Callable[[object], Any]] = {
     "Kind": _kind,
     "tuple[str, ...]": _many,
     "Mapping[str, tuple[str, ...]]": _by_name,
+    "Mapping[str, str]": _words,
 }
 _BY_NAME: Mapping[str, Callable[[object], Any]] = {"path": _path, "hardlink": _path, "digest": _hash}
 
@@ -441,17 +467,18 @@ def assemble(
 ) -> Inventory:
     """An Inventory of the engine's JSON (inspect; history, newest first) and the checked *tables*."""
     parts = (image.get("Os"), image.get("Architecture"), image.get("Variant"))
-    read: dict[str, Any] = {
-        name: dict(rows) if name in ("interpreters", "texts") else tuple(rows) for name, rows in tables.items()
-    }
     return Inventory(
         image_id=str(image["Id"]),
         platform="/".join(str(part) for part in parts if part),
         how=how,
         settings=settings(image.get("Config") or {}),
         layers=layers((image.get("RootFS") or {}).get("Layers") or (), history),
-        **read,
+        **_frozen(tables),
     )
+
+
+def _frozen(tables: Mapping[str, list[Any]]) -> dict[str, Any]:
+    return {name: dict(rows) if name in ("interpreters", "texts") else tuple(rows) for name, rows in tables.items()}
 
 
 def settings(config: Mapping[str, Any]) -> Settings:
@@ -504,17 +531,37 @@ def reader() -> str:
     return made.hexdigest()[:16]
 
 
+def unpacked(content: Mapping[str, Any]) -> Inventory:
+    """The inverse of `Inventory.as_dict`, checked: KeyError, TypeError or ValueError where a value does not fit."""
+    tables: Tables = {}
+    for name, check in ROWS.items():
+        rows = content[name]
+        if name in ("interpreters", "texts"):
+            rows = rows.items()
+        elif isinstance(rows, dict):
+            rows = rows["rows"]
+        tables[name] = [check(row) for row in rows]
+    check_names(tables)
+    rest = inventory.from_dict({**content, **{name: {"columns": [], "rows": []} for name in ROWS}})
+    return replace(
+        rest,
+        settings=_row(Settings)(content["settings"]),
+        layers=tuple(map(_row(LayerInfo), content["layers"]["rows"])),
+        **_frozen(tables),
+    )
+
+
 def _load(path: Path, image_id: str, say: Say) -> Inventory | None:
     try:
         content = json.loads(gzip.decompress(path.read_bytes()))
         if content.get("reader") != reader():
             return None
-        found = inventory.from_dict(content)
+        found = unpacked(content)
         if found.image_id != image_id:
             raise ValueError(f"it is of {found.image_id}")  # noqa: TRY301
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, EOFError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError, EOFError, AttributeError, RecursionError, zlib.error) as error:
         say(f"{path}: damaged ({error}); the image is read again")
         return None
     with suppress(OSError):
@@ -533,6 +580,15 @@ def _store(path: Path, taken: Inventory) -> None:
         except BaseException:
             Path(file.name).unlink(missing_ok=True)
             raise
-    kept = sorted(path.parent.glob("*.json.gz"), key=lambda each: each.stat().st_mtime, reverse=True)
-    for old in kept[KEPT_INVENTORIES:]:
+    kept = sorted(path.parent.glob("*.json.gz"), key=_changed, reverse=True)
+    left = [each for each in path.parent.glob(".new-*") if time.time() - _changed(each) > UNFINISHED_SECONDS]
+    for old in kept[KEPT_INVENTORIES:] + left:
         old.unlink(missing_ok=True)
+
+
+def _changed(path: Path) -> float:
+    """When *path* was written; now where another jetpare has just removed it."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return time.time()

@@ -100,6 +100,9 @@ def _measured(subject: Subject) -> Subject:
         return subject
     try:
         report: Mapping[str, Any] = json.loads(subject.inventory.texts[PROBE])
-        return replace(subject, versions=dict(report["versions"]), checks=tuple(report["checks"]))
-    except (ValueError, KeyError, TypeError):  # a file of that name that is no report of ours
+        versions, checks = dict(report["versions"]), tuple(report["checks"])
+    except (ValueError, KeyError, TypeError, RecursionError):  # a file of that name that is no report of ours
         return subject
+    ours = all(isinstance(each, (str, type(None))) for each in versions.values())
+    ours = ours and all(isinstance(each, dict) for each in checks)
+    return replace(subject, versions=versions, checks=checks) if ours else subject

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import InvalidVersion, Version
 
@@ -182,11 +183,17 @@ def library_version(image: Subject, stem: str) -> str | None:
 
 def fits(compiled: str, present: str) -> bool:
     """Whether *present* serves what was compiled against *compiled*: the same major version, and no older minor."""
-    try:
-        wanted, have = Version(compiled).release, Version(present).release
-    except InvalidVersion:
+    wanted, have = _release(compiled), _release(present)
+    if wanted is None or have is None:
         return True  # not comparable: nothing can be said against it
     return wanted[:1] == have[:1] and have[1:2] >= wanted[1:2]
+
+
+def _release(version: str | None) -> tuple[int, ...] | None:
+    try:
+        return Version(version or "").release
+    except InvalidVersion:
+        return None
 
 
 def _parsed(text: str) -> Requirement | None:
@@ -197,15 +204,18 @@ def _parsed(text: str) -> Requirement | None:
 
 
 def _applies(requirement: Requirement, platform: str, python: str | None) -> bool:
-    """Whether a requirement counts in the image; one of an extra does not."""
+    """Whether a requirement counts in the image; one of an extra does not, nor one whose condition has no meaning."""
     if requirement.marker is None:
         return True
     machine = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}.get("/".join(platform.split("/")[:2]), "")
-    release = Version(python or "3.10").release
+    release = _release(python) or (3, 10)
     environment: Mapping[str, Any] = {
         "platform_system": "Linux", "sys_platform": "linux", "os_name": "posix", "platform_machine": machine,
         "implementation_name": "cpython", "platform_python_implementation": "CPython", "extra": "",
         "python_version": ".".join(str(part) for part in release[:2]),
         "python_full_version": ".".join(str(part) for part in (*release, 0)[:3]),
     }  # fmt: skip
-    return requirement.marker.evaluate(dict(environment))
+    try:
+        return requirement.marker.evaluate(dict(environment))
+    except (UndefinedComparison, UndefinedEnvironmentName, InvalidVersion):
+        return False

@@ -61,6 +61,19 @@ def test_findings_before_a_check_could_not_go_on_count() -> None:
     assert [each.subject for each in made.findings if each.id == "A23"] == ["layers"]
 
 
+def test_a_check_that_breaks_costs_itself_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(_: Subject) -> Any:
+        yield from ()
+        raise AttributeError("'int' object\nhas no attribute")
+
+    checks = [replace(check, run=breaks) if check.id == "A5" else check for check in audit.CHECKS]
+    monkeypatch.setattr(audit, "CHECKS", checks)
+    rows = {row.check: row for row in audited().rows}
+    assert rows["A5"].status == "not measured"
+    assert rows["A5"].reason == "this check failed: AttributeError: 'int' object has no attribute"
+    assert rows["A16"].status == "found"
+
+
 def test_the_worst_comes_first() -> None:
     made = audited(inventory=replace(BARE, elfs=(elf("/l/libx.so", symtab_bytes=10**7),)))
     assert [each.severity for each in made.findings] == sorted(

@@ -13,13 +13,13 @@ from jetpare.audits import (
     configuration,
     data,
     duplicates,
+    gather,
     layers,
     leftovers,
     linkage,
     packages,
     users,
 )
-from jetpare.audits.gather import fill
 from jetpare.audits.subject import Finding, NotMeasured, Subject
 from jetpare.config import Audit as Rules
 from jetpare.inventory import Distribution, Elf, File, Inventory, LayerInfo, Mention, Package, Settings
@@ -154,7 +154,10 @@ def test_a_required_pattern_that_matches_nothing() -> None:
 
 
 def test_placeholders_of_patterns() -> None:
-    assert fill("usr/lib/{multiarch}/x/{cuda_target}", "linux/arm64/v8") == "usr/lib/aarch64-linux-gnu/x/aarch64-linux"
+    assert (
+        gather.fill("usr/lib/{multiarch}/x/{cuda_target}", "linux/arm64/v8")
+        == "usr/lib/aarch64-linux-gnu/x/aarch64-linux"
+    )
 
 
 def test_bytes_that_later_layers_hide() -> None:
@@ -439,6 +442,29 @@ def test_requirements_that_do_not_fit() -> None:
     inventory = image({}, distributions=(torch, vision))
     found = packages.versions(subject(inventory, provided=("nvidia-*",)))
     assert said(found) == {"error torchvision -> torch", "warning torchvision -> gone"}
+
+
+@pytest.mark.parametrize("python", [None, "3.12", "abc"])
+@pytest.mark.parametrize("marker", ['os_name ~= "posix"', 'python_version ~= "x"', 'os_name < "a" and extra == "b"'])
+def test_requirements_whose_condition_has_no_meaning_are_not_applied(marker: str, python: str | None) -> None:
+    inventory = image({}, distributions=(wheel("a", requires=(f"gone; {marker}", "lost")),))
+    found = packages.versions(subject(inventory, versions={"python": python}))
+    assert said(found) == {"warning a -> lost"}
+
+
+@pytest.mark.parametrize(
+    "report",
+    ["[" * 60_000, "[]", '{"versions": {"python": 3}, "checks": []}', '{"versions": {}, "checks": [1, 2]}'],
+)
+def test_a_report_in_an_image_that_is_not_the_probes_is_not_believed(report: str) -> None:
+    made = subject(image({}, texts={gather.PROBE: report}))
+    assert gather._measured(made) == made
+
+
+def test_the_probes_report_in_an_image_is_believed() -> None:
+    report = '{"versions": {"python": "3.12", "gpu": null}, "checks": [{"name": "x", "status": "ok"}]}'
+    made = gather._measured(subject(image({}, texts={gather.PROBE: report})))
+    assert (made.versions, made.checks) == ({"python": "3.12", "gpu": None}, ({"name": "x", "status": "ok"},))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import socket
 import struct
 import sys
 import tarfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -181,8 +182,9 @@ def test_a_name_that_lies_across_two_chunks_is_found(monkeypatch: pytest.MonkeyP
         elf({f".s{index}": (PROGBITS, b"") for index in range(25_000)}),
         elf({".dynstr": (STRTAB, b"a" * 3_000_000), ".dynamic": (6, struct.pack("<QQ", 1, 0) * 2)}),
         elf({".nv_fatbin": (PROGBITS, fat_binary(*[(2, 80)] * 500))}),
+        elf(dict.fromkeys((".nv_fatbin", ".nv_fatbin2"), (PROGBITS, collector.FAT_MAGIC * 250))),
     ],
-    ids=["sections that are not there", "sections", "a string", "fat entries"],
+    ids=["sections that are not there", "sections", "a string", "fat entries", "what looks like fat entries"],
 )
 def test_a_bomb_is_a_fault_and_costs_little(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collector, "FAT_ENTRIES", 400)
@@ -191,6 +193,96 @@ def test_a_bomb_is_a_fault_and_costs_little(data: bytes, monkeypatch: pytest.Mon
     seen = collector.look(entry, io.BytesIO(data))
     assert "elf" not in seen
     assert seen["faults"][0].startswith("this ELF file cannot be read")
+
+
+def test_sections_of_fat_binaries_are_looked_through_as_far_as_one_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    binary = fat_binary((2, 80))
+    data = elf({".nv_fatbin": (PROGBITS, binary), ".nv_fatbin2": (PROGBITS, fat_binary((2, 87)))})
+    assert collector.read_elf(io.BytesIO(data))["gpu"] == ["sm_80", "sm_87"]
+    monkeypatch.setattr(collector, "FAT_BYTES", len(binary))
+    assert collector.read_elf(io.BytesIO(data))["gpu"] == ["sm_80"]
+
+
+def test_elf_files_that_say_too_much_are_faults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collector.Looks, "elves", 25)
+    looks = collector.Looks()
+    for path in ("/a", "/b"):
+        looks.add(path, {"elf": {"soname": "x"}})
+    assert looks == {"/a": {"elf": {"soname": "x"}}, "/b": {"faults": ["not kept, ELF files say too much"]}}
+
+
+# What an image may say again and again: one list by many names, links to links, includes of everything.
+
+
+def test_a_list_that_many_packages_claim_is_read_as_often_as_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    paragraph = b"Package: %d\nStatus: install ok installed\n\n"
+    made = {f"/var/lib/dpkg/info/{number}.list": "-> list" for number in range(9)}
+    status = b"".join(paragraph % number for number in range(9))
+    monkeypatch.setattr(collector, "ALL_READ", len(status) + collector.PART * status.count(b"\n") + 3 * 1000)
+    found = tree({**made, "/var/lib/dpkg/info/list": b"/a\n" * 9, "/var/lib/dpkg/status": status})
+    faults: list[str] = []
+    packages = list(collector.packages(found, faults))
+    assert [len(row["files"]) for row in packages] == [9, 9, 9, 0, 0, 0, 0, 0, 0]
+    assert len(found.faults) == 1
+    assert "too many bytes" in found.faults[0]
+    assert len(faults) == 6
+
+
+def test_rows_of_a_record_count_with_the_folder_before_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    info = f"{SITE}/demo-1.0.dist-info"
+    record = b"".join(b"%d,,\n" % number for number in range(9))
+    cost = len(METADATA) + collector.PART * sum(METADATA.count(each) for each in (b"\n", b","))
+    monkeypatch.setattr(collector, "ALL_READ", cost + len(record) + 27 * collector.PART + 4 * len(SITE))
+    found = tree({f"{info}/METADATA": METADATA, f"{info}/RECORD": record})
+    faults: list[str] = []
+    (row,) = collector.distributions(found, faults)
+    assert (len(row["files"]), len(found.faults)) == (4, 1)
+    assert faults
+
+
+def test_links_are_followed_as_far_as_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collector, "FOLLOWED", 60)
+    made = tree({"/l": "-> a/../b/../" + "c" * 10, "/" + "c" * 10: b"x"})
+    assert [made.read("/l") for _ in range(4)] == [b"x", b"x", None, None]
+    assert len(made.faults) == 1
+
+
+def test_includes_of_everything_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collector, "INCLUDES", 3)
+    made = tree({"/etc/ld.so.conf": b"/first\n" + b"include /a/*\n" * 9 + b"/last\n", "/a/x": b"/x\n"})
+    matched: list[str] = []
+
+    def matches(path: str, _: str) -> bool:
+        matched.append(path)
+        return path == "/a/x"
+
+    monkeypatch.setattr(collector, "_matches", matches)
+    assert collector.loader_dirs(made) == ["/first", "/x", "/last"]
+    assert len(matched) == 3 * len(made.kinds)
+    assert len(made.faults) == 1
+
+
+def test_texts_are_kept_while_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collector, "ALL_TEXTS", 25)
+    made = tree({"/x": b"y" * 10, **{f"/usr/share/jetpare/l{number}": "-> /x" for number in range(9)}})
+    faults: list[str] = []
+    kept = list(collector.texts(made, faults))
+    assert [path for path, _ in kept] == ["/usr/share/jetpare/l0", "/usr/share/jetpare/l1"]
+    assert len(faults) == 1
+
+
+def test_what_lists_and_links_cost_too_much_is_told_with_the_other_faults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collector, "INCLUDES", 0)
+    entry = Entry("/etc/ld.so.conf", "file", 9, 0o644, 0, 0, None, None)
+    found = dict(collector.tables([entry], {entry.path: {"content": b"include x"}}, []))
+    assert len(found["faults"]) == 1
+
+
+def test_a_value_of_very_many_lines_is_read_in_one_go() -> None:
+    begin = time.process_time()
+    ((_, value),) = next(collector.fields("A: 1\n" + " x\n" * 1_000_000))
+    assert len(value) == 1 + 2 * 1_000_000
+    assert time.process_time() - begin < 20  # each line copying those before it would take many minutes
 
 
 @settings(deadline=None)  # a table that is cut short after very many reads takes a second
@@ -348,6 +440,15 @@ def test_the_loaders_cache_is_read(order: str, before: bytes) -> None:
     assert collector.loader_cache(cache(order, rows, before)[:100], faults) == []
     assert collector.loader_cache(b"something", faults) == []
     assert len(faults) == 2
+
+
+def test_a_hostile_cache_of_the_loader_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    endless = cache("<", [("a", "b" * 50_000)])
+    assert [list(map(len, row)) for row in collector.loader_cache(endless, [])] == [[1, collector.PATH]]
+    monkeypatch.setattr(collector, "CACHED", 3)
+    faults: list[str] = []
+    assert collector.loader_cache(cache("<", [("a", "/b")] * 4), faults) == []
+    assert len(faults) == 1
 
 
 def test_the_real_cache_of_this_machine_names_its_libc() -> None:

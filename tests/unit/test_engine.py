@@ -8,7 +8,7 @@ import pytest
 
 from jetpare import engine, private_engine, process
 from jetpare.engine import ImageFacts, Layer
-from jetpare.errors import EngineError, ToolError
+from jetpare.errors import ConfigError, EngineError, ToolError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,6 +121,54 @@ def test_sizes_have_their_meaning_by_store() -> None:
     assert overlay2.platform == "linux/arm64/v8"
     assert overlay2.created is None
     assert overlay2.env == {"A": "1", "B": "x=y", "C": ""}
+
+
+class Asked:
+    """An engine that has every image, and notes what it was asked for."""
+
+    def __init__(self) -> None:
+        self.api = self
+        self.references: list[str] = []
+
+    def inspect_image(self, reference: str) -> dict[str, Any]:
+        self.references.append(reference)
+        return {"Id": "sha256:a"}
+
+
+@pytest.mark.parametrize(
+    "reference", ["", "../containers/abc", "a/../b", "/a", "a b", "A/b", "a?x=1", "a\n", "a@sha256:1"]
+)
+def test_what_is_no_reference_is_not_asked_for(reference: str) -> None:
+    docker: Any = Asked()
+    with pytest.raises(ConfigError, match="no name of an image"):
+        engine.inspected(docker, reference)
+    assert docker.references == []
+
+
+@pytest.mark.parametrize(
+    "reference",
+    ["debian:12", "localhost:5000/a/b:T-1", "0123456789ab", "sha256:" + "0" * 64, "debian:12@sha256:" + "0" * 64],
+)
+def test_names_ids_and_digests_are_asked_for(reference: str) -> None:
+    docker: Any = Asked()
+    assert engine.inspected(docker, reference) == {"Id": "sha256:a"}
+    assert docker.references == [reference]
+
+
+@pytest.mark.parametrize(
+    ("said", "total"),
+    [
+        (b"8:1 5\n8:2 7\n8:1 5\n", 12),
+        (b"", 0),
+        (b"8:1 5\nliar -5 x\n", None),
+        (b"8:1 -5\n", None),
+        (b"8:1 x\n", None),
+        (b"8:1 " + b"9" * 5000, None),
+        (b"\xff", None),
+    ],
+)
+def test_what_an_images_find_says_is_believed_only_where_it_is_sizes(said: bytes, total: int | None) -> None:
+    assert engine._sum_of_find(said) == total
 
 
 def test_chunks_are_read_as_one_file() -> None:

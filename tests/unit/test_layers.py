@@ -15,6 +15,7 @@ import pytest
 import zstandard
 
 from jetpare import layers
+from jetpare.engine import Engine
 from jetpare.layers import Entry, Layer, Listing, Unreadable
 
 IMAGE = "sha256:" + "1" * 64
@@ -247,6 +248,12 @@ def test_a_listing_survives_on_disk_and_what_is_damaged_is_made_anew(tmp_path: P
     assert [each.name for each in path.parent.iterdir()] == ["x.json.gz"]
     assert layers.load(path, "sha256:" + "2" * 64) is None
     whole = path.read_bytes()
+
+    def changed(row: object) -> bytes:
+        content = json.loads(gzip.decompress(whole))
+        content["layers"][0]["rows"].append(row)
+        return gzip.compress(json.dumps(content).encode())
+
     for bad in (
         b"",
         whole[:-20],
@@ -254,7 +261,23 @@ def test_a_listing_survives_on_disk_and_what_is_damaged_is_made_anew(tmp_path: P
         b"x",
         gzip.compress(b"[]"),
         gzip.compress(b'{"schema": "jetpare.layers/1"}'),
+        gzip.compress(b"[" * 200_000),
+        *(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :] for place in (12, 40, len(whole) - 6)),
+        *map(
+            changed, (["/a", "file", "5", None], ["/a", "file", -5, None], ["/a", "disk", 5, None], [3, "dir", 0, None])
+        ),
     ):
         path.write_bytes(bad)
         assert layers.load(path, IMAGE) is None
     assert layers.load(tmp_path / "none", IMAGE) is None
+
+
+def test_what_cannot_be_kept_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Listing(image_id=IMAGE, how="overlay2", layers=(Layer(diff_id="sha256:a", entries=BASE_ENTRIES),))
+    monkeypatch.setattr(layers, "_from_disk", lambda *_, **__: made)
+    cached = tmp_path / "layers" / f"{IMAGE.removeprefix('sha256:')}.json.gz"
+    cached.mkdir(parents=True)
+    said: list[str] = []
+    running = Engine(docker="docker", env={}, overrides={}, private=False)
+    assert layers.take(running, IMAGE, state=tmp_path, say=said.append) == made
+    assert said[0].startswith(f"{cached}: not kept (")

@@ -10,12 +10,14 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jetpare import inventory, xray
+from jetpare import engine, inventory, xray
+from jetpare.engine import Engine
 from jetpare.inventory import File, Inventory, LayerInfo
 from tests.inventories import image
 
@@ -65,6 +67,11 @@ def test_what_the_collector_says_is_taken() -> None:
         [["files", [FILE[:-1]]], ["end", []]],
         [["files", [["etc", *FILE[1:]]]], ["end", []]],
         [["files", [["/e\0tc", *FILE[1:]]]], ["end", []]],
+        [["files", [["//a/b", *FILE[1:]]]], ["end", []]],
+        [["files", [["/a//b", *FILE[1:]]]], ["end", []]],
+        [["files", [["/a/../b", *FILE[1:]]]], ["end", []]],
+        [["files", [["/a/", *FILE[1:]]]], ["end", []]],
+        [["progress", [float("inf"), 1]], ["end", []]],
         [["files", [["/\ud800", *FILE[1:]]]], ["end", []]],
         [["files", [["/etc", "folder", *FILE[2:]]]], ["end", []]],
         [["files", [["/etc", "dir", -1, *FILE[3:]]]], ["end", []]],
@@ -93,6 +100,36 @@ def test_a_line_that_is_no_json_or_too_deep_is_not_taken() -> None:
     for line in (b"no json", b"[" * 100_000, b"\xff\xfe"):
         with pytest.raises(xray._NoAnswerError):
             xray.gather(iter([line]), lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("store", "layers"), [("containerd", 10), ("zfs", 10), ("overlay2", None), ("overlay2", 2**40)]
+)
+def test_bytes_that_may_be_are_believed(store: str, layers: int | None) -> None:
+    xray.check_bytes({"files": [File(path="/x", kind="file", size=2**40)]}, store, layers)
+
+
+def test_more_bytes_than_the_layers_have_are_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    liar = {name: list[Any]() for name in xray.ROWS} | {"files": [File(path="/x", kind="file", size=9 * 10**18)]}
+    honest = {**liar, "files": [File(path="/x", kind="file", size=9)]}
+    monkeypatch.setattr(xray, "_from_container", lambda *_: liar)
+    monkeypatch.setattr(xray, "from_stream", lambda *_, **__: honest)
+
+    class Docker:
+        api: Any = None
+
+        def info(self) -> dict[str, str]:
+            return {"Driver": "overlay2", "Architecture": "aarch64"}
+
+        def history(self, _: str) -> list[Any]:
+            return []
+
+    docker: Any = Docker()
+    docker.api = docker
+    said: list[str] = []
+    found = xray._read(docker, {**INSPECT, "Size": 683_000}, state=Path(), say=said.append)
+    assert (found.bytes, found.how) == (9, "stream")
+    assert "9000000000000000000 bytes in files, its layers have 683000" in said[0]
 
 
 def parts(data: bytes, size: int = 5) -> Callable[[float], bytes]:
@@ -205,6 +242,68 @@ def test_a_file_that_was_cut_or_is_of_another_image_is_not_used(tmp_path: Path, 
     path.write_bytes(whole)
     assert xray._load(path, "sha256:other", said.append) is None
     assert "other" not in said[0]
+
+
+def test_bytes_that_were_flipped_are_found(tmp_path: Path, taken: Inventory) -> None:
+    path = tmp_path / "x.json.gz"
+    xray._store(path, taken)
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 7):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        assert load(path) in (None, taken)
+
+
+@pytest.mark.parametrize(
+    ("table", "change"),
+    [
+        ("files", lambda rows: rows["rows"][0].__setitem__(2, "large")),
+        ("files", lambda rows: rows["rows"].append(["//a", "dir", 0, 0, 0, 0, None, None, None])),
+        ("files", lambda rows: rows["rows"].append(rows["rows"][0])),
+        ("layers", lambda rows: rows["rows"].append(["sha256:a", "large", None, None])),
+        ("settings", lambda settings: settings.update(env={"A": 1})),
+        ("settings", dict.clear),
+        ("texts", lambda texts: texts.update(a=[])),
+        ("faults", lambda faults: faults.append(3)),
+    ],
+)
+def test_what_was_stored_is_checked(
+    tmp_path: Path, taken: Inventory, table: str, change: Callable[[Any], object]
+) -> None:
+    path, said = tmp_path / "x.json.gz", list[str]()
+    content = json.loads(json.dumps({"reader": xray.reader(), **taken.as_dict()}))
+    path.write_bytes(gzip.compress(json.dumps(content).encode()))
+    assert load(path) == taken
+    change(content[table])
+    path.write_bytes(gzip.compress(json.dumps(content).encode()))
+    assert load(path, said) is None
+    assert len(said) == 1
+
+
+def test_what_cannot_be_kept_is_not_lost(tmp_path: Path, taken: Inventory, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def client(*_: object, **__: object) -> Iterator[None]:
+        yield
+
+    monkeypatch.setattr(engine, "client", client)
+    monkeypatch.setattr(xray, "_inspect", lambda *_: INSPECT)
+    monkeypatch.setattr(xray, "_read", lambda *_, **__: taken)
+    cached = tmp_path / "inventories" / f"{'0' * 64}.json.gz"
+    cached.mkdir(parents=True)
+    said: list[str] = []
+    running = Engine(docker="docker", env={}, overrides={}, private=False)
+    assert xray.take(running, "x", state=tmp_path, say=said.append) == taken
+    assert said[-1].startswith(f"{cached}: not kept (")
+    assert [each.name for each in cached.parent.iterdir()] == [cached.name]
+
+
+def test_what_another_removes_meanwhile_and_what_was_left_behind(tmp_path: Path, taken: Inventory) -> None:
+    (tmp_path / "gone.json.gz").symlink_to("nowhere")
+    old, new = tmp_path / ".new-old", tmp_path / ".new-new"
+    old.touch()
+    new.touch()
+    os.utime(old, (1, 1))
+    xray._store(tmp_path / "x.json.gz", taken)
+    assert {each.name for each in tmp_path.iterdir()} == {"gone.json.gz", ".new-new", "x.json.gz"}
 
 
 def test_another_way_of_reading_makes_it_anew_silently(
