@@ -16,7 +16,6 @@ TITLES = {
     "A20": "ONNX Runtime",
     "A21": "compilers",
     "A22": "OpenCV's features",
-    "A24": "complaints on stderr",
 }
 
 

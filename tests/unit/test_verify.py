@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import runpy
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from jetpare import verify
+from jetpare import engine, verify
 from jetpare.config import Accept
+from jetpare.engine import Engine
 from jetpare.verify import ACCEPTED, FAILED, OK, Outcome, Row, Verification
 from jetpare.views import verify as view
 
 BASE = Verification(image="cuda", image_id="sha256:ab", gpu=False, versions={}, rows=())
 ROW = {"id": "A18", "name": "import x", "status": "ok", "detail": "1.0", "seconds": 0.5, "result": None}
+
+
+def report(*rows: object, **fields: object) -> str:
+    """What the script prints last: *rows* beside those that it always makes."""
+    always = [{**ROW, "name": name} for name in sorted(verify.ALWAYS)]
+    return json.dumps({"rows": [*rows, *always], "versions": {}} | fields)
 
 
 def row(name: str, status: str = OK, result: object = None) -> Row:
@@ -36,9 +45,8 @@ def shown(outcome: Outcome) -> str:
 
 
 def test_the_last_line_is_the_report_whatever_was_printed_before() -> None:
-    said = "torch says hello\n" + json.dumps({"rows": [ROW], "versions": {"torch": "2.8.0", "gpu": None}}) + "\n"
-    found = verify.parse(BASE, said)
-    assert found.rows == (Row(id="A18", name="import x", status="ok", detail="1.0", seconds=0.5),)
+    found = verify.parse(BASE, f"torch says hello\n{report(ROW, versions={'torch': '2.8.0', 'gpu': None})}\n")
+    assert found.rows[0] == Row(id="A18", name="import x", status="ok", detail="1.0", seconds=0.5)
     assert found.versions == {"torch": "2.8.0", "gpu": None}
 
 
@@ -49,15 +57,38 @@ def test_the_last_line_is_the_report_whatever_was_printed_before() -> None:
         "no json",
         "[]",
         "{}",
-        json.dumps({"rows": [ROW]}),
-        json.dumps({"rows": [{**ROW, "status": "fine"}], "versions": {}}),
-        json.dumps({"rows": [{**ROW, "id": "<script>"}], "versions": {}}),
-        json.dumps({"rows": ["x"], "versions": {}}),
+        json.dumps({"rows": [], "versions": {}}),
+        report(versions=None),
+        report({**ROW, "status": "fine"}),
+        report({**ROW, "id": "<script>"}),
+        report({**ROW, "id": "A99"}),
+        report("x"),
+        report({**ROW, "seconds": -1}),
+        report({**ROW, "seconds": float("nan")}),
+        report({**ROW, "seconds": 10**400}),
+        report({**ROW, "seconds": "1"}),
+        report({**ROW, "result": [float("inf")]}),
+        report({**ROW, "result": json.loads("[" * 300 + "]" * 300)}),
+        "[" * 200_000,
     ],
 )
 def test_a_lying_report_is_no_report(said: str) -> None:
-    with pytest.raises((ValueError, TypeError)):
+    with pytest.raises(verify.DAMAGE):
         verify.parse(BASE, said)
+
+
+@pytest.mark.parametrize("name", sorted(verify.ALWAYS))
+def test_a_report_that_leaves_a_check_out_is_no_report(name: str) -> None:
+    content = json.loads(report(ROW))
+    rows = [each for each in content["rows"] if each["name"] != name]
+    with pytest.raises(ValueError, match=rf"^it says nothing of {re.escape(name)}$"):
+        verify.parse(BASE, json.dumps(content | {"rows": rows}))
+
+
+def test_what_a_report_must_have_is_what_the_script_always_makes(script: dict[str, Any]) -> None:
+    assert set(script["WORK"]) == verify.ALWAYS
+    ids = {number for number, _ in script["WORK"].values()}
+    assert ids == set(verify.IDS) == set(view.TITLES)  # a row of another id would be counted and shown nowhere
 
 
 def test_a_failure_is_accepted_with_its_reason_and_others_are_not() -> None:
@@ -102,12 +133,28 @@ def test_a_gpu_is_asked_for_only_where_the_engine_has_nvidias_runtime() -> None:
 
 
 def test_what_is_kept_is_found_again_and_damage_is_none(tmp_path: Path) -> None:
-    found = image("a", row("matmul", result="1"))
+    found = image("a", row("matmul", result="1"), *(row(name) for name in sorted(verify.ALWAYS)))
     verify.save(tmp_path, found)
     assert verify.load(tmp_path, found.image_id) == found
-    next((tmp_path / "verify").iterdir()).write_text("{")
-    assert verify.load(tmp_path, found.image_id) is None
+    for damage in ("{", "[]", "[" * 200_000, json.dumps({"schema": verify.SCHEMA, "image": "a", "gpu": False})):
+        next((tmp_path / "verify").iterdir()).write_text(damage)
+        assert verify.load(tmp_path, found.image_id) is None
     assert verify.load(tmp_path, "sha256:other") is None
+
+
+@pytest.mark.parametrize("there", ["verify/ab.json/", "verify/ab.json.new/", "verify"])
+def test_what_cannot_be_kept_is_shown_all_the_same(there: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / there
+    path.mkdir(parents=True) if there.endswith("/") else path.write_text("a file stands where the folder should")
+    facts = SimpleNamespace(memory_bytes=1 << 30)
+    monkeypatch.setattr(engine, "facts", lambda _: facts)
+    monkeypatch.setattr(engine, "runtimes", lambda _: ())
+    monkeypatch.setattr(verify, "_one", lambda *_, **__: image("ab", row("matmul")))
+    said: list[str] = []
+    running = Engine(docker="docker", env={}, overrides={}, private=False)
+    outcome = verify.run(running, {"ab": "sha256:ab"}, state=tmp_path, say=said.append)
+    assert outcome.works
+    assert "ab.json: not kept (" in said[-1]
 
 
 @pytest.fixture(scope="module")
