@@ -25,6 +25,7 @@ from jetpare.errors import (
     UnknownNameError,
     VerifyError,
 )
+from jetpare.text import plain_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -110,7 +111,7 @@ class Session:
 
     def say(self, line: str) -> None:
         """One line of narration."""
-        self.err.print(line, markup=False)
+        self.err.print(plain_lines(line), markup=False)
 
     def plan_of(self, *, images: tuple[str, ...] = (), only: str | None = None, architecture: str) -> Plan:
         """The plan of this session's profile on *architecture*."""
@@ -358,7 +359,7 @@ class Session:
             say=self.say,
         )
         if as_json:
-            self.out.print_json(json.dumps(outcome.as_dict()))
+            self.out.print_json(json.dumps(outcome.as_dict()), ensure_ascii=True)
         else:
             terminal.show(self.out, view.outcome(outcome))
         if not outcome.works:

@@ -123,6 +123,20 @@ def test_checks_that_found_the_same_share_a_line() -> None:
     assert "not measured one, two: no GPU" in shown(Outcome(images=(image("a", *rows),), differing=(), unused=()))
 
 
+def test_what_an_image_says_moves_no_cursor() -> None:
+    evil = "\x1b[2J\x9b1A\x07"
+    rows = (
+        Row(id="A18", name=f"n{evil}", status=FAILED, detail=f"d{evil}", seconds=0, complaints=(f"c{evil}",)),
+        Row(id="A19", name=f"o{evil}", status=OK, detail=f"e{evil}", seconds=0),
+    )
+    outcome = Outcome(images=(image("a", *rows), image("b", trouble=f"t{evil}")), differing=(f"f{evil}",), unused=())
+    console = Console(width=80, file=io.StringIO(), record=True)
+    console.print(view.outcome(outcome))
+    text = console.export_text()
+    assert all(f"{word}\\x1b[2J\\x9b1A\\x07" in text for word in "ndcoetf")
+    assert all(char.isprintable() or char == "\n" for char in text)
+
+
 def test_an_unused_acceptance_is_told() -> None:
     assert "'load x': no failure" in shown(Outcome(images=(image("a", row("x")),), differing=(), unused=("load x",)))
 
