@@ -150,7 +150,7 @@ class Session:
         """
         from rich.text import Text
 
-        from jetpare import doctor, engine, history, ledger, pipeline
+        from jetpare import doctor, engine, history, ledger, process
         from jetpare.repeat import Machine, hottest_zone, repeat
         from jetpare.views import history as view
         from jetpare.views import terminal
@@ -162,7 +162,7 @@ class Session:
             hottest=lambda: hottest_zone(self.project.sysroot) if local else None,
             free=lambda: doctor.free_bytes(self.engine, facts, self.project.state_path),
         )
-        with pipeline.signals_as_interrupt():
+        with process.signals_as_interrupt():
             try:
                 repeat(times, lambda: self.run(plan, request), machine=machine, say=self.say)
             finally:

@@ -43,9 +43,13 @@ ALWAYS = frozenset(
     | {"ONNX Runtime session", "C extension", "OpenCV features"}
     | {"torch", "cudnn", "torchvision", "numpy", "gdal", "data"}
 )
-# Runs the zip that stdin holds. Its exit status only says again what its report says.
+# Runs the zip that stdin holds. Its exit status only says again what its report says. The first process of a container
+# ends by a signal only where it asks for it; SIGTERM comes by way of the CLI, the alarm where nobody waits any more.
 BOOTSTRAP = (
-    "import runpy, sys; open('/tmp/verify.zip', 'wb').write(sys.stdin.buffer.read())\n"
+    "import os, runpy, signal, sys\n"
+    "for each in signal.SIGTERM, signal.SIGALRM: signal.signal(each, lambda *_: os._exit(1))\n"
+    f"signal.alarm({LIMIT_SECONDS:.0f})\n"
+    "open('/tmp/verify.zip', 'wb').write(sys.stdin.buffer.read())\n"
     "try: runpy.run_path('/tmp/verify.zip', run_name='__main__')\n"
     "except SystemExit: pass"
 )
@@ -163,7 +167,9 @@ def _one(
     command += [*isolation, *flags, *program, *(["--gpu"] if flags else [])]
     base = Verification(image=name, image_id=image_id, gpu=bool(flags), versions={}, rows=())
     try:
-        said = process.run(command, env=running.env, stdin=archive, timeout=LIMIT_SECONDS)
+        said = process.tail(
+            command, env=running.env, stdin=archive, timeout=LIMIT_SECONDS, keep=REPORT_BYTES, most=SAID_BYTES
+        )
     except ToolError as error:
         return replace(base, trouble=_why(str(error)))
     finally:  # the CLI's end is not the container's
@@ -185,7 +191,7 @@ def _why(message: str) -> str:
 
 def parse(base: Verification, said: str) -> Verification:
     """The report that a container printed last. One of DAMAGE where that is none: images print anything."""
-    lines = said[-REPORT_BYTES:].strip().splitlines()
+    lines = said.strip().splitlines()
     content = json.loads(lines[-1]) if lines else None
     if not isinstance(content, dict) or not isinstance(content.get("rows"), list):
         raise TypeError("it is none")
