@@ -18,7 +18,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from jetpare import process
+from jetpare import engine, process
 from jetpare.config import Accept
 from jetpare.engine import Engine
 from jetpare.errors import ToolError
@@ -116,9 +116,9 @@ def run(
     say: Callable[[str], None],
 ) -> Outcome:
     """Verify *images* (name -> image id), one after another. EngineError where the engine does not answer."""
-    from jetpare import engine
-
     facts = engine.facts(running)
+    with engine.client(running) as docker:
+        engine.remove_orphans(docker)
     flags = gpu_flags(engine.runtimes(running))
     if not flags:
         say("The engine offers no GPU (it has no runtime called nvidia), so what needs one is not measured.")
@@ -162,8 +162,10 @@ def _one(
     container = f"jetpare-verify-{secrets.token_hex(6)}"
     isolation = ["--network", "none", "--read-only", "--tmpfs", "/tmp:exec,mode=1777", "--cap-drop", "ALL"]  # noqa: S108
     isolation += ["--security-opt", "no-new-privileges", "--pids-limit", str(PROCESSES), "--memory", str(memory)]
+    isolation += ["--log-driver", "none"]  # what it says comes here, and would fill the engine's disk
     program = ["--entrypoint", "python3", image_id, "-B", "-c", BOOTSTRAP]
     command = [running.docker, "run", "--rm", "--interactive", "--name", container, "--env", "HOME=/tmp"]
+    command += [word for name, value in engine.owner_label().items() for word in ("--label", f"{name}={value}")]
     command += [*isolation, *flags, *program, *(["--gpu"] if flags else [])]
     base = Verification(image=name, image_id=image_id, gpu=bool(flags), versions={}, rows=())
     try:
@@ -198,7 +200,7 @@ def parse(base: Verification, said: str) -> Verification:
     rows = tuple(_rows(content["rows"]))
     missing = ALWAYS - {row.name for row in rows}
     if missing:
-        raise ValueError(f"it says nothing of {', '.join(sorted(missing))}")
+        raise ValueError(f"{len(missing)} checks that are always made are missing, such as {min(missing)}")
     return replace(base, versions=_versions(content.get("versions")), rows=rows)
 
 
