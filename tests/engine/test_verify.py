@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ import pytest
 
 from jetpare import engine, verify
 from jetpare.engine import Engine
+from jetpare.errors import EngineError
 from jetpare.project import host_architecture
 from tests.conftest import ROOT
-from tests.engine.test_xray import HANG, Make, liar, make, program, tar_of
+from tests.engine.test_xray import HANG, Make, liar, loader, make, own_python, program, tar_of
 
 __all__ = ["make"]  # a fixture
 pytestmark = [
@@ -112,3 +114,22 @@ def test_what_a_kill_leaves_goes_the_next_time(task: str, running: Engine, make:
         engine.remove_orphans(docker)
     assert left(running, reference) == []
     assert wait_for(lambda: not cli(name), 5)
+
+
+def test_a_kill_ends_the_checks_of_a_python_that_works(running: Engine, make: Make, mini: Path) -> None:
+    """Nobody comes to tidy up: the kernel ends the CLI, which passes that on."""
+    binary = Path(sys.executable).resolve()
+    data = tar_of({"/usr/bin/python3": f"-> {binary}"}, loader(), own_python())
+    reference = make(data, changes=["ENV PATH=/usr/bin"])
+
+    def checks() -> bool:
+        with suppress(EngineError), engine.client(running) as docker:  # there, but not started yet
+            api: Any = docker.api
+            stats = [api.stats(each[1:], stream=False, one_shot=True) for each in left(running, reference)]
+            return any(each["pids_stats"].get("current", 0) > 1 for each in stats)
+        return False
+
+    with started(["verify", "--image", reference], mini, running) as run:
+        assert wait_for(checks), run.communicate(timeout=5)
+        run.kill()
+    assert wait_for(lambda: left(running, reference) == [])
