@@ -14,6 +14,7 @@ from invoke.tasks import Task, task
 
 from jetpare.commands import Session
 from jetpare.errors import HostError, Interrupted
+from jetpare.process import signals_as_interrupt
 
 IMAGE = "an image of build.toml, such as cuda"
 STAGE_IMAGE = "the image whose stage is meant; default: the last one of build.toml that has it and is not optional"
@@ -31,13 +32,14 @@ def session(profile: str = "") -> Session:
 
 
 def command(**options: object) -> Callable[[Callable[..., None]], Task[Any]]:
-    """An Invoke task for which a refusal of the machine, or Ctrl-C, is a message and an exit code, not a traceback."""
+    """An Invoke task for which a refusal of the machine, or Ctrl-C or SIGTERM, is a message and an exit code."""
 
     def make(function: Callable[..., None]) -> Task[Any]:
         @functools.wraps(function)
         def guarded(*args: object, **flags: object) -> None:
             try:
-                function(*args, **flags)
+                with signals_as_interrupt():
+                    function(*args, **flags)
             except KeyboardInterrupt:
                 raise Interrupted("Interrupted.") from None
             except OSError as error:

@@ -25,6 +25,7 @@ from jetpare.errors import (
     UnknownNameError,
     VerifyError,
 )
+from jetpare.text import plain_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -110,7 +111,7 @@ class Session:
 
     def say(self, line: str) -> None:
         """One line of narration."""
-        self.err.print(line, markup=False)
+        self.err.print(plain_lines(line), markup=False)
 
     def plan_of(self, *, images: tuple[str, ...] = (), only: str | None = None, architecture: str) -> Plan:
         """The plan of this session's profile on *architecture*."""
@@ -149,7 +150,7 @@ class Session:
         """
         from rich.text import Text
 
-        from jetpare import doctor, engine, history, ledger, pipeline
+        from jetpare import doctor, engine, history, ledger, process
         from jetpare.repeat import Machine, hottest_zone, repeat
         from jetpare.views import history as view
         from jetpare.views import terminal
@@ -161,7 +162,7 @@ class Session:
             hottest=lambda: hottest_zone(self.project.sysroot) if local else None,
             free=lambda: doctor.free_bytes(self.engine, facts, self.project.state_path),
         )
-        with pipeline.signals_as_interrupt():
+        with process.signals_as_interrupt():
             try:
                 repeat(times, lambda: self.run(plan, request), machine=machine, say=self.say)
             finally:
@@ -364,7 +365,7 @@ class Session:
             say=self.say,
         )
         if as_json:
-            self.out.print_json(json.dumps(outcome.as_dict()))
+            self.out.print_json(json.dumps(outcome.as_dict()), ensure_ascii=True)
         else:
             terminal.show(self.out, view.outcome(outcome))
         if not outcome.works:

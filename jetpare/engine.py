@@ -7,6 +7,7 @@ Newer engines leave empty fields out of their answers, so every field is read wi
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
 import shutil
@@ -42,6 +43,10 @@ NO_LAYER = frozenset(
     {"ARG", "CMD", "ENTRYPOINT", "ENV", "EXPOSE", "HEALTHCHECK", "LABEL", "MAINTAINER", "ONBUILD", "SHELL"}
     | {"STOPSIGNAL", "USER", "VOLUME"}
 )
+
+# Whose a container is that lives no longer than a look into an image, and what their names begin with.
+OWNER = "jetpare.owner"
+PASSING = ("/jetpare-measure-", "/jetpare-verify-")
 
 # What an engine mounts into a running container, or puts into every one.
 ENGINE_FILES = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/.dockerenv")
@@ -494,6 +499,45 @@ def merged_bytes(engine: Engine, image_id: str) -> int:
         return _sum_of_export(docker, image_id) if sizes is None else sizes
 
 
+def process_name(pid: int) -> str:
+    """What no other process is called, of another boot or in another namespace either. OSError where there is none."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    return f"{boot} {Path('/proc/self/ns/pid').stat().st_ino} {pid} {started}"
+
+
+def owner_label() -> dict[str, str]:
+    """What marks a container as this process's; nothing where processes cannot be told apart (no /proc)."""
+    with suppress(OSError):
+        return {OWNER: process_name(os.getpid())}
+    return {}
+
+
+def is_orphan(owner: str) -> bool:
+    """Whether the process *owner* is gone; one of another machine or namespace cannot be known to be."""
+    with suppress(OSError, ValueError):
+        boot, namespace, number, _ = owner.split()
+        if process_name(os.getpid()).split()[:2] != [boot, namespace]:
+            return False
+        try:
+            os.kill(int(number), 0)  # says of others' processes too that they are there
+            return process_name(int(number)) != owner
+        except ProcessLookupError:
+            return True
+    return False
+
+
+def remove_orphans(docker: DockerClient) -> None:
+    """Remove what a process that was killed, or lost its engine, left running or made in `container_of` or verify."""
+    from docker.errors import APIError
+
+    for each in docker.api.containers(all=True, filters={"label": OWNER}):
+        ours = any(name.startswith(PASSING) for name in each.get("Names") or ())  # a label may be an image's
+        if ours and is_orphan(str((each.get("Labels") or {}).get(OWNER))):
+            with suppress(APIError):  # another one removes it
+                docker.api.remove_container(each["Id"], force=True, v=True)
+
+
 @contextmanager
 def container_of(docker: DockerClient, image_id: str, argv: Sequence[str], *, attached: bool = False) -> Iterator[str]:
     """The id of a container made to run *argv* as root, not started yet; removed at the end, whatever happens.
@@ -517,6 +561,7 @@ def container_of(docker: DockerClient, image_id: str, argv: Sequence[str], *, at
         pids_limit=CONTAINER_PROCESSES,
         log_config=LogConfig(type="none" if attached else "json-file"),
     )
+    remove_orphans(docker)
     try:
         docker.api.create_container(
             image_id,
@@ -524,6 +569,7 @@ def container_of(docker: DockerClient, image_id: str, argv: Sequence[str], *, at
             command=list(argv[1:]),
             user="0",
             name=name,
+            labels=owner_label(),
             host_config=settings,
             stdin_open=attached,
             working_dir="/",  # the image's own would be made where it is missing

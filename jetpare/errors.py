@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from invoke.exceptions import Exit
 
+from jetpare.text import plain_lines
+
 
 class JetpareError(Exit):
     """Base of all failures that a user can cause or meet; ``code`` is unique for each class."""
@@ -15,7 +17,7 @@ class JetpareError(Exit):
     code = 1
 
     def __init__(self, message: str) -> None:
-        super().__init__(message=message, code=type(self).code)
+        super().__init__(message=plain_lines(message), code=type(self).code)  # it may quote an image's own words
 
     def __str__(self) -> str:
         return self.message or ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -35,5 +36,6 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         finally:
             os.close(handle)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # such as a folder in its place: the first error says more
+            temporary.unlink()
         raise OSError(error.errno, error.strerror, str(path)) from error

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from jetpare import (
@@ -29,6 +27,7 @@ from jetpare import (
     ledger,
     network,
     power,
+    process,
     telemetry,
     timeline,
 )
@@ -110,7 +109,7 @@ def build(project: Project, plan: Plan, engine_: Engine, request: Request, progr
     """
     with ExitStack() as stack:
         stack.enter_context(ledger.exclusive(project.state_path))
-        stack.enter_context(signals_as_interrupt())
+        stack.enter_context(process.signals_as_interrupt())
         held = stack.enter_context(_power(project, engine_, request, progress))
         facts = engine.facts(engine_)  # after the switch: low power modes take cores offline
         check_tools(facts)
@@ -173,24 +172,6 @@ def check_space(plan: Plan, engine_: Engine, facts: engine.EngineFacts, state: P
         f"{plan.profile.disk_gb:g} GB. Free some (`invoke clean --cache` removes what earlier builds left), or lower "
         "disk_gb in build.toml."
     )
-
-
-@contextmanager
-def signals_as_interrupt() -> Iterator[None]:
-    """SIGTERM, and a terminal that closes, act like Ctrl-C; a second one does not disturb the clean-up of the first."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        for number in numbers:
-            signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class _Run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import selectors
 import shlex
 import shutil
 import signal
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from jetpare.errors import ToolError
 
@@ -120,10 +122,50 @@ def run(
             out, err = process.communicate(stdin, timeout=timeout)
         except subprocess.TimeoutExpired as error:
             raise ToolError(f"`{render(argv)}` gave no answer within {timeout:g} s.") from error
-    if process.returncode != 0:
+    return _stdout(argv, process.returncode, out, err)
+
+
+def _stdout(argv: Argv, status: int, out: bytes, err: bytes) -> str:
+    if status != 0:
         said = (err or out).decode(errors="replace").strip()
-        raise ToolError(f"`{render(argv)}` failed with exit status {process.returncode}:\n{said}")
+        raise ToolError(f"`{render(argv)}` failed with exit status {status}:\n{said}")
     return out.decode(errors="replace")
+
+
+def tail(
+    argv: Argv, *, env: Mapping[str, str] | None = None, stdin: bytes = b"", timeout: float, keep: int, most: int
+) -> str:
+    """Run *argv*, which is not trusted to say little, to its end and return the last *keep* bytes of its stdout.
+
+    It does not outlive us (see `tethered`). Raises ToolError when it fails, or after *timeout* seconds or *most* bytes.
+    """
+    deadline, total = time.monotonic() + timeout, 0
+    kept = {"stdout": bytearray(), "stderr": bytearray()}
+    late = ToolError(f"`{render(argv)}` gave no answer within {timeout:g} s.")
+    with start(tethered(argv, env=env), env=env, stdin=subprocess.PIPE) as process:
+        feeder = threading.Thread(target=_feed, args=(process, stdin), daemon=True)
+        feeder.start()
+        with selectors.DefaultSelector() as selector:
+            for name, words in kept.items():
+                selector.register(getattr(process, name), selectors.EVENT_READ, words)
+            while selector.get_map():
+                ready = selector.select(max(0.0, deadline - time.monotonic()))
+                if not ready:
+                    raise late
+                for key, _ in ready:
+                    chunk = os.read(key.fd, 1 << 16)
+                    total += len(chunk)
+                    key.data.extend(chunk)
+                    del key.data[:-keep]
+                    if not chunk:
+                        selector.unregister(key.fileobj)
+                if total > most:
+                    raise ToolError(f"`{render(argv)}` was ended:\nit said more than {most / 1e6:g} MB")
+        try:
+            status = process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            raise late from None
+        return _stdout(argv, status, bytes(kept["stdout"]), bytes(kept["stderr"]))
 
 
 def attempt(
@@ -177,6 +219,28 @@ def tethered(argv: Argv, *, env: Mapping[str, str] | None = None) -> Argv:
     setpriv = shutil.which("setpriv")
     program = shutil.which(str(argv[0]), path=None if env is None else env.get("PATH"))
     return [setpriv, "--pdeathsig", "TERM", "--", program, *argv[1:]] if setpriv and program else argv
+
+
+@contextmanager
+def signals_as_interrupt() -> Iterator[None]:
+    """SIGTERM, and a terminal that closes, act like Ctrl-C; a second one does not disturb the clean-up of the first.
+
+    Not a terminal that closes where that is ignored already, as under nohup.
+    """
+    hangup = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
+    numbers = (signal.SIGINT, signal.SIGTERM, *hangup)
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _feed(process: subprocess.Popen[bytes], data: bytes) -> None:

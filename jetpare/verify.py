@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-import re
+import math
 import secrets
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from jetpare import process
+from jetpare import engine, process
 from jetpare.config import Accept
 from jetpare.engine import Engine
 from jetpare.errors import ToolError
@@ -31,11 +31,25 @@ CLI_SECONDS = 60.0
 MEMORY_SHARE = 0.8  # of the engine's: the rest of the machine goes on
 PROCESSES = 1024
 REPORT_BYTES = 16_000_000
+SAID_BYTES = 256_000_000  # an image that says more is ended
+RESULT_LEVELS = 8  # of lists in lists
+DAMAGE = (ValueError, TypeError, RecursionError)  # what reading something that is no report raises
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
-IDS = re.compile(r"A\d\d?")
-# Runs the zip that stdin holds. Its exit status only says again what its report says.
+IDS = ("A18", "A19", "A20", "A21", "A22")
+# What scripts/verify.py does in every image, whatever it finds there: a report without one of these is not its own.
+ALWAYS = frozenset(
+    {"torch matmul", "torch convolution", "torch LSTM", "torch factorisation", "GPU device", "GPU matmul"}
+    | {"GPU convolution (cuDNN)", "GPU LSTM (cuDNN)", "GPU factorisation (cuSOLVER)", "GPU Triton kernel"}
+    | {"ONNX Runtime session", "C extension", "OpenCV features"}
+    | {"torch", "cudnn", "torchvision", "numpy", "gdal", "data"}
+)
+# Runs the zip that stdin holds. Its exit status only says again what its report says. The first process of a container
+# ends by a signal only where it asks for it; SIGTERM comes by way of the CLI, the alarm where nobody waits any more.
 BOOTSTRAP = (
-    "import runpy, sys; open('/tmp/verify.zip', 'wb').write(sys.stdin.buffer.read())\n"
+    "import os, runpy, signal, sys\n"
+    "for each in signal.SIGTERM, signal.SIGALRM: signal.signal(each, lambda *_: os._exit(1))\n"
+    f"signal.alarm({LIMIT_SECONDS:.0f})\n"
+    "open('/tmp/verify.zip', 'wb').write(sys.stdin.buffer.read())\n"
     "try: runpy.run_path('/tmp/verify.zip', run_name='__main__')\n"
     "except SystemExit: pass"
 )
@@ -102,9 +116,9 @@ def run(
     say: Callable[[str], None],
 ) -> Outcome:
     """Verify *images* (name -> image id), one after another. EngineError where the engine does not answer."""
-    from jetpare import engine
-
     facts = engine.facts(running)
+    with engine.client(running) as docker:
+        engine.remove_orphans(docker)
     flags = gpu_flags(engine.runtimes(running))
     if not flags:
         say("The engine offers no GPU (it has no runtime called nvidia), so what needs one is not measured.")
@@ -113,7 +127,10 @@ def run(
     for name, image_id in images.items():
         say(f"{name}: every import, library and computation, each in a process of its own ...")
         found = _one(running, name, image_id, archive=archive, flags=flags, memory=memory)
-        save(state, found)
+        try:
+            save(state, found)
+        except OSError as error:  # what took minutes to find out is shown all the same
+            say(f"{error.filename}: not kept ({error.strerror}), so `invoke compare` will not know of it.")
         done.append(found)
     judged = [accept(each, accepted) for each in done]
     failed = [row.name for each in done for row in each.rows if row.status == FAILED]
@@ -145,12 +162,16 @@ def _one(
     container = f"jetpare-verify-{secrets.token_hex(6)}"
     isolation = ["--network", "none", "--read-only", "--tmpfs", "/tmp:exec,mode=1777", "--cap-drop", "ALL"]  # noqa: S108
     isolation += ["--security-opt", "no-new-privileges", "--pids-limit", str(PROCESSES), "--memory", str(memory)]
+    isolation += ["--log-driver", "none"]  # what it says comes here, and would fill the engine's disk
     program = ["--entrypoint", "python3", image_id, "-B", "-c", BOOTSTRAP]
     command = [running.docker, "run", "--rm", "--interactive", "--name", container, "--env", "HOME=/tmp"]
+    command += [word for name, value in engine.owner_label().items() for word in ("--label", f"{name}={value}")]
     command += [*isolation, *flags, *program, *(["--gpu"] if flags else [])]
     base = Verification(image=name, image_id=image_id, gpu=bool(flags), versions={}, rows=())
     try:
-        said = process.run(command, env=running.env, stdin=archive, timeout=LIMIT_SECONDS)
+        said = process.tail(
+            command, env=running.env, stdin=archive, timeout=LIMIT_SECONDS, keep=REPORT_BYTES, most=SAID_BYTES
+        )
     except ToolError as error:
         return replace(base, trouble=_why(str(error)))
     finally:  # the CLI's end is not the container's
@@ -158,7 +179,7 @@ def _one(
             process.run([running.docker, "rm", "--force", container], env=running.env, timeout=CLI_SECONDS)
     try:
         return parse(base, said)
-    except (ValueError, TypeError) as error:
+    except DAMAGE as error:
         return replace(base, trouble=f"its report cannot be read: {error}")
 
 
@@ -171,12 +192,16 @@ def _why(message: str) -> str:
 
 
 def parse(base: Verification, said: str) -> Verification:
-    """The report that a container printed last. ValueError or TypeError where that is none: images print anything."""
-    lines = said[-REPORT_BYTES:].strip().splitlines()
+    """The report that a container printed last. One of DAMAGE where that is none: images print anything."""
+    lines = said.strip().splitlines()
     content = json.loads(lines[-1]) if lines else None
     if not isinstance(content, dict) or not isinstance(content.get("rows"), list):
         raise TypeError("it is none")
-    return replace(base, versions=_versions(content.get("versions")), rows=tuple(_rows(content["rows"])))
+    rows = tuple(_rows(content["rows"]))
+    missing = ALWAYS - {row.name for row in rows}
+    if missing:
+        raise ValueError(f"{len(missing)} checks that are always made are missing, such as {min(missing)}")
+    return replace(base, versions=_versions(content.get("versions")), rows=rows)
 
 
 def _versions(content: object) -> dict[str, str | None]:
@@ -189,18 +214,33 @@ def _rows(content: Sequence[object]) -> Iterator[Row]:
     for row in content:
         if not isinstance(row, dict) or row.get("status") not in {OK, FAILED, NOT_MEASURED}:
             raise ValueError(f"a row is {str(row)[:100]}")
-        if not IDS.fullmatch(str(row.get("id"))):
+        if row.get("id") not in IDS:
             raise ValueError(f"a row has the id {str(row.get('id'))[:100]}")
         complaints = row.get("complaints")
         yield Row(
-            id=str(row["id"]),
+            id=row["id"],
             name=str(row.get("name"))[:500],
             status=str(row["status"]),
             detail=" ".join(str(row.get("detail")).split())[:1000],
-            seconds=float(row.get("seconds") or 0),
-            result=row.get("result"),
+            seconds=_seconds(row.get("seconds")),
+            result=_result(row.get("result")),
             complaints=tuple(str(line)[:300] for line in complaints) if isinstance(complaints, list) else (),
         )
+
+
+def _seconds(value: object) -> float:
+    if not isinstance(value, (int, float)) or not 0 <= value <= LIMIT_SECONDS:  # NaN is not either
+        raise ValueError(f"a row took {str(value)[:100]} s")
+    return float(value)
+
+
+def _result(value: Any, levels: int = RESULT_LEVELS) -> Any:  # noqa: ANN401 - whatever JSON can hold
+    """*value*, if it is JSON that can be written again: finite numbers, and not nested without an end."""
+    if not levels or (isinstance(value, float) and not math.isfinite(value)):
+        raise ValueError("a row has a result that is no JSON")
+    for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _result(each, levels - 1)
+    return value
 
 
 def accept(found: Verification, accepted: Sequence[Accept]) -> Verification:
@@ -240,7 +280,7 @@ def load(state: Path, image_id: str) -> Verification | None:
             image=str(content["image"]), image_id=image_id, gpu=bool(content["gpu"]), versions={}, rows=()
         )
         return parse(base, json.dumps(content)) if content.get("schema") == SCHEMA else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, KeyError, AttributeError, *DAMAGE):
         return None
 
 

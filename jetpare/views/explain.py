@@ -11,6 +11,7 @@ from rich.text import Text
 
 from jetpare.compare import NOT_MEASURED
 from jetpare.explain import Brought, Need, Subject
+from jetpare.text import plain
 from jetpare.views.progress import brief, size
 
 MOST = 12  # rows of one kind
@@ -22,7 +23,7 @@ def explanation(image: str, subjects: Iterable[Subject], *, image_bytes: int) ->
     """All that a word names in *image*, one below the other."""
     parts: list[RenderableType] = []
     for subject in subjects:
-        parts += [Text(), Text.assemble((_shown(subject.name), "bold"), f" in {image}"), _rows(subject, image_bytes)]
+        parts += [Text(), Text.assemble((plain(subject.name), "bold"), f" in {image}"), _rows(subject, image_bytes)]
     return Group(*parts[1:])
 
 
@@ -32,7 +33,7 @@ def _rows(subject: Subject, image_bytes: int) -> Table:
     table.add_column(overflow="fold")
     title = ""
     for name, line in _lines(subject, image_bytes):
-        table.add_row("" if name == title else name, Text(_shown(line)))
+        table.add_row("" if name == title else name, Text(plain(line)))
         title = name
     return table
 
@@ -106,11 +107,6 @@ def _instruction(layer: Brought) -> str:
     """What a layer's history says, without the build arguments that stand before a command."""
     text = re.sub(r"^RUN \|\d+ .*?/bin/sh -c ", "RUN ", layer.instruction or "", flags=re.DOTALL)
     return brief(text) or "an instruction that is not known"
-
-
-def _shown(text: str) -> str:
-    """*text* with what would break a line, move the cursor or is not UTF-8 written out: names come from the image."""
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def _files(count: int) -> str:

@@ -23,6 +23,7 @@ from jetpare.compare import (
     StageTime,
     size_text,
 )
+from jetpare.text import plain as plain  # noqa: PLC0414 - the other views take it from here
 from jetpare.views.progress import duration
 
 SIZE_TITLES = {
@@ -36,13 +37,6 @@ TO_THE_MINUTE = 16  # characters of a time stamp
 NONE = "-"
 SEVERITIES = ("error", "warning", "note")
 PACKAGE_TITLES = {"debian": "Debian packages", "python": "Python packages"}
-
-
-def plain(text: str) -> str:
-    """*text* with all that a terminal or a table would not show as one line written as escapes."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode() for char in text
-    )
 
 
 def signed(count: int) -> str:

@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from jetpare.text import plain
 from jetpare.verify import ACCEPTED, FAILED, NOT_MEASURED, OK, Outcome, Row, Verification
 
 STYLES = {OK: "green", FAILED: "bold red", NOT_MEASURED: "dim", ACCEPTED: "yellow"}
@@ -16,7 +17,6 @@ TITLES = {
     "A20": "ONNX Runtime",
     "A21": "compilers",
     "A22": "OpenCV's features",
-    "A24": "complaints on stderr",
 }
 
 
@@ -26,7 +26,7 @@ def outcome(result: Outcome) -> RenderableType:
     for image in result.images:
         parts += [_summary(image), Text()]
     for name in result.differing:
-        parts.append(Text(f"{name}: ok in several images, but not with the same result", style=STYLES[FAILED]))
+        parts.append(Text(f"{plain(name)}: ok in several images, but not with the same result", style=STYLES[FAILED]))
     for pattern in result.unused:
         parts.append(Text(f"[verify] accept {pattern!r}: no failure meets it any more", style=STYLES[ACCEPTED]))
     return Group(*parts)
@@ -37,7 +37,7 @@ def verdict(result: Outcome) -> str:
     lines = []
     for image in result.images:
         if image.trouble:
-            lines.append(f"{image.image} could not be run: {image.trouble}.")
+            lines.append(f"{image.image} could not be run: {plain(image.trouble)}.")
             continue
         failed, open_ = image.count(FAILED), image.count(NOT_MEASURED)
         what, count = ("failed", failed) if failed else ("passed", image.count(OK))
@@ -66,7 +66,9 @@ def _summary(image: Verification) -> RenderableType:
     lines: list[RenderableType] = [table]
     lines += _lines([row for row in image.rows if row.status != OK])
     lines += [
-        Text(f"  {row.name} says: {line}", style=STYLES[ACCEPTED]) for row in image.rows for line in row.complaints
+        Text(f"  {plain(row.name)} says: {plain(line)}", style=STYLES[ACCEPTED])
+        for row in image.rows
+        for line in row.complaints
     ]
     told = [row for row in image.rows if row.id in {"A19", "A20", "A21", "A22"} and row.status == OK]
     return Group(*lines, *_lines(told))
@@ -78,6 +80,6 @@ def _lines(rows: list[Row]) -> list[RenderableType]:
     for row in rows:
         names.setdefault((row.status, row.detail), []).append(row.name)
     return [
-        Text.assemble("  ", (status, STYLES[status]), f"  {', '.join(found)}: {detail}")
+        Text.assemble("  ", (status, STYLES[status]), f"  {plain(', '.join(found))}: {plain(detail)}")
         for (status, detail), found in names.items()
     ]

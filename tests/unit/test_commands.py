@@ -26,3 +26,8 @@ def test_records_that_cannot_be_read_are_named_and_left_out(mini: Path, capsys: 
     assert [group["count"] for group in json.loads(said.out)["groups"]] == [1]
     told = [line.split(" ")[0] for line in said.err.splitlines() if "left out" in line]
     assert sorted(told) == [f".jetpare/runs/{name}/run.json" for name in ("20250102-000002", "empty", "foreign")]
+
+
+def test_narration_holds_nothing_that_a_terminal_acts_on(mini: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Session(root=mini, environ={}).say("an image says \x1b[2J\x9b1A\nand more")
+    assert capsys.readouterr().err == "an image says \\x1b[2J\\x9b1A\nand more\n"

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -294,3 +296,41 @@ def test_os_release_is_read() -> None:
         "VERSION_CODENAME": "bookworm",
         "PRETTY_NAME": "Debian GNU/Linux 12 (bookworm)",
     }
+
+
+def gone() -> str:
+    """What a process was called that has ended, and whose number another one may have by now."""
+    *rest, started = engine.process_name(os.getpid()).split()
+    return " ".join([*rest, str(int(started) - 1)])
+
+
+@pytest.mark.processes
+def test_an_orphan_is_what_a_process_of_this_machine_left_that_is_gone() -> None:
+    own = engine.process_name(os.getpid())
+    boot, namespace, _, started = own.split()
+    with process.start(["sleep", "44"]) as child:
+        theirs = engine.process_name(child.pid)
+        assert not engine.is_orphan(theirs)
+    assert engine.is_orphan(theirs)
+    assert engine.is_orphan(gone())
+    for other in (own, f"other {namespace} {child.pid} {started}", f"{boot} 1 {child.pid} {started}", "", "a b c d"):
+        assert not engine.is_orphan(other)
+    assert not engine.is_orphan(f"{boot} {namespace} x {started}")
+
+
+def test_only_containers_of_ours_are_removed_as_orphans() -> None:
+    removed: list[str] = []
+    listed = [
+        {"Id": "measure", "Names": ["/jetpare-measure-1"], "Labels": {engine.OWNER: gone()}},
+        {"Id": "verify", "Names": ["/jetpare-verify-1"], "Labels": {engine.OWNER: gone()}},
+        {"Id": "alive", "Names": ["/jetpare-verify-2"], "Labels": engine.owner_label()},
+        {"Id": "from a copied image", "Names": ["/website"], "Labels": {engine.OWNER: gone()}},
+        {"Id": "nameless", "Names": None, "Labels": {engine.OWNER: gone()}},
+    ]
+    docker: Any = SimpleNamespace(
+        api=SimpleNamespace(
+            containers=lambda **_: listed, remove_container=lambda container, **_: removed.append(container)
+        )
+    )
+    engine.remove_orphans(docker)
+    assert removed == ["measure", "verify"]

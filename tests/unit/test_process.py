@@ -9,11 +9,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from invoke.context import Context
 
+import tasks
 from jetpare import process
-from jetpare.errors import ToolError
+from jetpare.errors import Interrupted, ToolError
 
 pytestmark = pytest.mark.processes
 
@@ -98,6 +101,64 @@ def test_what_is_streamed_does_not_outlive_a_kill(tmp_path: Path) -> None:
     while members(child) and time.monotonic() < until:
         time.sleep(0.02)
     assert members(child) == []
+
+
+def tail(script: str, *, stdin: bytes = b"", timeout: float = 20, most: int = 1 << 20) -> str:
+    return process.tail(["sh", "-c", script], stdin=stdin, timeout=timeout, keep=1000, most=most)
+
+
+def test_of_what_is_not_trusted_only_the_end_is_kept() -> None:
+    assert tail("cat; yes | head -c 300000 >&2; echo end", stdin=b"x" * 300_000) == "x" * 996 + "end\n"
+    with pytest.raises(ToolError, match=r"failed with exit status 3:\n(no\n)+why$") as caught:
+        tail("yes no | head -c 300000 >&2; echo why >&2; exit 3")
+    assert len(str(caught.value)) < 1200
+
+
+@pytest.mark.parametrize(
+    ("script", "limits", "why"),
+    [
+        ("yes", {}, "it said more than 1.04858 MB"),
+        ("exec 1>&2; yes", {}, "it said more than 1.04858 MB"),
+        ("echo begun; exec sleep 55", {"timeout": 0.3}, "no answer within 0.3 s"),
+        ("exec >/dev/null 2>&1; exec sleep 55", {"timeout": 0.3}, "no answer within 0.3 s"),
+    ],
+)
+def test_what_is_not_trusted_is_ended(script: str, limits: dict[str, Any], why: str, tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    with pytest.raises(ToolError, match=why):
+        tail(f"echo $$ >{note}; {script}", **limits)
+    assert members(int(note.read_text())) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_cleans_up_as_ctrl_c_does_and_is_undone(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with process.signals_as_interrupt():
+        with pytest.raises(KeyboardInterrupt), process.signals_as_interrupt():
+            signal.raise_signal(number)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+        signal.raise_signal(number)  # the first is being seen to
+    assert signal.getsignal(number) is before
+
+
+def test_a_terminal_that_closes_disturbs_nothing_under_nohup() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with process.signals_as_interrupt():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_command_that_is_told_to_end_says_so() -> None:
+    @tasks.command()
+    def told(_: Context) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match=r"Interrupted\."):
+        told(Context())
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_a_tether_does_not_hide_what_is_missing(tmp_path: Path) -> None:

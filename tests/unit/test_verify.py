@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import runpy
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from jetpare import verify
+from jetpare import engine, verify
 from jetpare.config import Accept
+from jetpare.engine import Engine
 from jetpare.verify import ACCEPTED, FAILED, OK, Outcome, Row, Verification
 from jetpare.views import verify as view
 
 BASE = Verification(image="cuda", image_id="sha256:ab", gpu=False, versions={}, rows=())
 ROW = {"id": "A18", "name": "import x", "status": "ok", "detail": "1.0", "seconds": 0.5, "result": None}
+
+
+def report(*rows: object, **fields: object) -> str:
+    """What the script prints last: *rows* beside those that it always makes."""
+    always = [{**ROW, "name": name} for name in sorted(verify.ALWAYS)]
+    return json.dumps({"rows": [*rows, *always], "versions": {}} | fields)
 
 
 def row(name: str, status: str = OK, result: object = None) -> Row:
@@ -36,9 +46,8 @@ def shown(outcome: Outcome) -> str:
 
 
 def test_the_last_line_is_the_report_whatever_was_printed_before() -> None:
-    said = "torch says hello\n" + json.dumps({"rows": [ROW], "versions": {"torch": "2.8.0", "gpu": None}}) + "\n"
-    found = verify.parse(BASE, said)
-    assert found.rows == (Row(id="A18", name="import x", status="ok", detail="1.0", seconds=0.5),)
+    found = verify.parse(BASE, f"torch says hello\n{report(ROW, versions={'torch': '2.8.0', 'gpu': None})}\n")
+    assert found.rows[0] == Row(id="A18", name="import x", status="ok", detail="1.0", seconds=0.5)
     assert found.versions == {"torch": "2.8.0", "gpu": None}
 
 
@@ -49,15 +58,38 @@ def test_the_last_line_is_the_report_whatever_was_printed_before() -> None:
         "no json",
         "[]",
         "{}",
-        json.dumps({"rows": [ROW]}),
-        json.dumps({"rows": [{**ROW, "status": "fine"}], "versions": {}}),
-        json.dumps({"rows": [{**ROW, "id": "<script>"}], "versions": {}}),
-        json.dumps({"rows": ["x"], "versions": {}}),
+        json.dumps({"rows": [], "versions": {}}),
+        report(versions=None),
+        report({**ROW, "status": "fine"}),
+        report({**ROW, "id": "<script>"}),
+        report({**ROW, "id": "A99"}),
+        report("x"),
+        report({**ROW, "seconds": -1}),
+        report({**ROW, "seconds": float("nan")}),
+        report({**ROW, "seconds": 10**400}),
+        report({**ROW, "seconds": "1"}),
+        report({**ROW, "result": [float("inf")]}),
+        report({**ROW, "result": json.loads("[" * 300 + "]" * 300)}),
+        "[" * 200_000,
     ],
 )
 def test_a_lying_report_is_no_report(said: str) -> None:
-    with pytest.raises((ValueError, TypeError)):
+    with pytest.raises(verify.DAMAGE):
         verify.parse(BASE, said)
+
+
+@pytest.mark.parametrize("name", sorted(verify.ALWAYS))
+def test_a_report_that_leaves_a_check_out_is_no_report(name: str) -> None:
+    content = json.loads(report(ROW))
+    rows = [each for each in content["rows"] if each["name"] != name]
+    with pytest.raises(ValueError, match=rf"^1 checks .* missing, such as {re.escape(name)}$"):
+        verify.parse(BASE, json.dumps(content | {"rows": rows}))
+
+
+def test_what_a_report_must_have_is_what_the_script_always_makes(script: dict[str, Any]) -> None:
+    assert set(script["WORK"]) == verify.ALWAYS
+    ids = {number for number, _ in script["WORK"].values()}
+    assert ids == set(verify.IDS) == set(view.TITLES)  # a row of another id would be counted and shown nowhere
 
 
 def test_a_failure_is_accepted_with_its_reason_and_others_are_not() -> None:
@@ -92,6 +124,20 @@ def test_checks_that_found_the_same_share_a_line() -> None:
     assert "not measured one, two: no GPU" in shown(Outcome(images=(image("a", *rows),), differing=(), unused=()))
 
 
+def test_what_an_image_says_moves_no_cursor() -> None:
+    evil = "\x1b[2J\x9b1A\x07"
+    rows = (
+        Row(id="A18", name=f"n{evil}", status=FAILED, detail=f"d{evil}", seconds=0, complaints=(f"c{evil}",)),
+        Row(id="A19", name=f"o{evil}", status=OK, detail=f"e{evil}", seconds=0),
+    )
+    outcome = Outcome(images=(image("a", *rows), image("b", trouble=f"t{evil}")), differing=(f"f{evil}",), unused=())
+    console = Console(width=80, file=io.StringIO(), record=True)
+    console.print(view.outcome(outcome))
+    text = console.export_text()
+    assert all(f"{word}\\x1b[2J\\x9b1A\\x07" in text for word in "ndcoetf")
+    assert all(char.isprintable() or char == "\n" for char in text)
+
+
 def test_an_unused_acceptance_is_told() -> None:
     assert "'load x': no failure" in shown(Outcome(images=(image("a", row("x")),), differing=(), unused=("load x",)))
 
@@ -102,12 +148,30 @@ def test_a_gpu_is_asked_for_only_where_the_engine_has_nvidias_runtime() -> None:
 
 
 def test_what_is_kept_is_found_again_and_damage_is_none(tmp_path: Path) -> None:
-    found = image("a", row("matmul", result="1"))
+    found = image("a", row("matmul", result="1"), *(row(name) for name in sorted(verify.ALWAYS)))
     verify.save(tmp_path, found)
     assert verify.load(tmp_path, found.image_id) == found
-    next((tmp_path / "verify").iterdir()).write_text("{")
-    assert verify.load(tmp_path, found.image_id) is None
+    for damage in ("{", "[]", "[" * 200_000, json.dumps({"schema": verify.SCHEMA, "image": "a", "gpu": False})):
+        next((tmp_path / "verify").iterdir()).write_text(damage)
+        assert verify.load(tmp_path, found.image_id) is None
     assert verify.load(tmp_path, "sha256:other") is None
+
+
+@pytest.mark.parametrize("there", ["verify/ab.json/", "verify/ab.json.new/", "verify"])
+def test_what_cannot_be_kept_is_shown_all_the_same(there: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / there
+    path.mkdir(parents=True) if there.endswith("/") else path.write_text("a file stands where the folder should")
+    facts = SimpleNamespace(memory_bytes=1 << 30)
+    monkeypatch.setattr(engine, "facts", lambda _: facts)
+    monkeypatch.setattr(engine, "runtimes", lambda _: ())
+    monkeypatch.setattr(engine, "client", lambda _: nullcontext())
+    monkeypatch.setattr(engine, "remove_orphans", lambda _: None)
+    monkeypatch.setattr(verify, "_one", lambda *_, **__: image("ab", row("matmul")))
+    said: list[str] = []
+    running = Engine(docker="docker", env={}, overrides={}, private=False)
+    outcome = verify.run(running, {"ab": "sha256:ab"}, state=tmp_path, say=said.append)
+    assert outcome.works
+    assert "ab.json: not kept (" in said[-1]
 
 
 @pytest.fixture(scope="module")
