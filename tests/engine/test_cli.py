@@ -94,8 +94,8 @@ def assert_sensible(result: dict[str, Any], store: str) -> None:
     for name, image in images.items():
         sizes = image["sizes"]
         assert set(sizes) == {"layers", "merged", "pull", "alone"}
-        if store == "containerd":  # which knows what its layers are compressed to
-            assert 0 < sizes["pull"] < sizes["merged"]
+        if store == "containerd":  # which knows what its layers are compressed to; random bytes stay as many
+            assert 0.2 * sizes["merged"] < sizes["pull"] < 1.2 * sizes["merged"]
         else:
             assert sizes["pull"] is None
         assert 60_000_000 < sizes["merged"] <= sizes["layers"] * 1.01
