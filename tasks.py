@@ -18,17 +18,20 @@ from jetpare.process import signals_as_interrupt
 
 IMAGE = "an image of build.toml, such as cuda"
 STAGE_IMAGE = "the image whose stage is meant; default: the last one of build.toml that has it and is not optional"
-PROFILE = "a profile of build.toml; default: the one for this host's architecture"
+PROFILE = (
+    "a profile of build.toml, or NAME-arm64 for what --platform linux/arm64 makes of it; default: the one for this host"
+)
+PLATFORM = "build for this platform, such as linux/arm64, in place of the profile's own"
 DRY_RUN = "print the bake definition and the command that runs it, and build nothing"
 NO_CACHE = "build this stage again although nothing changed"
 POWER = "on a Jetson: maxn, keep, or the name of a power mode; default: [power] mode of build.toml"
 STAGE = {"image": STAGE_IMAGE, "profile": PROFILE, "power": POWER, "no_cache": NO_CACHE, "dry_run": DRY_RUN}
 
 
-def session(profile: str = "") -> Session:
+def session(profile: str = "", platform: str = "") -> Session:
     """The one place where the environment is read. JETPARE_ROOT names another project's folder."""
     root = os.environ.get("JETPARE_ROOT") or Path(__file__).parent
-    return Session(root=Path(root), environ=dict(os.environ), profile=profile or None)
+    return Session(root=Path(root), environ=dict(os.environ), profile=profile or None, platform=platform or None)
 
 
 def command(**options: object) -> Callable[[Callable[..., None]], Task[Any]]:
@@ -56,6 +59,7 @@ def command(**options: object) -> Callable[[Callable[..., None]], Task[Any]]:
     help={
         "image": f"{IMAGE}; repeatable; default: all",
         "profile": PROFILE,
+        "platform": PLATFORM,
         "parallel": "build everything in one solve: the shortest wall time, but the stages' times overlap",
         "cold": "no layer cache, and compiler and package caches that start empty, so that every time is a cold one",
         "repeat": "this many runs, cooling down between them, then median and spread; every stage is built again "
@@ -64,10 +68,11 @@ def command(**options: object) -> Callable[[Callable[..., None]], Task[Any]]:
         "dry_run": DRY_RUN,
     },
 )
-def build_all(
+def build_all(  # noqa: PLR0913, PLR0917 - one for each flag
     _: Context,
     image: list[str],
     profile: str = "",
+    platform: str = "",
     parallel: bool = False,
     cold: bool = False,
     repeat: int = 1,
@@ -78,7 +83,7 @@ def build_all(
     from jetpare.pipeline import Request
 
     request = Request(task="build-all", parallel=parallel, cold=cold, power=power)
-    session(profile).build_all(request, images=tuple(image), repeat=repeat, dry_run=dry_run)
+    session(profile, platform).build_all(request, images=tuple(image), repeat=repeat, dry_run=dry_run)
 
 
 @command(help=STAGE)
@@ -191,10 +196,13 @@ def audit(
     session(profile).audit(images=tuple(image), forms=forms, output=output or None)
 
 
-@command(iterable=["image"], help={"image": f"{IMAGE}; repeatable; default: all", "profile": PROFILE})
-def plan(_: Context, image: list[str], profile: str = "") -> None:
+@command(
+    iterable=["image"],
+    help={"image": f"{IMAGE}; repeatable; default: all", "profile": PROFILE, "platform": PLATFORM},
+)
+def plan(_: Context, image: list[str], profile: str = "", platform: str = "") -> None:
     """Show what would run, in which order, and what the cache should hold already."""
-    session(profile).plan(images=tuple(image))
+    session(profile, platform).plan(images=tuple(image))
 
 
 @command(
@@ -251,10 +259,10 @@ def power(_: Context, restore: bool = False) -> None:
     session().power(restore=restore)
 
 
-@command(help={"profile": PROFILE})
-def doctor(_: Context, profile: str = "") -> None:
+@command(help={"profile": PROFILE, "platform": PLATFORM})
+def doctor(_: Context, profile: str = "", platform: str = "") -> None:
     """Check engine, disk, memory, platform and network, and say what to do about each fault."""
-    session(profile).doctor()
+    session(profile, platform).doctor()
 
 
 @command(help={"store": "the image store of a private engine: overlay2 or containerd"})

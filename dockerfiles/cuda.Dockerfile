@@ -1,6 +1,9 @@
 # The small image: l4t-cuda, with cuDNN and the profiling libraries that it lacks, GDAL and PyTorch.
-# `l4t-cuda`, `l4t-jetpack`, `gdal-source` and `wheels` are named contexts: the bake definition says what they are.
+# `builder`, `l4t-cuda`, `l4t-jetpack`, `gdal-source` and `wheels` are named contexts: the bake definition says what they are.
 ARG CACHE_ID=local
+# where stages run that only build: the base itself, or, for another architecture (CROSS), a system of this machine's own
+ARG BUILDER_PLATFORM=${TARGETPLATFORM}
+ARG CROSS
 # REBUILD_<STAGE>, declared in each stage, has a new value when that stage is to be built again
 ARG GDAL_VERSION
 ARG GDAL_BUILD
@@ -15,6 +18,7 @@ ARG PYTHON_PROVIDED
 ARG PYTHON_INDEXES
 ARG PYTHON_CUDA
 ARG CUDNN_SOURCE=jetpack
+ARG CUDNN_ON=l4t-jetpack
 ARG CUDNN_PACKAGES
 ARG CUDNN_REPOSITORY
 ARG CUDNN_INDEXES
@@ -22,15 +26,17 @@ ARG COLLECT
 ARG RUNTIME_PACKAGES
 ARG PRUNE
 
-# cudnn-from-SOURCE: where the libraries come from that l4t-cuda lacks; only the one that build.toml names is looked at
+# cudnn-from-SOURCE: the system that has the libraries which l4t-cuda lacks; wheels and packages are fetched for l4t-cuda's CUDA
 FROM l4t-jetpack AS cudnn-from-jetpack
 FROM l4t-cuda AS cudnn-from-wheel
 FROM l4t-cuda AS cudnn-from-apt
+FROM cudnn-from-${CUDNN_SOURCE} AS cudnn-source
 
 # cudnn: those libraries, links kept, with a manifest
-FROM cudnn-from-${CUDNN_SOURCE} AS cudnn
+FROM --platform=${BUILDER_PLATFORM} ${CUDNN_ON} AS cudnn
 ARG REBUILD_CUDNN
 ARG CACHE_ID
+ARG CROSS
 ARG CUDNN_SOURCE
 ARG CUDNN_PACKAGES
 ARG CUDNN_REPOSITORY
@@ -38,9 +44,11 @@ ARG CUDNN_INDEXES
 ARG COLLECT
 RUN --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
     --mount=type=bind,source=scripts/apt-install.sh,target=/run/jetpare/apt-install.sh \
+    --mount=type=bind,source=scripts/cross.sh,target=/run/jetpare/cross.sh \
     --mount=type=bind,source=scripts/cudnn.sh,target=/run/jetpare/cudnn.sh \
     --mount=type=bind,source=scripts/nvidia-wheels.py,target=/run/jetpare/nvidia-wheels.py \
     --mount=type=bind,source=scripts/collect.py,target=/run/jetpare/collect.py \
+    --mount=type=bind,from=cudnn-source,target=/run/jetpare/system \
     --mount=type=bind,from=wheels,target=/run/jetpare/wheels \
     --mount=type=cache,id=apt-cache-cuda-${CACHE_ID},target=/var/cache/apt,sharing=locked \
     --mount=type=cache,id=apt-lists-cuda-${CACHE_ID},target=/var/lib/apt/lists,sharing=locked \
@@ -54,23 +62,28 @@ FROM scratch AS cudnn-report
 COPY --from=cudnn /opt/report/ /
 
 # gdal: compiled from source, with the list of the packages that its libraries need
-FROM l4t-cuda AS gdal
+FROM --platform=${BUILDER_PLATFORM} builder AS gdal
 ARG REBUILD_GDAL
 ARG CACHE_ID
+ARG CROSS
 ARG GDAL_BUILD_PACKAGES
 RUN --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
+    --mount=type=bind,source=scripts/cross.sh,target=/run/jetpare/cross.sh \
+    --mount=type=bind,source=scripts/build-packages.sh,target=/run/jetpare/build-packages.sh \
     --mount=type=bind,source=scripts/apt-install.sh,target=/run/jetpare/apt-install.sh \
     --mount=type=cache,id=apt-cache-cuda-${CACHE_ID},target=/var/cache/apt,sharing=locked \
     --mount=type=cache,id=apt-lists-cuda-${CACHE_ID},target=/var/lib/apt/lists,sharing=locked \
+    --mount=type=bind,from=l4t-cuda,source=/etc/apt,target=/run/jetpare/target-apt \
     --mount=type=secret,id=ca --mount=type=secret,id=net --mount=type=tmpfs,target=/tmp \
-    /run/jetpare/apt-install.sh ${GDAL_BUILD_PACKAGES}
+    /run/jetpare/build-packages.sh ${GDAL_BUILD_PACKAGES}
 ARG GDAL_VERSION
 ARG GDAL_BUILD
 ARG GDAL_CMAKE
 ARG GDAL_DRIVERS
 ARG OGR_DRIVERS
 ARG JOBS
-RUN --mount=type=bind,source=scripts/compile-gdal.sh,target=/run/jetpare/compile-gdal.sh \
+RUN --mount=type=bind,source=scripts/cross.sh,target=/run/jetpare/cross.sh \
+    --mount=type=bind,source=scripts/compile-gdal.sh,target=/run/jetpare/compile-gdal.sh \
     --mount=type=bind,source=scripts/gdal-unity,target=/run/jetpare/gdal-unity \
     --mount=type=bind,from=gdal-source,target=/run/jetpare/source \
     --mount=type=cache,id=ccache-gdal-${GDAL_VERSION}-${CACHE_ID},target=/var/cache/ccache \
@@ -82,9 +95,10 @@ FROM scratch AS gdal-report
 COPY --from=gdal /opt/report/ /
 
 # python: PyTorch and what it needs, by uv, in a virtual environment
-FROM l4t-cuda AS python
+FROM --platform=${BUILDER_PLATFORM} builder AS python
 ARG REBUILD_PYTHON
 ARG CACHE_ID
+ARG CROSS
 RUN --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
     --mount=type=bind,source=scripts/apt-install.sh,target=/run/jetpare/apt-install.sh \
     --mount=type=cache,id=apt-cache-cuda-${CACHE_ID},target=/var/cache/apt,sharing=locked \
@@ -97,6 +111,7 @@ ARG PYTHON_PROVIDED
 ARG PYTHON_INDEXES
 ARG PYTHON_CUDA
 RUN --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
+    --mount=type=bind,source=scripts/cross.sh,target=/run/jetpare/cross.sh \
     --mount=type=bind,source=scripts/install-pytorch.sh,target=/run/jetpare/install-pytorch.sh \
     --mount=type=bind,source=scripts/check_python.py,target=/run/jetpare/check_python.py \
     --mount=type=bind,from=wheels,target=/run/jetpare/wheels \

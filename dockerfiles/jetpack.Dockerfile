@@ -1,6 +1,9 @@
 # The baseline image: GDAL and PyTorch on all of l4t-jetpack.
-# `l4t-jetpack`, `gdal-source` and `wheels` are named contexts: the bake definition says what they are.
+# `builder`, `l4t-jetpack`, `gdal-source` and `wheels` are named contexts: the bake definition says what they are.
 ARG CACHE_ID=local
+# where stages run that only build: the base itself, or, for another architecture (CROSS), a system of this machine's own
+ARG BUILDER_PLATFORM=${TARGETPLATFORM}
+ARG CROSS
 # REBUILD_<STAGE>, declared in each stage, has a new value when that stage is to be built again
 ARG GDAL_VERSION
 ARG GDAL_BUILD
@@ -17,23 +20,28 @@ ARG PYTHON_CUDA
 ARG RUNTIME_PACKAGES
 
 # gdal: compiled from source, with the list of the packages that its libraries need
-FROM l4t-jetpack AS gdal
+FROM --platform=${BUILDER_PLATFORM} builder AS gdal
 ARG REBUILD_GDAL
 ARG CACHE_ID
+ARG CROSS
 ARG GDAL_BUILD_PACKAGES
 RUN --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
+    --mount=type=bind,source=scripts/cross.sh,target=/run/jetpare/cross.sh \
+    --mount=type=bind,source=scripts/build-packages.sh,target=/run/jetpare/build-packages.sh \
     --mount=type=bind,source=scripts/apt-install.sh,target=/run/jetpare/apt-install.sh \
     --mount=type=cache,id=apt-cache-jetpack-${CACHE_ID},target=/var/cache/apt,sharing=locked \
     --mount=type=cache,id=apt-lists-jetpack-${CACHE_ID},target=/var/lib/apt/lists,sharing=locked \
+    --mount=type=bind,from=l4t-jetpack,source=/etc/apt,target=/run/jetpare/target-apt \
     --mount=type=secret,id=ca --mount=type=secret,id=net --mount=type=tmpfs,target=/tmp \
-    /run/jetpare/apt-install.sh ${GDAL_BUILD_PACKAGES}
+    /run/jetpare/build-packages.sh ${GDAL_BUILD_PACKAGES}
 ARG GDAL_VERSION
 ARG GDAL_BUILD
 ARG GDAL_CMAKE
 ARG GDAL_DRIVERS
 ARG OGR_DRIVERS
 ARG JOBS
-RUN --mount=type=bind,source=scripts/compile-gdal.sh,target=/run/jetpare/compile-gdal.sh \
+RUN --mount=type=bind,source=scripts/cross.sh,target=/run/jetpare/cross.sh \
+    --mount=type=bind,source=scripts/compile-gdal.sh,target=/run/jetpare/compile-gdal.sh \
     --mount=type=bind,source=scripts/gdal-unity,target=/run/jetpare/gdal-unity \
     --mount=type=bind,from=gdal-source,target=/run/jetpare/source \
     --mount=type=cache,id=ccache-gdal-${GDAL_VERSION}-${CACHE_ID},target=/var/cache/ccache \
@@ -45,9 +53,10 @@ FROM scratch AS gdal-report
 COPY --from=gdal /opt/report/ /
 
 # python: PyTorch and what it needs, by uv, in a virtual environment
-FROM l4t-jetpack AS python
+FROM --platform=${BUILDER_PLATFORM} builder AS python
 ARG REBUILD_PYTHON
 ARG CACHE_ID
+ARG CROSS
 RUN --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
     --mount=type=bind,source=scripts/apt-install.sh,target=/run/jetpare/apt-install.sh \
     --mount=type=cache,id=apt-cache-jetpack-${CACHE_ID},target=/var/cache/apt,sharing=locked \
@@ -60,6 +69,7 @@ ARG PYTHON_PROVIDED
 ARG PYTHON_INDEXES
 ARG PYTHON_CUDA
 RUN --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
+    --mount=type=bind,source=scripts/cross.sh,target=/run/jetpare/cross.sh \
     --mount=type=bind,source=scripts/install-pytorch.sh,target=/run/jetpare/install-pytorch.sh \
     --mount=type=bind,source=scripts/check_python.py,target=/run/jetpare/check_python.py \
     --mount=type=bind,from=wheels,target=/run/jetpare/wheels \

@@ -1,11 +1,14 @@
 # Stand-ins for NVIDIA's bases and for GDAL's source, for a host that is no Jetson: real CUDA and cuDNN libraries at JetPack's
 # paths, on the Debian image that the bake definition calls `debian`. Only the base system is not the real one.
 ARG CACHE_ID=local
+# where only programs of this machine's own run: `debian` itself, or one of another architecture than CROSS, which is built for
+ARG BUILDER_PLATFORM=${TARGETPLATFORM}
+ARG CROSS
 ARG GDAL_VERSION
 ARG GDAL_SUITE=trixie
 
 # tools: the pip that fetches NVIDIA's wheels and the python3 that unpacks them; mounted, so in no base
-FROM debian AS tools
+FROM --platform=${BUILDER_PLATFORM} builder AS tools
 ARG CACHE_ID
 RUN --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
     --mount=type=bind,source=scripts/apt-install.sh,target=/run/jetpare/apt-install.sh \
@@ -17,12 +20,14 @@ RUN --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
 # l4t-cuda: CUDA 12.6's run-time libraries, unpacked straight into the layer that both bases share
 FROM debian AS l4t-cuda
 ARG CACHE_ID
+ARG CROSS
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility,video \
     NVIDIA_REQUIRE_CUDA=cuda>=12.6 \
     NVIDIA_REQUIRE_JETPACK_HOST_MOUNTS=base-only
 RUN --mount=type=bind,from=tools,target=/mnt \
     --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
+    --mount=type=bind,source=scripts/cross.sh,target=/run/jetpare/cross.sh \
     --mount=type=bind,source=scripts/rehearsal-cuda.sh,target=/run/jetpare/rehearsal-cuda.sh \
     --mount=type=bind,source=scripts/nvidia-wheels.py,target=/run/jetpare/nvidia-wheels.py \
     --mount=type=bind,source=scripts/rehearsal-cuda.txt,target=/run/jetpare/rehearsal-cuda.txt \
@@ -33,6 +38,7 @@ RUN --mount=type=bind,from=tools,target=/mnt \
 # l4t-jetpack: what the real one has beside that: cuDNN, CUPTI, nvToolsExt, headers, compilers, and an older GDAL
 FROM l4t-cuda AS l4t-jetpack
 ARG CACHE_ID
+ARG CROSS
 RUN --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
     --mount=type=bind,source=scripts/apt-install.sh,target=/run/jetpare/apt-install.sh \
     --mount=type=cache,id=apt-cache-debian-${CACHE_ID},target=/var/cache/apt,sharing=locked \
@@ -41,6 +47,7 @@ RUN --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
     /run/jetpare/apt-install.sh build-essential cmake gdal-bin libgdal-dev python3
 RUN --mount=type=bind,from=tools,target=/mnt \
     --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
+    --mount=type=bind,source=scripts/cross.sh,target=/run/jetpare/cross.sh \
     --mount=type=bind,source=scripts/rehearsal-cuda.sh,target=/run/jetpare/rehearsal-cuda.sh \
     --mount=type=bind,source=scripts/nvidia-wheels.py,target=/run/jetpare/nvidia-wheels.py \
     --mount=type=bind,source=scripts/rehearsal-cuda.txt,target=/run/jetpare/rehearsal-cuda.txt \
@@ -50,7 +57,7 @@ RUN --mount=type=bind,from=tools,target=/mnt \
 
 # source: GDAL as the next Debian has it, newer than the one that l4t-jetpack brings, as on a Jetson. Debian leaves two data
 # files out for their licence (other definitions of coordinate systems); its build lists them, empty ones stand for them.
-FROM debian AS source
+FROM --platform=${BUILDER_PLATFORM} builder AS source
 ARG CACHE_ID
 ARG GDAL_VERSION
 ARG GDAL_SUITE

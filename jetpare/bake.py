@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from jetpare import process
-from jetpare.config import CUDA_TARGET, INPUTS, MULTIARCH, WHEELS, Config, Prune, architecture_of
+from jetpare.config import BUILDER, CUDA_TARGET, INPUTS, MULTIARCH, WHEELS, Config, Prune, architecture_of
 from jetpare.plan import Kind, Node, Plan
 
 # Targets that are only linked to would be exported as untagged images otherwise: seconds, and gigabytes in the lists.
@@ -42,6 +42,8 @@ def stage_arguments(config: Config, plan: Plan, cache_id: str) -> dict[str, dict
     """Build arguments by stage name; see the top of each Dockerfile for their meaning."""
     architecture = architecture_of(plan.platform)
     cached = {"CACHE_ID": f"{config.project.name}-{architecture}-{cache_id}"}
+    if plan.cross:
+        cached |= {"BUILDER_PLATFORM": plan.builder_platform, "CROSS": architecture}
     places = {"multiarch": MULTIARCH.get(architecture, ""), "cuda_target": CUDA_TARGET.get(architecture, "")}
     collect = [pattern.format_map(places) for pattern in config.collect.required]
     collect += [f"{pattern.format_map(places)} ?" for pattern in config.collect.optional]
@@ -84,6 +86,8 @@ def _cudnn_arguments(config: Config, plan: Plan) -> dict[str, str]:
     used = {"CUDNN_SOURCE": cudnn.source, "CUDNN_PACKAGES": " ".join(cudnn.chosen)}
     if cudnn.source == "wheel":
         used["CUDNN_INDEXES"] = " ".join(plan.profile.indexes)
+    if cudnn.source != "jetpack" or plan.cross:
+        used["CUDNN_ON"] = BUILDER
     if cudnn.source == "apt" and cudnn.repository:
         used["CUDNN_REPOSITORY"] = " ".join(
             (cudnn.repository.url, cudnn.repository.suite, *cudnn.repository.components)
@@ -185,10 +189,21 @@ class _Maker:
 
     def _contexts(self, node: Node) -> dict[str, str]:
         found = {name: self._source(name) for name in self.plan.contexts_of(node)}
+        builder = self._builder(node)
+        if builder:
+            found[BUILDER] = builder
         if node.kind is not Kind.INPUT:
             has_wheels = bool(self.config.python.wheels)
             found[WHEELS] = f"target:{INPUTS}-{WHEELS}" if has_wheels else str(self.options.state / "empty")
         return found
+
+    def _builder(self, node: Node) -> str:
+        """On what the stages stand that only build: for the machine itself, on the base that they build for."""
+        if self.plan.cross:
+            return self._source(BUILDER)
+        known = self.plan.contexts_of(node)
+        base = self.plan.images[node.group].base if node.group in self.plan.images else (*known, "")[0]
+        return self._source(base) if base in known else ""
 
     def _source(self, name: str) -> str:
         context = self.plan.profile.contexts[name]
@@ -214,10 +229,16 @@ def rebuild_argument(stage: str) -> str:
 
 
 def input_tag(config: Config, plan: Plan, name: str) -> str:
-    """The tag of an input that is an image of our own: 'jetpare/l4t-cuda:rehearsal', 'jetpare/debian:bookworm'."""
+    """The tag of an input that is an image of ours: 'jetpare/l4t-cuda:rehearsal', 'jetpare/debian:bookworm-amd64'."""
     suite = plan.profile.contexts[name].suite
-    architecture = architecture_of(plan.platform)
-    return f"{config.project.name}/{name}:{f'{suite}-{architecture}' if suite else plan.profile_name}"
+    if suite:
+        return f"{config.project.name}/debian:{suite}-{architecture_of(input_platform(plan, name))}"
+    return f"{config.project.name}/{name}:{plan.profile_name}"
+
+
+def input_platform(plan: Plan, name: str) -> str:
+    """The platform of an input: that of the images, except for what builds for another one."""
+    return plan.builder_platform if name == BUILDER else plan.platform
 
 
 def image_tag(config: Config, image: str, profile_name: str) -> str:
@@ -329,6 +350,12 @@ def stages_text(dockerfile: str, target: str) -> str:
         sources = re.findall(r"(?im)^FROM\s+(?:--\S+\s+)*(\S+)|\bfrom=([^\s,]+)", named.get(stage, ""))
         wanted += [one for pair in sources for one in pair if one in named and one not in wanted]
     return head + "".join(part for name, part in named.items() if name in wanted) if target in named else dockerfile
+
+
+def only_builds(dockerfile: str, target: str) -> bool:
+    """Whether every command of the stages that *target* is made of runs on the builder, none on what is built for."""
+    stages = re.split(r"(?im)^(?=FROM\s)", stages_text(dockerfile, target))[1:]
+    return all("${BUILDER_PLATFORM}" in stage.splitlines()[0] for stage in stages if re.search(r"(?m)^RUN\s", stage))
 
 
 def _named_scripts(folder: Path, text: str) -> list[Path]:

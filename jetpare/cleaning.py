@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import humanize
@@ -58,10 +59,10 @@ def our_tags(project: Project) -> set[str]:
     """Every tag that this project can give, by its build.toml."""
     found = set()
     for name in project.config.profiles:
-        for architecture in CUDA_TARGET:
-            plan = project.plan(profile=name, architecture=architecture)
+        for architecture, target in product(CUDA_TARGET, CUDA_TARGET):
+            plan = project.plan(profile=name, architecture=architecture, platform=f"linux/{target}")
             found |= {bake.input_tag(project.config, plan, context) for context in plan.profile.contexts}
-            found |= {bake.image_tag(project.config, image, name) for image in plan.images}
+            found |= {bake.image_tag(project.config, image, plan.profile_name) for image in plan.images}
             found |= {bake.shell_tag(project.config, plan, node) for node in plan.nodes if node.kind is Kind.STAGE}
     return found
 

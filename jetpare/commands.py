@@ -57,6 +57,7 @@ class Session:
     root: Path
     environ: Mapping[str, str]
     profile: str | None = None
+    platform: str | None = None  # in place of the profile's own
 
     # --- parts, made when they are first needed
 
@@ -115,7 +116,9 @@ class Session:
 
     def plan_of(self, *, images: tuple[str, ...] = (), only: str | None = None, architecture: str) -> Plan:
         """The plan of this session's profile on *architecture*."""
-        return self.project.plan(profile=self.profile, architecture=architecture, images=images, only=only)
+        return self.project.plan(
+            profile=self.profile, architecture=architecture, platform=self.platform, images=images, only=only
+        )
 
     def engine_plan(self, *, images: tuple[str, ...] = (), only: str | None = None) -> Plan:
         """The plan on the engine's own architecture; the faults of build.toml are told before an engine is sought."""

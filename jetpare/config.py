@@ -59,6 +59,7 @@ GDAL_BUILDS = ("unity", "plain")
 # What the plan and the bake definition call what is no image's: no image may take these names away.
 INPUTS = "inputs"
 WHEELS = "wheels"
+BUILDER = "builder"  # the context of the system on which another architecture is built for
 _HOST = r"[a-z0-9]+([.-]+[a-z0-9]+)*(:[0-9]+)?/"
 _REPOSITORY = r"[a-z0-9]+((\.|__?|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|__?|-+)[a-z0-9]+)*)*"
 IMAGE_REFERENCE = re.compile(rf"({_HOST})?{_REPOSITORY}(:[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})?")
@@ -403,6 +404,16 @@ class Python(Table):
     wheels: Many[AnyPath] = ()
 
 
+class Platforms(Table):
+    """[platform]: how another architecture than the engine's is built for.
+
+    ``cross``: native, compilers and downloads run on the engine's own processor and only the rest is emulated; qemu,
+    everything is emulated; auto, native where the profile has a context `builder`.
+    """
+
+    cross: Literal["auto", "native", "qemu"] = "auto"
+
+
 class Power(Table):
     """[power]: the mode of a Jetson under which stages are timed; elsewhere it does nothing."""
 
@@ -540,6 +551,9 @@ class Profile(Table):
     @field_validator("contexts")
     @classmethod
     def _needs_exist(cls, contexts: dict[str, Context]) -> dict[str, Context]:
+        builder = contexts.get(BUILDER)
+        if builder and not (builder.image or builder.suite):
+            raise ValueError(f"{BUILDER!r} is a system of the engine's own architecture: 'image' or 'suite' is wanted")
         for name, context in contexts.items():
             for need in context.needs:
                 if need not in contexts:
@@ -556,6 +570,7 @@ class Config(Table):
 
     project: Project
     build: Build = Build()
+    platform: Platforms = Platforms()
     images: dict[Name, Image] = Field(min_length=1)
     collect: Collect
     cudnn: Cudnn = Cudnn()
@@ -570,9 +585,16 @@ class Config(Table):
     audit: Audit = Audit()
     profiles: dict[Name, Profile] = Field(min_length=1)
 
-    def pick_profile(self, name: str | None, *, architecture: str) -> tuple[str, Profile]:
-        """The profile called *name*, or the default one of the host's *architecture* (amd64, arm64)."""
+    def pick_profile(self, name: str | None, *, architecture: str, platform: str | None = None) -> tuple[str, Profile]:
+        """The profile called *name*, or the default one of the host's *architecture* (amd64, arm64).
+
+        For another *platform* than its own it is a profile of another name: rehearsal, on linux/arm64, is
+        rehearsal-arm64, and that name may be asked for too.
+        """
         chosen = name or self.project.default_profile.get(architecture)
+        stem, _, ending = (chosen or "").rpartition("-")
+        if chosen not in self.profiles and stem in self.profiles and ending in MULTIARCH and platform is None:
+            chosen, platform = stem, f"linux/{ending}"
         if chosen is None:
             raise ConfigError(
                 f"{FILE_NAME}: [project] default_profile names none for {architecture}: add one, or use --profile."
@@ -582,7 +604,33 @@ class Config(Table):
                 f"there is no profile {chosen!r}{suggest(chosen, self.profiles)}. "
                 f"{FILE_NAME} has: {', '.join(self.profiles)}."
             )
-        return chosen, self.profiles[chosen]
+        profile = self.profiles[chosen]
+        if platform is None or platform == resolve_platform(profile, architecture=architecture):
+            return chosen, profile
+        if platform not in KNOWN_PLATFORMS:
+            raise ConfigError(
+                f"--platform {platform}: Docker knows no such platform{suggest(platform, KNOWN_PLATFORMS)}."
+            )
+        return f"{chosen}-{architecture_of(platform)}", profile.model_copy(update={"platform": platform})
+
+    def cross_builds(self, profile: Profile, *, architecture: str) -> bool:
+        """Whether an engine of *architecture* builds *profile*, which is for another one, by its own processor.
+
+        ConfigError where [platform] cross asks for what cannot be.
+        """
+        target, able = (
+            architecture_of(resolve_platform(profile, architecture=architecture)),
+            BUILDER in profile.contexts,
+        )
+        if target == architecture or self.platform.cross == "qemu":
+            return False
+        able = able and {target, architecture} <= MULTIARCH.keys()
+        if self.platform.cross == "native" and not able:
+            raise ConfigError(
+                f"{FILE_NAME}: [platform] cross is 'native': that takes a context '{BUILDER}' in the profile, and goes "
+                f"between {' and '.join(MULTIARCH)}. 'qemu' emulates."
+            )
+        return able
 
     def cudnn_of(self, profile: Profile) -> Cudnn:
         """Where *profile* takes cuDNN from: its own table, or else [cudnn]."""

@@ -51,13 +51,15 @@ class Needs:
     """What the profile in use needs.
 
     ``disk_bytes``: free space at the engine's data root. ``jobs``: compile jobs at once. ``platform``: as linux/arm64.
-    ``indexes``: URLs of Python package indexes; None stands for pip's default, without this host's settings.
-    ``images``: base images by reference; ``stand_ins``: those that the tool builds itself.
+    ``cross``: what only builds runs on the engine's own processor. ``indexes``: URLs of Python package indexes; None
+    stands for pip's default, without this host's settings. ``images``: base images by reference; ``stand_ins``: those
+    that the tool builds itself.
     """
 
     disk_bytes: int
     jobs: int
     platform: str
+    cross: bool = False
     indexes: tuple[str | None, ...] = (None,)
     images: tuple[str, ...] = ()
     stand_ins: tuple[str, ...] = ()
@@ -80,7 +82,7 @@ def check(*, state: Path, environ: Mapping[str, str], needs: Needs, sysroot: Pat
             check_buildx(said),
             _guarded("disk", lambda: check_disk(free_bytes(engine, said, state), needs.disk_bytes, said)),
             check_memory(said.memory_bytes, needs.jobs),
-            _guarded("platform", lambda: check_platform(said.platform, needs.platform, sysroot, local=local)),
+            _guarded("platform", lambda: check_platform(said.platform, needs, sysroot, local=local)),
             _guarded(
                 "jetson network", lambda: check_raw_table(said.version, sysroot, ours=engine.private or not local)
             ),
@@ -181,8 +183,9 @@ def check_memory(memory_bytes: int, jobs: int) -> Finding:
 # --- platform
 
 
-def check_platform(host: str, target: str, sysroot: Path, *, local: bool) -> Finding:
-    """Whether the engine can run programs of *target*, itself or by emulation."""
+def check_platform(host: str, needs: Needs, sysroot: Path, *, local: bool) -> Finding:
+    """Whether the engine can run programs of the platform that is needed, itself or by emulation."""
+    target = needs.platform
     if target.split("/")[:2] == host.split("/")[:2]:
         return Finding(name="platform", status="ok", detail=f"{target}, native")
     arch = [*target.split("/"), "", ""][1]
@@ -190,13 +193,16 @@ def check_platform(host: str, target: str, sysroot: Path, *, local: bool) -> Fin
         return _not_measured("platform", f"{target} on a remote {host} engine needs an emulator there")
     detail = f"{target} on {host}"
     advice = (
-        "Install emulation: `apt-get install qemu-user-static binfmt-support`, "
+        f"Set up emulation: `scripts/emulation.sh {arch}` (Debian and Ubuntu, as root), "
         f"or `docker run --privileged --rm tonistiigi/binfmt --install {arch}`."
     )
     handler = sysroot / "proc/sys/fs/binfmt_misc" / f"qemu-{QEMU_NAMES.get(arch, arch)}"
     trouble = _handler_trouble(handler)
     if trouble:
         return Finding(name="platform", status="failed", detail=f"{detail}: {trouble}", advice=advice)
+    if needs.cross:
+        detail = f"{detail}, cross-built; what must run is emulated by {handler.name}"
+        return Finding(name="platform", status="ok", detail=detail)
     slow = "Emulation is many times slower than the real processor: times mean nothing."
     return Finding(name="platform", status="warning", detail=f"{detail}, emulated by {handler.name}", advice=slow)
 

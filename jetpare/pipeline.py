@@ -310,6 +310,16 @@ class _Run:
         heat = (f"throttled by heat: {', '.join(seen.tripped)}",) if seen and seen.tripped else ()
         return (*found, *heat)
 
+    def foreign(self, node: Node) -> tuple[str, ...]:
+        """Why a stage's time says nothing of the machine that the image is for: it was built on one of another kind."""
+        if not self.plan.emulated:
+            return ()
+        table = self.definition["target"][node.target]
+        text = (self.project.root / str(table["dockerfile"])).read_text(encoding="utf-8")
+        if self.plan.cross and bake.only_builds(text, str(table["target"])):
+            return (f"cross-built on {self.plan.host}",)
+        return (f"emulated on {self.plan.host}",)
+
     def measured(self, started: float | None, finished: float | None) -> telemetry.StageTelemetry | None:
         """What the sensors said between two times, in seconds since the epoch."""
         if self.sampler is None or started is None or finished is None:
@@ -414,7 +424,7 @@ class _Run:
             self.engine,
             name=tag,
             suite=suite,
-            arch=architecture_of(self.plan.platform),
+            arch=architecture_of(bake.input_platform(self.plan, node.name)),
             environ=self.project.environ,
             say=self.progress.note,
         )
@@ -447,8 +457,10 @@ class _Run:
         marked = []
         for node in nodes:
             row = self.baked_row(node, call, ok=status == 0)
-            row = row.model_copy(update={"marks": self.marks(before, after, row.telemetry)})
-            marked += [f"{row.label}: {mark}" for mark in row.marks]
+            marks = self.marks(before, after, row.telemetry)
+            marked += [f"{row.label}: {mark}" for mark in marks]
+            foreign = self.foreign(node) if row.cache != "cached" else ()
+            row = row.model_copy(update={"marks": (*marks, *foreign)})
             self.put_stage(row)
             state = "cached" if row.cache == "cached" else row.status
             self.progress.finish(node.label, state, row.why or row.reason)

@@ -6,12 +6,12 @@ image.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from graphlib import TopologicalSorter
 
-from jetpare.config import INPUTS, Config, Context, Image, Profile, suggest
+from jetpare.config import BUILDER, INPUTS, Config, Context, Image, Profile, architecture_of, suggest
 from jetpare.errors import ConfigError
 
 
@@ -52,13 +52,28 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Nodes in an order in which each stands after what it needs."""
+    """Nodes in an order in which each stands after what it needs.
+
+    ``host``: the engine's own platform. ``cross``: what only builds (compilers, downloads) runs there, for *platform*.
+    """
 
     profile_name: str
     profile: Profile
     platform: str
+    host: str
+    cross: bool
     images: dict[str, Image]
     nodes: tuple[Node, ...]
+
+    @property
+    def builder_platform(self) -> str:
+        """Where what only builds is run."""
+        return self.host if self.cross else self.platform
+
+    @property
+    def emulated(self) -> bool:
+        """Whether the engine's processor cannot run what is built."""
+        return architecture_of(self.host) != architecture_of(self.platform)
 
     def node(self, label: str) -> Node:
         """The node called *label*."""
@@ -81,14 +96,27 @@ class Plan:
         return tuple(need for need in needs if need not in stages)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Platforms:
+    """What is built for, what the engine's own is, and whether it builds for another one by its own processor."""
+
+    target: str
+    host: str
+    cross: bool = False
+
+
 def make_plan(
-    *, profile: tuple[str, Profile], platform: str, images: dict[str, Image], only: str | None = None
+    *,
+    profile: tuple[str, Profile],
+    platforms: Platforms,
+    images: dict[str, Image],
+    only: str | None = None,
 ) -> Plan:
     """The plan for *images*; with *only* (a label), just that node and what it needs."""
     profile_name, settings = profile
-    nodes = {node.label: node for node in _inputs(settings)}
+    nodes = {node.label: node for node in _inputs(settings, cross=platforms.cross)}
     for name, image in images.items():
-        nodes |= {node.label: node for node in _stages(name, image, settings)}
+        nodes |= {node.label: node for node in _stages(name, image, nodes)}
     goals = [only] if only else [label for label, node in nodes.items() if node.kind is Kind.IMAGE]
     wanted = set().union(*(_closure(nodes, goal) for goal in goals))
     # Input order is kept among equals: the order in build.toml is the order on the screen.
@@ -96,7 +124,9 @@ def make_plan(
     return Plan(
         profile_name=profile_name,
         profile=settings,
-        platform=platform,
+        platform=platforms.target,
+        host=platforms.host,
+        cross=platforms.cross,
         images=images,
         nodes=tuple(nodes[label] for label in order),
     )
@@ -132,11 +162,18 @@ def find_stage(config: Config, stage: str, image: str | None) -> str:
     return f"{image}/{stage}"
 
 
-def _inputs(profile: Profile) -> Iterable[Node]:
+def _inputs(profile: Profile, *, cross: bool) -> Iterable[Node]:
     for name, context in profile.contexts.items():
         kind = _input_kind(context)
-        if kind is not None:
-            yield Node(group=INPUTS, name=name, kind=kind, needs=tuple(f"{INPUTS}/{need}" for need in context.needs))
+        if kind is not None and (cross or name != BUILDER):
+            needs = tuple(f"{INPUTS}/{need}" for need in context.needs)
+            built_on = _builder(profile) if cross and kind is Kind.INPUT else ()
+            yield Node(group=INPUTS, name=name, kind=kind, needs=(*needs, *built_on))
+
+
+def _builder(profile: Profile) -> tuple[str, ...]:
+    """The node of the system that builds for another architecture, where it is one."""
+    return (f"{INPUTS}/{BUILDER}",) if _input_kind(profile.contexts[BUILDER]) else ()
 
 
 def _input_kind(context: Context) -> Kind | None:
@@ -147,15 +184,17 @@ def _input_kind(context: Context) -> Kind | None:
     return Kind.INPUT if context.target else None  # an image or a folder needs nothing before it
 
 
-def _stages(name: str, image: Image, profile: Profile) -> Iterable[Node]:
-    made = {node.name: node.label for node in _inputs(profile)}
+def _stages(name: str, image: Image, inputs: Mapping[str, Node]) -> Iterable[Node]:
+    made = {node.name: label for label, node in inputs.items() if node.group == INPUTS}
     for stage, needs in image.stages.items():
         labels = (f"{name}/{need}" if need in image.stages else made.get(need) for need in needs)
         yield Node(
             group=name,
             name=stage,
             kind=Kind.IMAGE if stage == image.final else Kind.STAGE,
-            needs=tuple(label for label in labels if label),  # what is pulled or lies in a folder is no node
+            needs=tuple(
+                label for label in (*labels, made.get(BUILDER)) if label
+            ),  # what is pulled or lies in a folder is no node
         )
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 from jetpare import cudnn, doctor, network
-from jetpare.config import GB
+from jetpare.config import BUILDER, GB
 from jetpare.doctor import Finding, Needs
 from jetpare.errors import ConfigError
 from jetpare.plan import Kind, Plan
@@ -15,14 +15,17 @@ from jetpare.project import Project
 
 def findings(project: Project, plan: Plan) -> tuple[Finding, ...]:
     """The doctor's lines for *plan*."""
-    contexts = plan.profile.contexts.values()
+    contexts = plan.profile.contexts
     settings = network.read_settings(project.environ, project.home)
     needs = Needs(
         disk_bytes=int(plan.profile.disk_gb * GB),
         jobs=project.config.build.jobs or os.cpu_count() or 1,
         platform=plan.platform,
+        cross=plan.cross,
         indexes=(*plan.profile.indexes, settings.variables.get("PIP_INDEX_URL")),
-        images=tuple(context.image for context in contexts if context.image),
+        images=tuple(
+            context.image for name, context in contexts.items() if context.image and (plan.cross or name != BUILDER)
+        ),
         stand_ins=tuple(node.name for node in plan.nodes if node.kind in {Kind.INPUT, Kind.BOOTSTRAP}),
     )
     found = doctor.check(state=project.state_path, environ=project.environ, needs=needs)

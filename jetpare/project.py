@@ -13,7 +13,7 @@ from jetpare import process
 from jetpare.config import Config
 from jetpare.errors import ToolError
 from jetpare.host import LocalHost
-from jetpare.plan import Plan, make_plan, with_cudnn
+from jetpare.plan import Plan, Platforms, make_plan, with_cudnn
 
 STATE = Path(".jetpare")
 MACHINES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
@@ -50,13 +50,26 @@ class Project:
         return LocalHost(root=self.sysroot, environ=self.environ)
 
     def plan(
-        self, *, profile: str | None, architecture: str, images: tuple[str, ...] = (), only: str | None = None
+        self,
+        *,
+        profile: str | None,
+        architecture: str,
+        platform: str | None = None,
+        images: tuple[str, ...] = (),
+        only: str | None = None,
     ) -> Plan:
-        """The plan for a profile (None: the default one of *architecture*) and images (none named: all)."""
-        name, settings = self.config.pick_profile(profile, architecture=architecture)
+        """The plan for a profile (None: the default one of *architecture*) and images (none named: all).
+
+        *architecture* is the engine's; *platform* stands in the place of the profile's own.
+        """
+        name, settings = self.config.pick_profile(profile, architecture=architecture, platform=platform)
         return make_plan(
             profile=(name, settings),
-            platform=configuration.resolve_platform(settings, architecture=architecture),
+            platforms=Platforms(
+                target=configuration.resolve_platform(settings, architecture=architecture),
+                host=f"linux/{architecture}",
+                cross=self.config.cross_builds(settings, architecture=architecture),
+            ),
             images=with_cudnn(
                 self.config.pick_images((only.split("/")[0],) if only else images),
                 self.config.cudnn_of(settings).source,

@@ -1,7 +1,7 @@
 """Checks that a virtual environment holds exactly what was asked for, and writes down what that is.
 
 usage: check_python.py --venv /opt/venv --report python.json [--cuda 1] [--provided 'nvidia-* triton']
-                       [--indexes URL...] [--uv VERSION] -- torch==2.8.0 ...
+                       [--indexes URL...] [--uv VERSION] [--machine aarch64] -- torch==2.8.0 ...
 
 Run by a Python whose environment has pip, and of the same version as the one checked: what a requirement means is
 read with pip's own copy of `packaging`. Exit 1, with every fault named, when a version differs from its pin, a
@@ -40,13 +40,14 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--cuda", choices=("0", "1", ""), default="0")
     parser.add_argument("--provided", default="")
     parser.add_argument("--indexes", default="")
+    parser.add_argument("--machine", default=platform.machine(), help="what the packages are for")
     parser.add_argument("requirements", nargs="+")
     args = parser.parse_args(argv)
 
     (site,) = args.venv.glob("lib/python3*/site-packages")
     found = {canonicalize_name(dist.metadata["Name"]): dist for dist in metadata.distributions(path=[str(site)])}
     wanted = [Requirement(text) for text in args.requirements]
-    faults = [*pins(wanted, found), *dependencies(found, args.provided.split())]
+    faults = [*pins(wanted, found), *dependencies(found, args.provided.split(), args.machine)]
     if args.cuda == "1":
         faults += cpu_torch(site, found)
     record = {
@@ -78,12 +79,12 @@ def pins(wanted: Sequence[Requirement], found: Installed) -> Iterator[str]:
         yield f"{name} {found[name].version} is installed, and no requirement names it"
 
 
-def dependencies(found: Installed, provided: Sequence[str]) -> Iterator[str]:
+def dependencies(found: Installed, provided: Sequence[str], machine: str) -> Iterator[str]:
     """Faults of what the installed distributions say they need."""
     for name, dist in sorted(found.items()):
         for text in dist.requires or ():
             need = Requirement(text)
-            if need.marker is not None and not need.marker.evaluate({"extra": ""}):
+            if need.marker is not None and not need.marker.evaluate({"extra": "", "platform_machine": machine}):
                 continue
             key = canonicalize_name(need.name)
             if any(fnmatchcase(key, pattern.lower()) for pattern in provided):

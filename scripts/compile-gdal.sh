@@ -5,6 +5,7 @@
 #   GDAL_BUILD     unity: several sources at a time, where gdal-unity/VERSION.txt beside this script says how; plain: each alone
 #   GDAL_CMAKE     further CMake options, NAME=VALUE, separated by white space
 #   GDAL_DRIVERS   raster drivers to build beside the ones that are always there; OGR_DRIVERS the same for vectors
+#   CROSS          the architecture that is compiled for, where it is not this machine's (cross.sh); its programs are emulated
 #   JOBS           compile jobs; empty or 0: the cores that are online, fewer where memory is short
 #   SOURCE         folder with CMakeLists.txt, or with one gdal-*.tar.* (/run/jetpare/source)
 #   CCACHE_DIR     the compiler cache (/var/cache/ccache)
@@ -16,6 +17,8 @@ stage=${STAGE:-/opt/stage}
 report=${REPORT:-/opt/report}
 work=/opt/build # the same at every build: the paths are part of what ccache compares
 here=$(dirname "$0")
+# shellcheck source=scripts/cross.sh
+. "$here/cross.sh"
 export CCACHE_DIR="${CCACHE_DIR:-/var/cache/ccache}"
 
 fail() {
@@ -69,6 +72,12 @@ set -- -DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_PREFIX=/usr/local -DCMAKE_INST
 for driver in ${GDAL_DRIVERS:-}; do set -- "$@" "-DGDAL_ENABLE_DRIVER_$driver=ON"; done
 for driver in ${OGR_DRIVERS:-}; do set -- "$@" "-DOGR_ENABLE_DRIVER_$driver=ON"; done
 for option in ${GDAL_CMAKE:-}; do set -- "$@" "-D${option#-D}"; done
+if [ -n "${CROSS:-}" ]; then
+    # Programs of the target can be run (the kernel hands them to QEMU), so what CMake asks by running gets the true answer.
+    set -- "$@" -DCMAKE_SYSTEM_NAME=Linux "-DCMAKE_SYSTEM_PROCESSOR=$machine" -DCMAKE_CROSSCOMPILING_EMULATOR=/usr/bin/env \
+        "-DCMAKE_C_COMPILER=$triple-gcc" "-DCMAKE_CXX_COMPILER=$triple-g++"
+    export PKG_CONFIG_LIBDIR="/usr/lib/$triple/pkgconfig:/usr/share/pkgconfig"
+fi
 [ "$build" = plain ] || set -- "$@" "-DCMAKE_PROJECT_INCLUDE=$here/gdal-unity/unity.cmake" \
     "-DJETPARE_UNITS=$here/gdal-unity/$GDAL_VERSION.txt" -DJETPARE_BATCH=16
 printf '%s\n' "$@" >"$report/cmake-options.txt"
@@ -110,7 +119,9 @@ case "$version" in
 "GDAL $GDAL_VERSION"[,\ ]*) ;;
 *) fail "gdalinfo says '$version', GDAL_VERSION is $GDAL_VERSION" ;;
 esac
-ldd "$bin/gdalinfo" | grep -q "$stage/usr/local/lib/libgdal" || fail "gdalinfo is not linked with the libgdal just built"
+readelf=${CROSS:+$triple-}readelf
+loader=$("$readelf" -l "$bin/gdalinfo" | sed -n 's/.*program interpreter: \(.*\)]/\1/p') # the target's, which ldd is not
+"$loader" --list "$bin/gdalinfo" | grep -q "$stage/usr/local/lib/libgdal" || fail "gdalinfo is not linked with the libgdal just built"
 "$bin/gdal_create" -q -of GTiff -ot Byte -outsize 64 48 -bands 1 -burn 7 -a_srs EPSG:32633 -a_ullr 0 480 640 0 "$work/a.tif"
 "$bin/gdal_translate" -q -co COMPRESS=DEFLATE -co TILED=YES "$work/a.tif" "$work/b.tif"
 sums=$("$bin/gdalinfo" -checksum "$work/a.tif" | grep Checksum=)
@@ -130,9 +141,9 @@ owner() { # dpkg knows a file under /lib or under /usr/lib, whatever the link be
 }
 find "$stage/usr/local" -type f \( -perm -u+x -o -name '*.so*' \) >"$work/files"
 while read -r file; do
-    needed=$(objdump -p "$file" 2>/dev/null | awk '$1 == "NEEDED" { print $2 }') || continue
+    needed=$("$readelf" -d "$file" 2>/dev/null | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p') || continue
     [ -n "$needed" ] || continue
-    ldd "$file" >"$work/ldd"
+    "$loader" --list "$file" >"$work/ldd" || true # what is missing is told below
     for name in $needed; do
         path=$(awk -v name="$name" '$1 == name { print $3; exit } $1 ~ "/" name "$" { print $1; exit }' "$work/ldd")
         case "$path" in
@@ -157,7 +168,7 @@ steps=$(grep -vc '^#' "$report/ninja_log")
 cat >"$report/gdal.json" <<END
 {"schema": 1, "version": "$GDAL_VERSION", "build": "$build", "why": "$why", "steps": $steps, "cores": $cores, "jobs": $jobs,
  "ccache": {"hits": $hits, "misses": $misses},
- "compiler": "$(g++ -dumpfullversion -dumpversion)", "cmake": "$(cmake --version | sed -n '1s/.* //p')", "ninja": "$(ninja --version)",
+ "cross": "${CROSS:-}", "compiler": "$("${CROSS:+$triple-}g++" -dumpfullversion -dumpversion)", "cmake": "$(cmake --version | sed -n '1s/.* //p')", "ninja": "$(ninja --version)",
  "milliseconds": {"configure": $((configured - begin)), "compile": $((compiled - configured)), "install": $((installed - compiled))},
  "tree_bytes": $(du -sb "$stage" | cut -f1)}
 END

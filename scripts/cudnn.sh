@@ -5,6 +5,8 @@
 #   CUDNN_PACKAGES    wheel: nvidia-cudnn-cu12==9.10.2.21 ...      apt: libcudnn9-cuda-12=9.3.0.75-1 ...
 #   CUDNN_REPOSITORY  apt: URL SUITE COMPONENT..., signed by the key in /run/secrets/cudnn-key
 #   PYTHON_INDEXES    wheel: package indexes beside the host's own settings, or pip's default
+#   SYSTEM            the root of the system that has them, and for wheel and apt of the image's base (/run/jetpare/system)
+#   CROSS             the architecture that they are for, where it is not this machine's (cross.sh)
 #   WHEELS            wheel: folder whose sub-folders hold further wheels (/run/jetpare/wheels)
 #   STAGE, REPORT     where the tree and the record go (/opt/stage, /opt/report)
 set -euf
@@ -13,11 +15,15 @@ stage=${STAGE:-/opt/stage}
 report=${REPORT:-/opt/report}
 here=$(dirname "$0")
 work=/opt/cudnn # not below /tmp: that is memory
+system=${SYSTEM:-/run/jetpare/system}
 root=$work/root # what would stand in the image's root
+# shellcheck source=scripts/cross.sh
+. "$here/cross.sh"
 
-# jetpack: it is all here already
+# jetpack: it is all there already
 from_jetpack() {
-    root=/
+    command -v python3 >/dev/null || "$here/apt-install.sh" python3
+    root=$system
 }
 
 # wheel: NVIDIA's wheels hold one file for each library; laid out with the full names and the links that JetPack has
@@ -34,10 +40,10 @@ from_wheel() {
     done
     unset IFS
     python3 -m venv "$work/tools"
-    # shellcheck disable=SC2086 # one word for each wheel
+    # shellcheck disable=SC2046,SC2086 # one word for each wheel
     "$work/tools/bin/python" -m pip download --quiet --disable-pip-version-check --cache-dir /var/cache/pip --no-deps \
-        --only-binary :all: --dest "$work/wheels" "$@" ${CUDNN_PACKAGES:?no wheels are named}
-    python3 -B "$here/nvidia-wheels.py" all "$work/wheels" --root "$root" --cuda "$(cuda_folder)"
+        --only-binary :all: $(pip_platforms) --dest "$work/wheels" "$@" ${CUDNN_PACKAGES:?no wheels are named}
+    python3 -B "$here/nvidia-wheels.py" all "$work/wheels" --root "$root" --cuda "$(cuda_folder)" --machine "$machine"
 }
 
 # apt: the packages that are named, unpacked: what they depend on is in the base, or not wanted
@@ -54,6 +60,7 @@ from_apt() {
     echo "deb [signed-by=$key] ${CUDNN_REPOSITORY:?no repository is named}" >"$work/apt/sources.list"
     set -- -o Dir::Etc::SourceList="$work/apt/sources.list" -o Dir::Etc::SourceParts=/dev/null \
         -o Dir::State::Lists="$work/apt/lists" -o APT::Update::Error-Mode=any -o APT::Sandbox::User=root
+    [ -z "${CROSS:-}" ] || set -- "$@" -o APT::Architecture="$CROSS" -o APT::Architectures::="$CROSS"
     apt-get "$@" -qq update
     cd "$work/debs"
     # shellcheck disable=SC2086 # one word for each package
@@ -66,13 +73,18 @@ from_apt() {
 
 # The base's CUDA, whose folder has its version in its name.
 cuda_folder() {
-    readlink -f /usr/local/cuda
+    folder=/usr/local/cuda
+    while [ -L "$system$folder" ]; do # links of a system that is not ours: an absolute one starts at its root
+        target=$(readlink "$system$folder")
+        case "$target" in /*) folder=$target ;; *) folder=$(dirname "$folder")/$target ;; esac
+    done
+    echo "$folder"
 }
 
 rm -rf "$work"
 mkdir -p "$work" "$report"
 "from_$source"
-if [ "$root" != / ] && [ "$(cuda_folder)" != /usr/local/cuda ]; then
+if [ "$source" != jetpack ] && [ "$(cuda_folder)" != /usr/local/cuda ]; then
     mkdir -p "$root/usr/local"
     ln -s "$(basename "$(cuda_folder)")" "$root/usr/local/cuda" # so that the patterns match here as they do in JetPack
 fi

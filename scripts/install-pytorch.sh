@@ -5,6 +5,7 @@
 #   PYTHON_INDEXES    package indexes, the first that has a package wins; after them the host's settings, or uv's default
 #   PYTHON_PROVIDED   names (globs too) of dependencies that the system provides or that are left out on purpose
 #   PYTHON_CUDA       1: a torch that was not built for CUDA is an error
+#   CROSS             the architecture whose packages are wanted, where it is not this machine's (cross.sh)
 #   WHEELS            folder whose sub-folders hold further wheels (/run/jetpare/wheels)
 #   UV_CACHE_DIR      uv's cache (/var/cache/uv); nothing of it stays in the tree
 #   STAGE, REPORT     where the tree and the record go (/opt/stage, /opt/report)
@@ -18,6 +19,8 @@ venv=/opt/venv # built where it will stand in the image: launchers name their in
 here=$(dirname "$0")
 # shellcheck source=scripts/net.sh
 . "$here/net.sh"
+# shellcheck source=scripts/cross.sh
+. "$here/cross.sh"
 mkdir -p "$report" "$stage/opt"
 
 # --- uv, in an environment of its own that is thrown away
@@ -35,6 +38,7 @@ for folder in $(find "$wheels" -name '*.whl' -exec dirname {} + 2>/dev/null | so
     set -- "$@" --find-links "$folder"
 done
 unset IFS
+[ -z "${CROSS:-}" ] || set -- "$@" --python-platform "$machine-manylinux_2_$(glibc_minor)"
 export UV_LINK_MODE=copy UV_NO_PROGRESS=1 UV_PYTHON_DOWNLOADS=never UV_CACHE_DIR="${UV_CACHE_DIR:-/var/cache/uv}"
 "$tools/bin/uv" venv --quiet --python "$(command -v python3)" "$venv"
 # No bytecode: it is a fifth more of files that hold times and would make two builds of one thing differ. Python makes
@@ -46,6 +50,7 @@ export UV_LINK_MODE=copy UV_NO_PROGRESS=1 UV_PYTHON_DOWNLOADS=never UV_CACHE_DIR
 # --- check and record
 # shellcheck disable=SC2086
 "$tools/bin/python" -B "$here/check_python.py" --venv "$venv" --report "$report/python.json" --uv "$UV_VERSION" \
+    --machine "$machine" \
     --cuda "${PYTHON_CUDA:-0}" --provided "${PYTHON_PROVIDED:-}" --indexes "${PYTHON_INDEXES:-}" -- $PYTHON_REQUIREMENTS
 rm -f "$venv/.lock" "$venv/.gitignore" "$venv/CACHEDIR.TAG" # uv's own marks; a backup would skip what the last one marks
 mv "$venv" "$stage/opt/venv"

@@ -1,6 +1,6 @@
 """Lays NVIDIA's wheels out at JetPack's paths, so that libraries stand where the real base has them.
 
-usage: nvidia-wheels.py {runtime|devel|all} WHEELS [--root /] [--cuda /usr/local/cuda-12.6]
+usage: nvidia-wheels.py {runtime|devel|all} WHEELS [--root /] [--cuda /usr/local/cuda-12.6] [--machine aarch64]
 
 The wheels hold one file a library, named by its soname (libcudnn.so.9). JetPack holds libcudnn.so.9.10.2 with the link
 libcudnn.so.9, and, where one develops, libcudnn.so and the headers. For the stand-in bases, ``runtime`` writes what
@@ -18,6 +18,7 @@ import shutil
 import sys
 import zipfile
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 CUDA = "/usr/local/cuda-12.6"
 DEVEL_ONLY = frozenset({"nvidia_cudnn_cu12", "nvidia_cuda_cupti_cu12", "nvidia_nvtx_cu12"})
@@ -31,6 +32,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("wheels", type=Path)
     parser.add_argument("--root", type=Path, default=Path("/"))
     parser.add_argument("--cuda", type=PurePosixPath, default=PurePosixPath(CUDA), help="where CUDA stands in the root")
+    parser.add_argument("--machine", default=platform.machine(), help="what the libraries are for")
     args = parser.parse_args(argv)
     cuda = args.root / args.cuda.relative_to("/")
     wheels = sorted(args.wheels.glob("*.whl"))
@@ -38,18 +40,26 @@ def main(argv: list[str]) -> int:
         print(f"no wheels in {args.wheels}", file=sys.stderr)
         return 1
     for wheel in wheels:
-        lay_out(wheel, root=args.root, cuda=cuda, part=args.part)
+        lay_out(wheel, place=Place(args.root, cuda, args.machine), part=args.part)
     if args.part == "runtime":
-        link_cuda(args.root, cuda)
+        link_cuda(Place(args.root, cuda, args.machine))
     return 0
 
 
-def lay_out(wheel: Path, *, root: Path, cuda: Path, part: str) -> None:
+class Place(NamedTuple):
+    """Where everything goes: the root, the folder of CUDA in it, and the machine that the libraries are for."""
+
+    root: Path
+    cuda: Path
+    machine: str
+
+
+def lay_out(wheel: Path, *, place: Place, part: str) -> None:
     """Write what *wheel* gives to one of the layouts."""
     project, version = wheel.name.split("-")[:2]
     cudnn = project.startswith("nvidia_cudnn_")
     devel = part != "runtime"
-    libraries, headers = folders(root, cuda, cudnn=cudnn)
+    libraries, headers = folders(place, cudnn=cudnn)
     with zipfile.ZipFile(wheel) as archive:
         for member in archive.infolist():
             path = PurePosixPath(member.filename)
@@ -69,13 +79,12 @@ def lay_out(wheel: Path, *, root: Path, cuda: Path, part: str) -> None:
                 extract(archive, member, headers / below)
 
 
-def folders(root: Path, cuda: Path, *, cudnn: bool) -> tuple[Path, Path]:
+def folders(place: Place, *, cudnn: bool) -> tuple[Path, Path]:
     """Where JetPack keeps the libraries and the headers of cuDNN, and those of everything else."""
-    machine = platform.machine()
     if cudnn:
-        multiarch = f"{machine}-linux-gnu"
-        return root / "usr/lib" / multiarch, root / "usr/include" / multiarch
-    target = cuda / "targets" / f"{machine}-linux"
+        multiarch = f"{place.machine}-linux-gnu"
+        return place.root / "usr/lib" / multiarch, place.root / "usr/include" / multiarch
+    target = place.cuda / "targets" / f"{place.machine}-linux"
     return target / "lib", target / "include"
 
 
@@ -93,9 +102,10 @@ def link(path: Path, target: str) -> None:
         path.symlink_to(target)
 
 
-def link_cuda(root: Path, cuda: Path) -> None:
+def link_cuda(place: Place) -> None:
     """The links of a CUDA installation, and the loader's path to its libraries."""
-    target = f"targets/{platform.machine()}-linux"
+    root, cuda, machine = place
+    target = f"targets/{machine}-linux"
     link(root / "usr/local/cuda", cuda.name)
     link(cuda / "lib64", f"{target}/lib")
     link(cuda / "include", f"{target}/include")
@@ -103,7 +113,7 @@ def link_cuda(root: Path, cuda: Path) -> None:
     loader = root / "etc/ld.so.conf.d/000_cuda.conf"
     loader.parent.mkdir(parents=True, exist_ok=True)
     loader.write_text(f"/usr/local/cuda/{target}/lib\n")
-    tegra = [f"/usr/lib/{platform.machine()}-linux-gnu/{name}{os.linesep}" for name in ("tegra", "tegra-egl", "nvidia")]
+    tegra = [f"/usr/lib/{machine}-linux-gnu/{name}{os.linesep}" for name in ("tegra", "tegra-egl", "nvidia")]
     (loader.parent / "nvidia-tegra.conf").write_text("".join(tegra))
 
 

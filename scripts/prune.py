@@ -15,6 +15,7 @@ import glob
 import hashlib
 import json
 import os
+import platform
 import shutil
 import struct
 import subprocess
@@ -105,13 +106,9 @@ def stripped(path: Path, tools: Path) -> Iterator[int]:
     if path.is_symlink() or not path.is_file() or path.read_bytes()[:6] != ELF:
         return
     before, copy = path.stat().st_size, path.with_name(f"{path.name}.stripped")
-    strip = next((each for each in (tools / "usr/bin/strip", tools / "bin/strip") if each.exists()), None)
-    if strip is None:
-        raise ValueError(f"there is no strip in {tools}")
-    folders = ":".join(str(folder) for folder in [*tools.glob("usr/lib/*-linux-gnu"), *tools.glob("lib/*-linux-gnu")])
     done = subprocess.run(
-        [strip, "--strip-unneeded", "--preserve-dates", "-o", copy, path],
-        env={"LD_LIBRARY_PATH": folders, "PATH": "/usr/bin:/bin"},
+        [*strip_command(tools), "--strip-unneeded", "--preserve-dates", "-o", copy, path],
+        env={"PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
         check=False,
@@ -130,6 +127,24 @@ def stripped(path: Path, tools: Path) -> Iterator[int]:
         copy.replace(path)
     finally:
         copy.unlink(missing_ok=True)
+
+
+def strip_command(tools: Path) -> list[str | Path]:
+    """The strip of *tools* for this system's files, run by its own loader: both may be of another architecture."""
+    names = (f"usr/bin/{platform.machine()}-linux-gnu-strip", "usr/bin/strip")
+    strip = next((each for each in (tools / name for name in names) if each.exists()), None)
+    if strip is None:
+        raise ValueError(f"there is no strip in {tools}")
+    for loader in tools.glob("usr/lib/*-linux-gnu/ld-linux-*.so.*"):
+        if header(loader) == header(strip):
+            return [loader, "--library-path", loader.parent, strip]
+    return [strip]  # linked statically, or a script
+
+
+def header(path: Path) -> bytes:
+    """What an ELF file says of the machine that it is for."""
+    with path.open("rb") as file:
+        return file.read(20)[18:]
 
 
 def unsound(original: Path, result: Path) -> str:

@@ -20,10 +20,18 @@ browser() {
         echo "test: chromium could not be installed" >&2
 }
 
+# Programs of the other architecture, for the tests that build for it.
+emulation() {
+    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then return; fi
+    [ "$(uname -m)" = aarch64 ] && other=amd64 || other=arm64
+    scripts/emulation.sh "$other" || echo "test: programs for $other cannot be run" >&2
+}
+
 case "${*:-}" in
 *tests/unit*) ;; # needs no engine, and no browser
 *)
     browser
+    emulation
     .venv/bin/invoke engine-up
     ;;
 esac

@@ -22,6 +22,9 @@ STYLES = {
 }  # fmt: skip
 
 
+FOREIGN = ("cross-built", "emulated")  # what begins a mark of pipeline.foreign
+
+
 def timing(record: Record) -> RenderableType:
     """The stages of a run with their times, and where the rest of the wall time went."""
     table = Table(title="Stages", title_justify="left", title_style="bold", box=None, pad_edge=False)
@@ -46,6 +49,8 @@ def timing(record: Record) -> RenderableType:
     parts: list[RenderableType] = [table]
     if record.parallel:
         parts.append(Text("Stages ran side by side: their times overlap and do not add up to the wall time."))
+    if any(mark.startswith(FOREIGN) for row in record.stages for mark in row.marks):
+        parts.append(Text(f"Times of cross-built and emulated stages say nothing about a {record.platform} machine."))
     if record.critical_path:
         parts.append(_critical_path(record))
     return Group(*parts)

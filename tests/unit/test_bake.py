@@ -9,16 +9,17 @@ from typing import Any
 import pytest
 
 from jetpare import bake, config
-from jetpare.plan import Plan, make_plan
+from jetpare.plan import Plan, Platforms, make_plan
 from tests.conftest import ROOT
 
 CONFIG = config.load(ROOT / "build.toml")
 STATE = Path(".jetpare")
 
 
-def plan(profile: str = "rehearsal", platform: str = "linux/amd64") -> Plan:
+def plan(profile: str = "rehearsal", platform: str = "linux/amd64", *, cross: bool = False) -> Plan:
     chosen = CONFIG.pick_profile(profile, architecture="amd64")
-    return make_plan(profile=chosen, platform=platform, images=CONFIG.pick_images(()))
+    platforms = Platforms(target=platform, host="linux/amd64" if cross else platform, cross=cross)
+    return make_plan(profile=chosen, platforms=platforms, images=CONFIG.pick_images(()))
 
 
 def targets(profile: str = "rehearsal", platform: str = "linux/amd64", **options: Any) -> dict[str, Any]:
@@ -101,6 +102,45 @@ def test_what_is_a_template_to_bake_reaches_it_as_text(tmp_path: Path) -> None:
     assert '"A": "$${HOME} %%{if} $5"' in (tmp_path / file).read_text()
 
 
+def test_what_only_builds_for_another_architecture_runs_on_the_builder() -> None:
+    crossed = plan("rehearsal", "linux/arm64", cross=True)
+    made = bake.definition(CONFIG, crossed, bake.Options(state=STATE))["target"]
+    builder = "docker-image://jetpare/debian:bookworm-amd64"
+    assert {target["contexts"]["builder"] for target in made.values()} == {builder}
+    assert made["inputs-l4t-cuda"]["contexts"]["debian"] == "docker-image://jetpare/debian:bookworm-arm64"
+    for name in ("inputs-l4t-cuda", "jetpack-gdal", "cuda-cudnn", "cuda-runtime"):
+        assert made[name]["platforms"] == ["linux/arm64"]
+        assert made[name]["args"].items() >= {"BUILDER_PLATFORM": "linux/amd64", "CROSS": "arm64"}.items()
+    assert made["cuda-cudnn"]["args"]["CUDNN_ON"] == "builder"
+    real = bake.definition(CONFIG, plan("jetson-6.2", "linux/arm64", cross=True), bake.Options(state=STATE))["target"]
+    assert real["cuda-gdal"]["contexts"]["builder"] == "docker-image://ubuntu:22.04"
+
+
+def test_for_the_engine_s_own_architecture_the_builder_is_the_base() -> None:
+    made = targets()
+    assert made["cuda-gdal"]["contexts"]["builder"] == made["cuda-gdal"]["contexts"]["l4t-cuda"]
+    assert made["jetpack-gdal"]["contexts"]["builder"] == "target:inputs-l4t-jetpack"
+    assert made["inputs-l4t-jetpack"]["contexts"]["builder"] == made["inputs-l4t-jetpack"]["contexts"]["debian"]
+    assert not [target for target in made.values() if {"CROSS", "BUILDER_PLATFORM", "CUDNN_ON"} & set(target["args"])]
+
+
+@pytest.mark.parametrize(
+    ("file", "target", "only"),
+    [
+        ("cuda", "cudnn-report", True),
+        ("cuda", "gdal-report", True),
+        ("cuda", "python-report", True),
+        ("cuda", "runtime", False),
+        ("cuda", "slim", False),
+        ("jetpack", "gdal-report", True),
+        ("rehearsal", "gdal-source", True),
+        ("rehearsal", "l4t-cuda", False),
+    ],
+)
+def test_which_stages_run_nothing_of_what_they_build(file: str, target: str, only: bool) -> None:
+    assert bake.only_builds((ROOT / f"dockerfiles/{file}.Dockerfile").read_text(), target) is only
+
+
 def test_secrets_are_files_and_their_content_is_nowhere() -> None:
     for target in targets().values():
         assert target["secret"] == ["id=ca,src=.jetpare/secrets/ca", "id=net,src=.jetpare/secrets/net"]
@@ -110,7 +150,8 @@ def test_stand_ins_that_are_bases_are_kept_as_images() -> None:
     made = targets()
     assert made["inputs-l4t-cuda"]["output"] == ["type=docker,name=jetpare/l4t-cuda:rehearsal"]
     assert made["inputs-gdal-source"]["output"] == ["type=cacheonly"]
-    assert made["inputs-l4t-cuda"]["contexts"] == {"debian": "docker-image://jetpare/debian:bookworm-amd64"}
+    debian = "docker-image://jetpare/debian:bookworm-amd64"
+    assert made["inputs-l4t-cuda"]["contexts"] == {"debian": debian, "builder": debian}
 
 
 def test_folders_of_wheels_become_one_context() -> None:

@@ -329,3 +329,49 @@ def test_the_audits_values_that_are_wrong(tmp_path: Path) -> None:
         "build.toml: [audit] fail_on: 'errors' is none of 'error' or 'warning' (did you mean 'error'?)",
         "build.toml: [profiles.\"jetson-6.2\"] gpu_arch: '8.7' is no architecture of a GPU: something like 'sm_87' is wanted",
     ]
+
+
+def test_a_profile_on_another_platform_has_a_name_of_its_own_that_can_be_asked_for() -> None:
+    loaded = config.load(ROOT / "build.toml")
+    name, profile = loaded.pick_profile("rehearsal", architecture="amd64", platform="linux/arm64")
+    assert (name, profile.platform) == ("rehearsal-arm64", "linux/arm64")
+    assert loaded.pick_profile("rehearsal-arm64", architecture="amd64") == (name, profile)
+    # its own platform: no other profile
+    assert loaded.pick_profile("rehearsal", architecture="amd64", platform="linux/amd64")[0] == "rehearsal"
+    assert loaded.pick_profile("jetson-6.2", architecture="amd64", platform="linux/arm64")[0] == "jetson-6.2"
+    for unknown in ("rehearsal-riscv", "-arm64", "none-arm64"):
+        with pytest.raises(ConfigError, match="no profile"):
+            loaded.pick_profile(unknown, architecture="amd64")
+    with pytest.raises(ConfigError, match=r"--platform linux/arm46.*did you mean 'linux/arm64'"):
+        loaded.pick_profile("rehearsal", architecture="amd64", platform="linux/arm46")
+
+
+@pytest.mark.parametrize(
+    ("cross", "architecture", "expected"),
+    [("auto", "amd64", True), ("native", "amd64", True), ("qemu", "amd64", False), ("native", "arm64", False)],
+)
+def test_another_architecture_is_crossed_as_asked_for(
+    tmp_path: Path, cross: str, architecture: str, expected: bool
+) -> None:
+    path = prepared(tmp_path)
+    path.write_text(changed('cross = "auto"', f'cross = "{cross}"'))
+    loaded = config.load(path)
+    jetson = loaded.profiles["jetson-6.2"]
+    assert loaded.cross_builds(jetson, architecture=architecture) is expected
+
+
+def test_without_a_builder_there_is_only_emulation(tmp_path: Path) -> None:
+    line = next(line for line in GOOD.splitlines() if line.startswith("builder = { image"))
+    path = prepared(tmp_path)
+    path.write_text(changed(line, ""))
+    loaded = config.load(path)
+    assert loaded.cross_builds(loaded.profiles["jetson-6.2"], architecture="amd64") is False
+    path.write_text(changed(line, "").replace('cross = "auto"', 'cross = "native"'))
+    loaded = config.load(path)
+    with pytest.raises(ConfigError, match="takes a context 'builder'"):
+        loaded.cross_builds(loaded.profiles["jetson-6.2"], architecture="amd64")
+
+
+def test_a_builder_is_a_system(tmp_path: Path) -> None:
+    (line,) = faults(tmp_path, changed('builder = { image = "ubuntu:22.04" }', 'builder = { folder = "dockerfiles" }'))
+    assert "'image' or 'suite' is wanted" in line

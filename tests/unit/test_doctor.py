@@ -78,13 +78,26 @@ def binfmt(sysroot: Path, name: str | None, text: str = "") -> Path:
     return sysroot
 
 
-def platform(sysroot: Path, target: str = "linux/arm64", *, local: bool = True) -> Finding:
-    return doctor.check_platform("linux/amd64", target, sysroot, local=local)
+def platform(
+    sysroot: Path, target: str = "linux/arm64", *, host: str = "linux/amd64", local: bool = True, cross: bool = False
+) -> Finding:
+    needs = doctor.Needs(disk_bytes=1, jobs=1, platform=target, cross=cross)
+    return doctor.check_platform(host, needs, sysroot, local=local)
 
 
 def test_platform_native_needs_nothing(tmp_path: Path) -> None:
     assert platform(tmp_path, "linux/amd64").status == "ok"
-    assert doctor.check_platform("linux/arm64", "linux/arm64/v8", tmp_path, local=True).status == "ok"
+    assert platform(tmp_path, "linux/arm64/v8", host="linux/arm64").status == "ok"
+
+
+def test_a_cross_build_needs_emulation_too_but_is_not_slow(tmp_path: Path) -> None:
+    missing = platform(tmp_path, cross=True)
+    assert missing.status == "failed"
+    assert "scripts/emulation.sh arm64" in missing.advice
+    ready = binfmt(tmp_path, "qemu-aarch64", "enabled\nflags: PF\n")
+    found = platform(ready, cross=True)
+    assert (found.status, found.advice) == ("ok", "")
+    assert "cross-built" in found.detail
 
 
 @pytest.mark.parametrize(

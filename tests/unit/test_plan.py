@@ -6,15 +6,21 @@ import pytest
 
 from jetpare import config
 from jetpare.errors import ConfigError
-from jetpare.plan import Kind, Plan, find_stage, make_plan
+from jetpare.plan import Kind, Plan, Platforms, find_stage, make_plan
 from tests.conftest import ROOT
 
 CONFIG = config.load(ROOT / "build.toml")
 
 
-def plan(*, profile: str = "rehearsal", images: tuple[str, ...] = (), only: str | None = None) -> Plan:
+OWN = Platforms(target="linux/amd64", host="linux/amd64")
+CROSS = Platforms(target="linux/arm64", host="linux/amd64", cross=True)
+
+
+def plan(
+    *, profile: str = "rehearsal", images: tuple[str, ...] = (), only: str | None = None, platforms: Platforms = OWN
+) -> Plan:
     chosen = CONFIG.pick_profile(profile, architecture="amd64")
-    return make_plan(profile=chosen, platform="linux/amd64", images=CONFIG.pick_images(images), only=only)
+    return make_plan(profile=chosen, platforms=platforms, images=CONFIG.pick_images(images), only=only)
 
 
 def labels(made: Plan) -> list[str]:
@@ -69,3 +75,18 @@ def test_finding_a_stage() -> None:
         find_stage(CONFIG, "cudnn", "jetpack")
     with pytest.raises(ConfigError, match="no image 'cudda'"):
         find_stage(CONFIG, "gdal", "cudda")
+
+
+def test_another_architecture_is_built_on_a_system_of_the_engine_s_own() -> None:
+    made = plan(platforms=CROSS)
+    assert labels(made)[:3] == ["inputs/debian", "inputs/builder", "inputs/l4t-cuda"]
+    assert all("inputs/builder" in node.needs for node in made.nodes if node.baked)
+    assert (made.builder_platform, made.emulated) == ("linux/amd64", True)
+    assert "inputs/builder" not in labels(plan())
+    assert not plan().emulated
+
+
+def test_a_builder_that_a_registry_has_is_no_node() -> None:
+    made = plan(profile="jetson-6.2", platforms=CROSS)
+    assert [node.label for node in made.nodes if node.group == "inputs"] == ["inputs/gdal-source"]
+    assert made.node("cuda/python").needs == ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import struct
 import sys
 import zipfile
@@ -236,14 +237,26 @@ def test_rehearsal_wheels_are_all_pinned_by_checksum() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["apt-install", "compile-gdal", "cudnn", "debian-source", "install-pytorch", "net", "rehearsal-cuda"]
+    "name",
+    [
+        "apt-install",
+        "build-packages",
+        "compile-gdal",
+        "cross",
+        "cudnn",
+        "debian-source",
+        "emulation",
+        "install-pytorch",
+        "net",
+        "rehearsal-cuda",
+    ],
 )
 def test_shell_scripts_tell_how_they_are_used_and_stop_at_errors(name: str) -> None:
     path = SCRIPTS / f"{name}.sh"
     text = path.read_text()
     assert text.startswith("#!/bin/sh\n")
     assert "\n# usage: " in text
-    if name != "net":  # sourced
+    if name not in {"net", "cross"}:  # sourced
         assert os.access(path, os.X_OK)
         assert "\nset -eu" in text
 
@@ -409,3 +422,62 @@ def test_probe_ends_as_its_checks_do(
     assert (tmp_path / "a/report.json").read_text() == out
     found = {check["name"]: check["status"] for check in json.loads(out)["checks"]}
     assert found == {"good": "ok", "bad": "failed", "unknown": "not measured"}
+
+
+def build_packages(tmp_path: Path, *words: str, system: str, cross: str = "arm64") -> tuple[str, Path]:
+    """What apt-install.sh is asked for by build-packages.sh, on a system whose /etc is *tmp_path*/etc."""
+    scripts, etc, stubs = tmp_path / "scripts", tmp_path / "etc", tmp_path / "bin"
+    for folder in (scripts, etc / "apt/sources.list.d", tmp_path / "target", stubs):
+        folder.mkdir(parents=True)
+    for name in ("build-packages.sh", "cross.sh"):
+        shutil.copy(SCRIPTS / name, scripts)
+    for path, text in {scripts / "apt-install.sh": 'echo "$@"', stubs / "dpkg": "echo amd64"}.items():
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+    (etc / "os-release").write_text(system)
+    (etc / "apt/sources.list").write_text("deb http://own.example/ubuntu jammy main\n")
+    (tmp_path / "target/sources.list").write_text(
+        "deb http://ports.example/u jammy main\ndeb [trusted=yes] http://ports.example/u jammy-updates main\n"
+        "deb http://vendor.example/jetson r36.4 main\ndeb http://ports.example/u jammyx main\n"
+    )
+    environ = {"PATH": f"{stubs}:{os.environ['PATH']}", "CROSS": cross, "APT": str(etc / "apt")}
+    environ["TARGET_APT"] = str(tmp_path / "target")
+    return process.run(["sh", scripts / "build-packages.sh", *words], env=environ), etc / "apt"
+
+
+@pytest.mark.processes
+def test_a_cross_compile_takes_libraries_of_the_target_and_tools_of_its_own(tmp_path: Path) -> None:
+    said, apt = build_packages(tmp_path, "cmake", "g++", "libpng-dev", system="ID=debian\nVERSION_CODENAME=bookworm\n")
+    assert said.splitlines()[-1] == "cmake g++-aarch64-linux-gnu libpng-dev:arm64"
+    assert "arch=" not in (apt / "sources.list").read_text()
+
+
+@pytest.mark.processes
+def test_without_another_architecture_packages_are_taken_as_they_are(tmp_path: Path) -> None:
+    said, _ = build_packages(tmp_path, "g++", "libpng-dev", system="ID=ubuntu\nVERSION_CODENAME=jammy\n", cross="")
+    assert said == "g++ libpng-dev\n"
+
+
+@pytest.mark.processes
+def test_on_ubuntu_the_target_s_packages_come_from_where_its_base_has_them(tmp_path: Path) -> None:
+    _, apt = build_packages(tmp_path, "zlib1g-dev", system="ID=ubuntu\nVERSION_CODENAME=jammy\n")
+    assert (apt / "sources.list").read_text() == "deb [arch=amd64] http://own.example/ubuntu jammy main\n"
+    assert (apt / "sources.list.d/cross.list").read_text().splitlines() == [
+        "deb [arch=arm64] http://ports.example/u jammy main",
+        "deb [arch=arm64] http://ports.example/u jammy-updates main",
+    ]
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(
+    ("cross", "said"), [("arm64", "aarch64 aarch64-linux-gnu"), ("amd64", "x86_64 x86_64-linux-gnu")]
+)
+def test_pip_takes_wheels_of_the_target(cross: str, said: str) -> None:
+    script = f'. {SCRIPTS}/cross.sh; echo "$machine $triple"; pip_platforms'
+    first, *options = process.run(["sh", "-euc", script], env={"PATH": os.environ["PATH"], "CROSS": cross}).splitlines()
+    machine = said.split(maxsplit=1)[0]
+    assert first == said
+    assert options[0] == f"--platform linux_{machine} --platform manylinux2014_{machine}"
+    assert f"--platform manylinux_2_28_{machine}" in options
+    nothing = process.run(["sh", "-euc", f". {SCRIPTS}/cross.sh; pip_platforms"], env={"PATH": os.environ["PATH"]})
+    assert nothing == ""
