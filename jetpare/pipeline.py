@@ -113,6 +113,7 @@ def build(project: Project, plan: Plan, engine_: Engine, request: Request, progr
         held = stack.enter_context(_power(project, engine_, request, progress))
         facts = engine.facts(engine_)  # after the switch: low power modes take cores offline
         check_tools(facts)
+        check_emulation(plan, engine_, facts, project.sysroot)
         check_space(plan, engine_, facts, project.state_path)
         fitting = cudnn.check(project, plan)
         if fitting and fitting.unknown:
@@ -159,6 +160,14 @@ def check_tools(facts: engine.EngineFacts) -> None:
     found = doctor.check_buildx(facts)
     if found.status == "failed":
         raise ToolError(f"buildx: {found.detail}. {found.advice}")
+
+
+def check_emulation(plan: Plan, engine_: Engine, facts: engine.EngineFacts, sysroot: Path) -> None:
+    """Raise ToolError where programs of the target cannot be run: a stage would only fail with 'exec format error'."""
+    needs = doctor.Needs(disk_bytes=0, jobs=1, platform=plan.platform, cross=plan.cross)
+    found = doctor.check_platform(facts.platform, needs, sysroot, local=doctor.is_local(engine_))
+    if found.status == "failed":
+        raise ToolError(f"{found.detail}. {found.advice}")
 
 
 def check_space(plan: Plan, engine_: Engine, facts: engine.EngineFacts, state: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from jetpare import config, doctor, engine, gather, layers, ledger, pipeline, xray
 from jetpare.compare import Comparison, ImageFigures, StageTime
 from jetpare.engine import Engine, EngineFacts, ImageFacts, Layer
-from jetpare.errors import ConfigError, EngineError, RecordError, SpaceError
+from jetpare.errors import ConfigError, EngineError, RecordError, SpaceError, ToolError
 from jetpare.gather import Gathered, Looking
 from jetpare.inventory import Inventory, LayerInfo
 from jetpare.ledger import ImageRecord, Ledger, Record, StageRecord
@@ -308,3 +309,13 @@ def test_version_faults() -> None:
     assert pipeline.version_faults({"gdal": "2.0", "cudnn": None}, {"gdal": "1.0", "cudnn": "9"}) == [
         "gdal is 2.0, expected 1.0"
     ]
+
+
+def test_a_build_for_what_cannot_be_run_does_not_start(project: Project, tmp_path: Path) -> None:
+    plan = project.plan(profile="mini", architecture="amd64", platform="linux/arm64")
+    (tmp_path / "proc/sys/fs/binfmt_misc").mkdir(parents=True)
+    (tmp_path / "proc/sys/fs/binfmt_misc/register").touch()
+    local = replace(ENGINE, private=True)
+    with pytest.raises(ToolError, match=r"no emulator is registered.*scripts/emulation\.sh arm64"):
+        pipeline.check_emulation(plan, local, FACTS, tmp_path)
+    pipeline.check_emulation(project.plan(profile="mini", architecture="amd64"), local, FACTS, tmp_path)

@@ -1,0 +1,23 @@
+# What benchmarks/cross.py measures of emulation: a part of GDAL's compile, for the same target, on this or that builder.
+ARG BUILDER_PLATFORM=${TARGETPLATFORM}
+ARG CROSS
+
+# compiled: one compiler at a time over the sources of one library of GDAL's that need no configuring
+FROM --platform=${BUILDER_PLATFORM} builder AS compiled
+ARG CROSS
+RUN --mount=type=bind,source=scripts,target=/run/jetpare \
+    --mount=type=bind,from=debian,source=/etc/apt,target=/run/target-apt \
+    --mount=type=secret,id=ca --mount=type=secret,id=net --mount=type=tmpfs,target=/tmp \
+    TARGET_APT=/run/target-apt /run/jetpare/build-packages.sh g++ libc6-dev
+ARG REBUILD
+RUN --mount=type=bind,source=scripts,target=/run/jetpare \
+    --mount=type=bind,from=gdal-source,target=/run/source --mount=type=tmpfs,target=/tmp \
+    . /run/jetpare/cross.sh && begin=$(awk '{ print $1 }' /proc/uptime) && \
+    for file in /run/source/third_party/LercLib/*.cpp; do \
+        "${CROSS:+$triple-}g++" -O2 -std=c++17 -c "$file" -o /tmp/part.o || exit 1; \
+    done && \
+    awk -v begin="$begin" '{ print $1 - begin }' /proc/uptime >/seconds
+
+# part: how many seconds it took
+FROM scratch AS part
+COPY --from=compiled /seconds /
