@@ -61,7 +61,8 @@ def command(**options: object) -> Callable[[Callable[..., None]], Task[Any]]:
         "profile": PROFILE,
         "platform": PLATFORM,
         "parallel": "build everything in one solve: the shortest wall time, but the stages' times overlap",
-        "cold": "no layer cache, and compiler and package caches that start empty, so that every time is a cold one",
+        "cold": "no layer cache, and compiler and package caches that start empty, so that every time is a cold one; "
+        "with --parallel the images share what they fetch and compile",
         "repeat": "this many runs, cooling down between them, then median and spread; every stage is built again "
         "each time, beside warm compiler and package caches unless --cold is given",
         "power": POWER,

@@ -7,6 +7,8 @@ usage: .venv/bin/python benchmarks/bench.py NAME      from the project's folder,
   ccache    GDAL compiled cold, then again with the compiler cache that this left
   unchanged `build-all` with nothing changed, against the bare `docker buildx bake` of the same definition
   cold      `build-all --cold --image cuda`, against the bare bake calls of the same definitions
+  parallel  `build-all --cold --parallel` against `build-all --cold`: wall times, the sum of the stages that were built
+            alone, and the critical path
   listing   `invoke --list`
   fresh     the README's first command in a fresh clone without engine or cache: wall time, and peak disk by `df`
 """
@@ -32,6 +34,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from jetpare import bake, engine, network, pipeline, process, timeline
 from jetpare.config import GB
 from jetpare.engine import Engine
+from jetpare.ledger import Ledger, Record
 from jetpare.pipeline import Request
 from jetpare.plan import Plan
 from jetpare.project import Project, host_architecture, open_project, source_revision
@@ -185,6 +188,32 @@ def cold(bench: Bench) -> None:
     print(f"build-all --cold --image cuda {ours:.1f} s, bare bake {bare:.1f} s: ratio {ours / bare:.3f}")
 
 
+def parallel(bench: Bench) -> None:
+    """Side by side first: COPY has no CACHE_ID, and would find the layers that the other run leaves."""
+    made = []
+    for words in (("--parallel",), ()):
+        bench.invoke("build-all", "--cold", *words)
+        record, _ = next(Ledger(bench.project.state_path).records())
+        if record is None:
+            sys.exit("the run left no record that can be read")
+        made.append(record)
+    print(in_parallel(alone=made[1], beside=made[0]))
+
+
+def in_parallel(*, alone: Record, beside: Record) -> str:
+    """What two cold runs of the same say of each other: *alone* one stage at a time, *beside* all in one solve."""
+    stages = sum(row.seconds or 0.0 for row in alone.stages)
+    path = sum(float(step["seconds"]) for step in beside.critical_path)
+    wall, cached = beside.wall_seconds or 0.0, sum(row.steps_cached for row in beside.stages)
+    return (
+        f"one at a time: wall {alone.wall_seconds or 0.0:.1f} s, sum of the stages {stages:.1f} s\n"
+        f"--parallel: wall {wall:.1f} s, critical path {path:.1f} s in {len(beside.critical_path)} steps; "
+        f"{cached} steps from the layer cache\n"
+        f"wall of --parallel / sum of the stages: {wall / stages:.3f}\n"
+        f"wall of --parallel / critical path: {wall / path:.3f}"
+    )
+
+
 def listing(bench: Bench) -> None:
     """The front page."""
     times = [bench.invoke("--list") for _ in range(11)][1:]
@@ -225,7 +254,14 @@ def fresh() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-BENCHES = {"size": size, "ccache": ccache, "unchanged": unchanged, "cold": cold, "listing": listing}
+BENCHES = {
+    "size": size,
+    "ccache": ccache,
+    "unchanged": unchanged,
+    "cold": cold,
+    "parallel": parallel,
+    "listing": listing,
+}
 
 
 def main() -> None:

@@ -14,8 +14,8 @@ ARG RUNTIME_PACKAGES
 RUN --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
     --mount=type=bind,source=scripts/apt-install.sh,target=/run/jetpare/apt-install.sh \
     --mount=type=bind,from=gdal,source=/opt/stage/usr/share/jetpare/gdal-packages.txt,target=/run/jetpare/gdal-packages.txt \
-    --mount=type=cache,id=apt-cache-cuda-${CACHE_ID},target=/var/cache/apt,sharing=locked \
-    --mount=type=cache,id=apt-lists-cuda-${CACHE_ID},target=/var/lib/apt/lists,sharing=locked \
+    --mount=type=cache,id=apt-cache-${CACHE_ID},target=/var/cache/apt,sharing=locked \
+    --mount=type=cache,id=apt-lists-${CACHE_ID},target=/var/lib/apt/lists,sharing=locked \
     --mount=type=secret,id=ca --mount=type=secret,id=net --mount=type=tmpfs,target=/tmp \
     xargs -a /run/jetpare/gdal-packages.txt /run/jetpare/apt-install.sh python3 ${RUNTIME_PACKAGES}
 COPY --from=gdal /opt/stage/usr/local/bin/gdal* /opt/stage/usr/local/bin/ogr* /usr/local/bin/

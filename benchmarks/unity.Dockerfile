@@ -8,8 +8,8 @@ ARG CACHE_ID
 ARG FURTHER_PACKAGES
 RUN --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
     --mount=type=bind,source=scripts/apt-install.sh,target=/run/jetpare/apt-install.sh \
-    --mount=type=cache,id=apt-cache-cuda-${CACHE_ID},target=/var/cache/apt,sharing=locked \
-    --mount=type=cache,id=apt-lists-cuda-${CACHE_ID},target=/var/lib/apt/lists,sharing=locked \
+    --mount=type=cache,id=apt-cache-${CACHE_ID},target=/var/cache/apt,sharing=locked \
+    --mount=type=cache,id=apt-lists-${CACHE_ID},target=/var/lib/apt/lists,sharing=locked \
     --mount=type=secret,id=ca --mount=type=secret,id=net --mount=type=tmpfs,target=/tmp \
     /run/jetpare/apt-install.sh python3 ${FURTHER_PACKAGES}
 

@@ -29,8 +29,8 @@ RUN --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
     --mount=type=bind,source=scripts/cross.sh,target=/run/jetpare/cross.sh \
     --mount=type=bind,source=scripts/build-packages.sh,target=/run/jetpare/build-packages.sh \
     --mount=type=bind,source=scripts/apt-install.sh,target=/run/jetpare/apt-install.sh \
-    --mount=type=cache,id=apt-cache-jetpack-${CACHE_ID},target=/var/cache/apt,sharing=locked \
-    --mount=type=cache,id=apt-lists-jetpack-${CACHE_ID},target=/var/lib/apt/lists,sharing=locked \
+    --mount=type=cache,id=apt-cache-${CACHE_ID},target=/var/cache/apt,sharing=locked \
+    --mount=type=cache,id=apt-lists-${CACHE_ID},target=/var/lib/apt/lists,sharing=locked \
     --mount=type=bind,from=l4t-jetpack,source=/etc/apt,target=/run/jetpare/target-apt \
     --mount=type=secret,id=ca --mount=type=secret,id=net --mount=type=tmpfs,target=/tmp \
     /run/jetpare/build-packages.sh ${GDAL_BUILD_PACKAGES}
@@ -44,7 +44,7 @@ RUN --mount=type=bind,source=scripts/cross.sh,target=/run/jetpare/cross.sh \
     --mount=type=bind,source=scripts/compile-gdal.sh,target=/run/jetpare/compile-gdal.sh \
     --mount=type=bind,source=scripts/gdal-unity,target=/run/jetpare/gdal-unity \
     --mount=type=bind,from=gdal-source,target=/run/jetpare/source \
-    --mount=type=cache,id=ccache-gdal-${GDAL_VERSION}-${CACHE_ID},target=/var/cache/ccache \
+    --mount=type=cache,id=ccache-gdal-${GDAL_VERSION}-${CACHE_ID},target=/var/cache/ccache,sharing=locked \
     --mount=type=tmpfs,target=/tmp \
     /run/jetpare/compile-gdal.sh
 
@@ -59,8 +59,8 @@ ARG CACHE_ID
 ARG CROSS
 RUN --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
     --mount=type=bind,source=scripts/apt-install.sh,target=/run/jetpare/apt-install.sh \
-    --mount=type=cache,id=apt-cache-jetpack-${CACHE_ID},target=/var/cache/apt,sharing=locked \
-    --mount=type=cache,id=apt-lists-jetpack-${CACHE_ID},target=/var/lib/apt/lists,sharing=locked \
+    --mount=type=cache,id=apt-cache-${CACHE_ID},target=/var/cache/apt,sharing=locked \
+    --mount=type=cache,id=apt-lists-${CACHE_ID},target=/var/lib/apt/lists,sharing=locked \
     --mount=type=secret,id=ca --mount=type=secret,id=net --mount=type=tmpfs,target=/tmp \
     /run/jetpare/apt-install.sh python3 python3-venv
 ARG UV_VERSION
@@ -73,7 +73,7 @@ RUN --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
     --mount=type=bind,source=scripts/install-pytorch.sh,target=/run/jetpare/install-pytorch.sh \
     --mount=type=bind,source=scripts/check_python.py,target=/run/jetpare/check_python.py \
     --mount=type=bind,from=wheels,target=/run/jetpare/wheels \
-    --mount=type=cache,id=uv-${CACHE_ID},target=/var/cache/uv \
+    --mount=type=cache,id=uv-${CACHE_ID},target=/var/cache/uv,sharing=locked \
     --mount=type=secret,id=ca --mount=type=secret,id=net --mount=type=tmpfs,target=/tmp \
     /run/jetpare/install-pytorch.sh
 
@@ -89,8 +89,8 @@ ARG RUNTIME_PACKAGES
 RUN --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
     --mount=type=bind,source=scripts/apt-install.sh,target=/run/jetpare/apt-install.sh \
     --mount=type=bind,from=gdal,source=/opt/stage/usr/share/jetpare/gdal-packages.txt,target=/run/jetpare/gdal-packages.txt \
-    --mount=type=cache,id=apt-cache-jetpack-${CACHE_ID},target=/var/cache/apt,sharing=locked \
-    --mount=type=cache,id=apt-lists-jetpack-${CACHE_ID},target=/var/lib/apt/lists,sharing=locked \
+    --mount=type=cache,id=apt-cache-${CACHE_ID},target=/var/cache/apt,sharing=locked \
+    --mount=type=cache,id=apt-lists-${CACHE_ID},target=/var/lib/apt/lists,sharing=locked \
     --mount=type=secret,id=ca --mount=type=secret,id=net --mount=type=tmpfs,target=/tmp \
     xargs -a /run/jetpare/gdal-packages.txt /run/jetpare/apt-install.sh python3 ${RUNTIME_PACKAGES}
 COPY --from=gdal --link /opt/stage/ /

@@ -12,8 +12,8 @@ FROM --platform=${BUILDER_PLATFORM} builder AS tools
 ARG CACHE_ID
 RUN --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
     --mount=type=bind,source=scripts/apt-install.sh,target=/run/jetpare/apt-install.sh \
-    --mount=type=cache,id=apt-cache-debian-${CACHE_ID},target=/var/cache/apt,sharing=locked \
-    --mount=type=cache,id=apt-lists-debian-${CACHE_ID},target=/var/lib/apt/lists,sharing=locked \
+    --mount=type=cache,id=apt-cache-${CACHE_ID},target=/var/cache/apt,sharing=locked \
+    --mount=type=cache,id=apt-lists-${CACHE_ID},target=/var/lib/apt/lists,sharing=locked \
     --mount=type=secret,id=ca --mount=type=secret,id=net --mount=type=tmpfs,target=/tmp \
     /run/jetpare/apt-install.sh python3 python3-pip
 
@@ -41,8 +41,8 @@ ARG CACHE_ID
 ARG CROSS
 RUN --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
     --mount=type=bind,source=scripts/apt-install.sh,target=/run/jetpare/apt-install.sh \
-    --mount=type=cache,id=apt-cache-debian-${CACHE_ID},target=/var/cache/apt,sharing=locked \
-    --mount=type=cache,id=apt-lists-debian-${CACHE_ID},target=/var/lib/apt/lists,sharing=locked \
+    --mount=type=cache,id=apt-cache-${CACHE_ID},target=/var/cache/apt,sharing=locked \
+    --mount=type=cache,id=apt-lists-${CACHE_ID},target=/var/lib/apt/lists,sharing=locked \
     --mount=type=secret,id=ca --mount=type=secret,id=net --mount=type=tmpfs,target=/tmp \
     /run/jetpare/apt-install.sh build-essential cmake gdal-bin libgdal-dev python3
 RUN --mount=type=bind,from=tools,target=/mnt \
@@ -64,8 +64,8 @@ ARG GDAL_SUITE
 RUN --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
     --mount=type=bind,source=scripts/apt-install.sh,target=/run/jetpare/apt-install.sh \
     --mount=type=bind,source=scripts/debian-source.sh,target=/run/jetpare/debian-source.sh \
-    --mount=type=cache,id=apt-cache-debian-${CACHE_ID},target=/var/cache/apt,sharing=locked \
-    --mount=type=cache,id=apt-lists-debian-${CACHE_ID},target=/var/lib/apt/lists,sharing=locked \
+    --mount=type=cache,id=apt-cache-${CACHE_ID},target=/var/cache/apt,sharing=locked \
+    --mount=type=cache,id=apt-lists-${CACHE_ID},target=/var/lib/apt/lists,sharing=locked \
     --mount=type=secret,id=ca --mount=type=secret,id=net --mount=type=tmpfs,target=/tmp \
     /run/jetpare/debian-source.sh gdal "${GDAL_VERSION}" "${GDAL_SUITE}" /opt/source && \
     touch /opt/source/ogr/data/cubewerx_extra.wkt /opt/source/ogr/data/ecw_cs.wkt

@@ -65,7 +65,7 @@ def stage_arguments(config: Config, plan: Plan, cache_id: str) -> dict[str, dict
             "PYTHON_REQUIREMENTS": " ".join(config.python.requirements),
             "PYTHON_PROVIDED": " ".join(config.python.provided),
             "PYTHON_INDEXES": " ".join(plan.profile.indexes),
-            "PYTHON_CUDA": "1" if plan.profile.cuda and _cuda_wheels(plan) else "0",
+            "PYTHON_CUDA": "1" if plan.wants_cuda else "0",
         },
         "runtime": {**cached, "RUNTIME_PACKAGES": " ".join(config.runtime.packages)},
         "slim": {"PRUNE": json.dumps([_placed(rule, places) for rule in config.prune])},
@@ -93,11 +93,6 @@ def _cudnn_arguments(config: Config, plan: Plan) -> dict[str, str]:
             (cudnn.repository.url, cudnn.repository.suite, *cudnn.repository.components)
         )
     return used
-
-
-def _cuda_wheels(plan: Plan) -> bool:
-    # The default index has CUDA builds of torch for amd64 only; an index of the profile's own is there to have them.
-    return bool(plan.profile.indexes) or architecture_of(plan.platform) == "amd64"
 
 
 def definition(config: Config, plan: Plan, options: Options) -> dict[str, Any]:

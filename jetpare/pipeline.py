@@ -70,10 +70,14 @@ class Request:
 
 def options(project: Project, plan: Plan, request: Request, *, run: str, revision: str | None) -> bake.Options:
     """What the definition needs for *request*."""
+    # The run's own CACHE_ID, an argument of every stage, already makes every RUN miss the layer cache. Stages that are
+    # timed one by one are built fresh besides, so that none finds what another one left: no-cache-filter empties their
+    # cache mounts. Side by side, that would make both images download and compile the same.
+    alone = request.cold and not request.parallel
     return bake.Options(
         state=project.state,
         cache_id=run if request.cold else "shared",
-        fresh=frozenset(node.label for node in plan.nodes if node.baked) if request.cold else frozenset(),
+        fresh=frozenset(node.label for node in plan.nodes if node.baked) if alone else frozenset(),
         rebuild=read_json(project.state_path / REBUILD) | dict.fromkeys(request.again, run),
         labels={name: image_labels(project.config.project.name, plan, name, revision) for name in plan.images},
     )

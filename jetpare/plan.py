@@ -75,6 +75,14 @@ class Plan:
         """Whether the engine's processor cannot run what is built."""
         return architecture_of(self.host) != architecture_of(self.platform)
 
+    @property
+    def wants_cuda(self) -> bool:
+        """Whether a torch without CUDA is a fault: not where none is to be had.
+
+        The default index has CUDA builds of torch for amd64 only; an index of the profile's own is there to have them.
+        """
+        return self.profile.cuda and (bool(self.profile.indexes) or architecture_of(self.platform) == "amd64")
+
     def node(self, label: str) -> Node:
         """The node called *label*."""
         return next(node for node in self.nodes if node.label == label)

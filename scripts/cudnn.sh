@@ -69,6 +69,7 @@ from_apt() {
     for package in *.deb; do dpkg-deb --extract "$package" "$root"; done
     set -f
     cd /
+    rm -f /var/cache/apt/pkgcache.bin /var/cache/apt/srcpkgcache.bin # of these lists, in a mount that others share
 }
 
 # The base's CUDA, whose folder has its version in its name.

@@ -21,7 +21,8 @@ if ! sed -n "s/^deb\( \[[^]]*\]\)\? \([^ ]*\) $VERSION_CODENAME /deb-src\1 \2 $s
     echo "deb-src ${mirror:?no apt source in this image} $suite main" >"$work/sources.list"
 fi
 mkdir -p "$work/lists/partial"
-set -- -o Dir::Etc::SourceList="$work/sources.list" -o Dir::Etc::SourceParts=/dev/null -o Dir::State::Lists="$work/lists"
+set -- -o Dir::Etc::SourceList="$work/sources.list" -o Dir::Etc::SourceParts=/dev/null -o Dir::State::Lists="$work/lists" \
+    -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=
 apt-get "$@" -qq update
 cd "$work"
 # The upstream archive alone, which apt checks against the signed index: the packaging beside it changes how Debian builds

@@ -24,9 +24,11 @@ here=$(dirname "$0")
 mkdir -p "$report" "$stage/opt"
 
 # --- uv, in an environment of its own that is thrown away
+export UV_CACHE_DIR="${UV_CACHE_DIR:-/var/cache/uv}"
 tools=$(mktemp -d)
 python3 -m venv "$tools"
-"$tools/bin/python" -m pip install --quiet --no-cache-dir --disable-pip-version-check --only-binary :all: "uv==$UV_VERSION"
+"$tools/bin/python" -m pip install --quiet --cache-dir "$UV_CACHE_DIR/pip" --disable-pip-version-check --only-binary :all: \
+    "uv==$UV_VERSION"
 
 # --- packages. Exact pins and no dependency resolution: nothing can arrive that is not named (a CPU torch, a second CUDA
 # from the nvidia-* wheels). Copied out of uv's cache, which is another mount: a hard link cannot cross it.
@@ -39,7 +41,7 @@ for folder in $(find "$wheels" -name '*.whl' -exec dirname {} + 2>/dev/null | so
 done
 unset IFS
 [ -z "${CROSS:-}" ] || set -- "$@" --python-platform "$machine-manylinux_2_$(glibc_minor)"
-export UV_LINK_MODE=copy UV_NO_PROGRESS=1 UV_PYTHON_DOWNLOADS=never UV_CACHE_DIR="${UV_CACHE_DIR:-/var/cache/uv}"
+export UV_LINK_MODE=copy UV_NO_PROGRESS=1 UV_PYTHON_DOWNLOADS=never
 "$tools/bin/uv" venv --quiet --python "$(command -v python3)" "$venv"
 # No bytecode: it is a fifth more of files that hold times and would make two builds of one thing differ. Python makes
 # what it needs when it first imports a module.

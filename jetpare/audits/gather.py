@@ -72,7 +72,7 @@ def _facts(project: Project, plan: Plan, running: Engine, name: str) -> ImageFac
 def _known(project: Project, plan: Plan, name: str, row: ImageRecord | None) -> dict[str, Any]:
     """What build.toml and the run records say of an image; what the profile says counts for any image."""
     config, profile = project.config, plan.profile
-    known: dict[str, Any] = {"cuda": profile.cuda, "gpu_arch": profile.gpu_arch, "provided": config.python.provided}
+    known: dict[str, Any] = {"cuda": plan.wants_cuda, "gpu_arch": profile.gpu_arch, "provided": config.python.provided}
     known["requested"] = ("python3", *config.runtime.packages)
     if row is not None:
         known |= {"versions": row.versions, "checks": row.checks}

@@ -144,7 +144,7 @@ def _compiled(image: Subject) -> Iterator[Finding]:
     """CUDA and cuDNN as torch was compiled against them, and as they are there."""
     torch = image.distributions.get("torch")
     for library in LIBRARIES:
-        compiled = image.versions.get(library.compiled) or _wanted(torch, library.package)
+        compiled = image.versions.get(library.compiled) or _wanted(image, library.package)
         present = image.versions.get(library.present) or library_version(image, library.stem)
         if torch is None or not compiled or not present or fits(compiled, present):
             continue
@@ -154,11 +154,14 @@ def _compiled(image: Subject) -> Iterator[Finding]:
         yield _version(image, library.stem, title, torch.info, "error" if serious else "warning")
 
 
-def _wanted(torch: Distribution | None, package: str) -> str | None:
+def _wanted(image: Subject, package: str) -> str | None:
     """The version of one of NVIDIA's packages that torch's wheel names, whatever the CUDA in the package's name."""
+    torch, python = image.distributions.get("torch"), image.versions.get("python")
     for text in torch.requires if torch else ():
         requirement = _parsed(text)
-        if requirement is not None and re.fullmatch(rf"{package}(-cu\d+)?", normalized(requirement.name)):
+        if requirement is None or not _applies(requirement, image.inventory.platform, python):
+            continue
+        if re.fullmatch(rf"{package}(-cu\d+)?", normalized(requirement.name)):
             return next((each.version for each in requirement.specifier if each.operator == "=="), None)
     return None
 

@@ -232,6 +232,16 @@ def test_cold(fresh: Fresh) -> None:
     assert caches == dict.fromkeys((*INPUTS, *CUDA), "cached")
 
 
+def test_cold_side_by_side(workshop: Mini) -> None:
+    workshop.ok("build-all", "--cold", "--parallel")
+    record = workshop.newest()
+    assert (record.cold, record.parallel) == (True, True)
+    assert_whole(workshop, record, ALL)
+    states = {row.label: row.cache for row in record.stages if row.label != "inputs/debian"}
+    assert "cached" not in states.values(), states
+    assert "no-cache-filter" not in (workshop.root / ".jetpare/bake.json").read_text()
+
+
 def test_dry_run_can_be_pasted(built: Mini) -> None:
     before = len(built.records())
     ids = [built.image_id(name) for name in ("jetpack", "cuda")]

@@ -490,6 +490,12 @@ def test_versions_out_of_a_wheel_and_a_file_name() -> None:
     assert said(packages.versions(subject(old, provided=("nvidia-*",)))) == {"error libcudnn.so"}
 
 
+def test_what_a_wheel_wants_on_another_machine_counts_for_nothing() -> None:
+    torch = wheel("torch", requires=('nvidia-cudnn-cu12==9.10.2.21; platform_machine == "aarch64"',))
+    old = image({}, elfs=[elf("/l/libcudnn.so.9.1.0", soname="libcudnn.so.9")], distributions=(torch,))
+    assert said(packages.versions(subject(old, provided=("nvidia-*",)))) == set()
+
+
 def test_an_older_cuda_of_the_same_major_version_is_a_warning() -> None:
     inventory = image({}, distributions=(wheel("torch"),))
     known = {"torch_cuda": "12.8", "cuda_runtime": "12.6.77"}

@@ -1,6 +1,7 @@
 # cudnn: a library with its links
 FROM l4t-jetpack AS cudnn
 ARG REBUILD_CUDNN
+ARG CACHE_ID
 ARG COLLECT
 RUN --mount=type=bind,source=knobs/cudnn.sh,target=/run/knob.sh sh /run/knob.sh && mkdir -p /opt/stage /opt/report && \
     cd / && cp -a --parents ${COLLECT} /opt/stage && ls -lR /opt/stage >/opt/report/cudnn.tsv
@@ -10,6 +11,7 @@ COPY --from=cudnn /opt/report/ /
 # gdal: a program, compiled
 FROM l4t-jetpack AS gdal
 ARG REBUILD_GDAL
+ARG CACHE_ID
 ARG GDAL_VERSION
 RUN --mount=type=bind,source=knobs/gdal.sh,target=/run/knob.sh echo compiling for cuda && sh /run/knob.sh && \
     mkdir -p /opt/stage/usr/local/bin /opt/report && \
@@ -22,6 +24,7 @@ COPY --from=gdal /opt/report/ /
 # python: something to import
 FROM l4t-cuda AS python
 ARG REBUILD_PYTHON
+ARG CACHE_ID
 ARG PYTHON_REQUIREMENTS
 RUN --mount=type=bind,source=knobs/python.sh,target=/run/knob.sh sh /run/knob.sh && \
     mkdir -p /opt/stage/opt/venv /opt/report && echo "${PYTHON_REQUIREMENTS}" >/opt/stage/opt/venv/demo.txt && \
@@ -32,6 +35,7 @@ COPY --from=python /opt/report/ /
 # runtime: the trees, and the check
 FROM l4t-cuda AS runtime
 ARG REBUILD_RUNTIME
+ARG CACHE_ID
 COPY --from=cudnn --link /opt/stage/ /
 COPY --from=gdal --link /opt/stage/ /
 COPY --from=python --link /opt/stage/ /

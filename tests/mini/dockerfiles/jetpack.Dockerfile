@@ -1,6 +1,7 @@
 # gdal: a program, compiled
 FROM l4t-jetpack AS gdal
 ARG REBUILD_GDAL
+ARG CACHE_ID
 ARG GDAL_VERSION
 RUN --mount=type=bind,source=knobs/gdal.sh,target=/run/knob.sh echo compiling && sh /run/knob.sh && \
     mkdir -p /opt/stage/usr/local/bin /opt/report && \
@@ -13,6 +14,7 @@ COPY --from=gdal /opt/report/ /
 # python: something to import
 FROM l4t-jetpack AS python
 ARG REBUILD_PYTHON
+ARG CACHE_ID
 ARG PYTHON_REQUIREMENTS
 RUN --mount=type=bind,source=knobs/python.sh,target=/run/knob.sh sh /run/knob.sh && \
     mkdir -p /opt/stage/opt/venv /opt/report && echo "${PYTHON_REQUIREMENTS}" >/opt/stage/opt/venv/demo.txt && \
@@ -23,6 +25,7 @@ COPY --from=python /opt/report/ /
 # runtime: the trees, and the check
 FROM l4t-jetpack AS runtime
 ARG REBUILD_RUNTIME
+ARG CACHE_ID
 COPY --from=gdal --link /opt/stage/ /
 COPY --from=python --link /opt/stage/ /
 RUN --mount=type=bind,source=knobs/runtime.sh,target=/run/knob.sh sh /run/knob.sh && mkdir -p /usr/share/jetpare && \

@@ -1,9 +1,11 @@
 # l4t-cuda: the smaller base
 FROM debian AS l4t-cuda
+ARG CACHE_ID
 RUN head -c 3000000 /dev/urandom >/usr/lib/libcudart.demo
 
 # l4t-jetpack: the same and a library with its links, a compiler, and ballast
 FROM l4t-cuda AS l4t-jetpack
+ARG CACHE_ID
 RUN apt-get update -qq && apt-get install -qq --no-install-recommends tcc libc6-dev >/dev/null && rm -rf /var/lib/apt/lists/*
 RUN dir=/usr/lib/$(dpkg-architecture -qDEB_HOST_MULTIARCH 2>/dev/null || echo "$(uname -m)-linux-gnu") && \
     head -c 2000000 /dev/urandom >"$dir/libdemo.so.1.0" && \
