@@ -1,11 +1,15 @@
 # What benchmarks/cross.py measures of emulation: a part of GDAL's compile, for the same target, on this or that builder.
 ARG BUILDER_PLATFORM=${TARGETPLATFORM}
 ARG CROSS
+ARG CACHE_ID=local
 
 # compiled: one compiler at a time over the sources of one library of GDAL's that need no configuring
 FROM --platform=${BUILDER_PLATFORM} builder AS compiled
 ARG CROSS
+ARG CACHE_ID
 RUN --mount=type=bind,source=scripts,target=/run/jetpare \
+    --mount=type=cache,id=apt-cache-${CACHE_ID},target=/var/cache/apt,sharing=locked \
+    --mount=type=cache,id=apt-lists-${CACHE_ID},target=/var/lib/apt/lists,sharing=locked \
     --mount=type=bind,from=debian,source=/etc/apt,target=/run/target-apt \
     --mount=type=secret,id=ca --mount=type=secret,id=net --mount=type=tmpfs,target=/tmp \
     TARGET_APT=/run/target-apt /run/jetpare/build-packages.sh g++ libc6-dev

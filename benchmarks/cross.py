@@ -61,7 +61,7 @@ def part(bench: Bench) -> None:
     seconds = {}
     for name in ("across", "emulated"):
         folder = bench.project.state / "cross" / name
-        kept = {"BUILDER_PLATFORM", "CROSS"} if name == "across" else set()
+        kept = {"CACHE_ID"} | ({"BUILDER_PLATFORM", "CROSS"} if name == "across" else set())
         builder = contexts["builder"] if name == "across" else contexts["debian"]
         definition["target"][f"part-{name}"] = target | {
             "dockerfile": "benchmarks/cross.Dockerfile",
