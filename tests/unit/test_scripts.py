@@ -207,8 +207,11 @@ def test_stand_in_lays_wheels_out_as_jetpack_does(tmp_path: Path, monkeypatch: p
     assert str((cuda / "lib/libcublas.so").readlink()) == "libcublas.so.12"
 
 
-def test_wheels_are_laid_out_for_whichever_cuda_the_base_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(standin.platform, "machine", lambda: "aarch64")
+@pytest.mark.parametrize("named", [False, True])
+def test_wheels_are_laid_out_for_whichever_cuda_the_base_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
+    monkeypatch.setattr(standin.platform, "machine", lambda: "riscv64" if named else "aarch64")
     for name, package, library in (
         ("nvidia_cudnn_cu13-9.12.0.46", "nvidia/cudnn", "libcudnn.so.9"),
         ("nvidia_cublas-13.0.0.19", "nvidia/cu13", "libcublas.so.13"),
@@ -218,6 +221,7 @@ def test_wheels_are_laid_out_for_whichever_cuda_the_base_has(tmp_path: Path, mon
             archive.writestr(f"{package}/include/{name[7:12]}.h", "header")
     root = tmp_path / "root"
     words = ["all", str(tmp_path), "--root", str(root), "--cuda", "/usr/local/cuda-13.0"]
+    words += ["--machine", "aarch64"] if named else []
     assert standin.main(words) == 0
     cuda = "usr/local/cuda-13.0/targets/aarch64-linux"
     libraries = "usr/lib/aarch64-linux-gnu"
@@ -316,6 +320,14 @@ def test_check_python_names_every_fault(venv: Path) -> None:
     ):
         assert part in said
     assert "pytest" not in said
+
+
+@pytest.mark.parametrize(("machine", "code"), [("aarch64", 1), ("x86_64", 0)])
+def test_check_python_reads_conditions_as_the_target_does(venv: Path, machine: str, code: int) -> None:
+    site = venv / "lib/python3.11/site-packages"
+    distribution(site, "extra", "1.0", 'nothing>=1; platform_machine == "aarch64"')
+    options = ["--venv", str(venv), "--report", str(venv.parent / "r.json"), "--provided", "nvidia-*"]
+    assert check_python.main([*options, "--machine", machine, "--", *PINS, "extra==1.0"]) == code
 
 
 @pytest.mark.parametrize("version", ["2.8.0+cpu", "2.8.0"])
