@@ -1,7 +1,8 @@
 # The small image: l4t-cuda, with cuDNN and the profiling libraries that it lacks, GDAL and PyTorch.
 # `builder`, `l4t-cuda`, `l4t-jetpack`, `gdal-source` and `wheels` are named contexts: the bake definition says what they are.
 ARG CACHE_ID=local
-# where stages run that only build: the base itself, or, for another architecture (CROSS), a system of this machine's own
+# where stages run that only build: the base itself, or, for another architecture (CROSS), `builder`, of this machine's own
+ARG BUILDER=l4t-cuda
 ARG BUILDER_PLATFORM=${TARGETPLATFORM}
 ARG CROSS
 # REBUILD_<STAGE>, declared in each stage, has a new value when that stage is to be built again
@@ -18,7 +19,7 @@ ARG PYTHON_PROVIDED
 ARG PYTHON_INDEXES
 ARG PYTHON_CUDA
 ARG CUDNN_SOURCE=jetpack
-ARG CUDNN_ON=l4t-jetpack
+ARG CUDNN_ON=cudnn-source
 ARG CUDNN_PACKAGES
 ARG CUDNN_REPOSITORY
 ARG CUDNN_INDEXES
@@ -62,7 +63,7 @@ FROM scratch AS cudnn-report
 COPY --from=cudnn /opt/report/ /
 
 # gdal: compiled from source, with the list of the packages that its libraries need
-FROM --platform=${BUILDER_PLATFORM} builder AS gdal
+FROM --platform=${BUILDER_PLATFORM} ${BUILDER} AS gdal
 ARG REBUILD_GDAL
 ARG CACHE_ID
 ARG CROSS
@@ -95,7 +96,7 @@ FROM scratch AS gdal-report
 COPY --from=gdal /opt/report/ /
 
 # python: PyTorch and what it needs, by uv, in a virtual environment
-FROM --platform=${BUILDER_PLATFORM} builder AS python
+FROM --platform=${BUILDER_PLATFORM} ${BUILDER} AS python
 ARG REBUILD_PYTHON
 ARG CACHE_ID
 ARG CROSS

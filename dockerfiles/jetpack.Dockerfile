@@ -1,7 +1,8 @@
 # The baseline image: GDAL and PyTorch on all of l4t-jetpack.
 # `builder`, `l4t-jetpack`, `gdal-source` and `wheels` are named contexts: the bake definition says what they are.
 ARG CACHE_ID=local
-# where stages run that only build: the base itself, or, for another architecture (CROSS), a system of this machine's own
+# where stages run that only build: the base itself, or, for another architecture (CROSS), `builder`, of this machine's own
+ARG BUILDER=l4t-jetpack
 ARG BUILDER_PLATFORM=${TARGETPLATFORM}
 ARG CROSS
 # REBUILD_<STAGE>, declared in each stage, has a new value when that stage is to be built again
@@ -20,7 +21,7 @@ ARG PYTHON_CUDA
 ARG RUNTIME_PACKAGES
 
 # gdal: compiled from source, with the list of the packages that its libraries need
-FROM --platform=${BUILDER_PLATFORM} builder AS gdal
+FROM --platform=${BUILDER_PLATFORM} ${BUILDER} AS gdal
 ARG REBUILD_GDAL
 ARG CACHE_ID
 ARG CROSS
@@ -53,7 +54,7 @@ FROM scratch AS gdal-report
 COPY --from=gdal /opt/report/ /
 
 # python: PyTorch and what it needs, by uv, in a virtual environment
-FROM --platform=${BUILDER_PLATFORM} builder AS python
+FROM --platform=${BUILDER_PLATFORM} ${BUILDER} AS python
 ARG REBUILD_PYTHON
 ARG CACHE_ID
 ARG CROSS

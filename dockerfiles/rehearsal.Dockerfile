@@ -1,14 +1,15 @@
 # Stand-ins for NVIDIA's bases and for GDAL's source, for a host that is no Jetson: real CUDA and cuDNN libraries at JetPack's
 # paths, on the Debian image that the bake definition calls `debian`. Only the base system is not the real one.
 ARG CACHE_ID=local
-# where only programs of this machine's own run: `debian` itself, or one of another architecture than CROSS, which is built for
+# where stages run that only build: `debian` itself, or, for another architecture (CROSS), `builder`, of this machine's own
+ARG BUILDER=debian
 ARG BUILDER_PLATFORM=${TARGETPLATFORM}
 ARG CROSS
 ARG GDAL_VERSION
 ARG GDAL_SUITE=trixie
 
 # tools: the pip that fetches NVIDIA's wheels and the python3 that unpacks them; mounted, so in no base
-FROM --platform=${BUILDER_PLATFORM} builder AS tools
+FROM --platform=${BUILDER_PLATFORM} ${BUILDER} AS tools
 ARG CACHE_ID
 RUN --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
     --mount=type=bind,source=scripts/apt-install.sh,target=/run/jetpare/apt-install.sh \
@@ -57,7 +58,7 @@ RUN --mount=type=bind,from=tools,target=/mnt \
 
 # source: GDAL as the next Debian has it, newer than the one that l4t-jetpack brings, as on a Jetson. Debian leaves two data
 # files out for their licence (other definitions of coordinate systems); its build lists them, empty ones stand for them.
-FROM --platform=${BUILDER_PLATFORM} builder AS source
+FROM --platform=${BUILDER_PLATFORM} ${BUILDER} AS source
 ARG CACHE_ID
 ARG GDAL_VERSION
 ARG GDAL_SUITE

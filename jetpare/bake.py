@@ -43,7 +43,7 @@ def stage_arguments(config: Config, plan: Plan, cache_id: str) -> dict[str, dict
     architecture = architecture_of(plan.platform)
     cached = {"CACHE_ID": f"{config.project.name}-{architecture}-{cache_id}"}
     if plan.cross:
-        cached |= {"BUILDER_PLATFORM": plan.builder_platform, "CROSS": architecture}
+        cached |= {"BUILDER": BUILDER, "BUILDER_PLATFORM": plan.builder_platform, "CROSS": architecture}
     places = {"multiarch": MULTIARCH.get(architecture, ""), "cuda_target": CUDA_TARGET.get(architecture, "")}
     collect = [pattern.format_map(places) for pattern in config.collect.required]
     collect += [f"{pattern.format_map(places)} ?" for pattern in config.collect.optional]
@@ -86,7 +86,7 @@ def _cudnn_arguments(config: Config, plan: Plan) -> dict[str, str]:
     used = {"CUDNN_SOURCE": cudnn.source, "CUDNN_PACKAGES": " ".join(cudnn.chosen)}
     if cudnn.source == "wheel":
         used["CUDNN_INDEXES"] = " ".join(plan.profile.indexes)
-    if cudnn.source != "jetpack" or plan.cross:
+    if plan.cross:
         used["CUDNN_ON"] = BUILDER
     if cudnn.source == "apt" and cudnn.repository:
         used["CUDNN_REPOSITORY"] = " ".join(
@@ -184,21 +184,12 @@ class _Maker:
 
     def _contexts(self, node: Node) -> dict[str, str]:
         found = {name: self._source(name) for name in self.plan.contexts_of(node)}
-        builder = self._builder(node)
-        if builder:
-            found[BUILDER] = builder
+        if self.plan.cross:
+            found[BUILDER] = self._source(BUILDER)
         if node.kind is not Kind.INPUT:
             has_wheels = bool(self.config.python.wheels)
             found[WHEELS] = f"target:{INPUTS}-{WHEELS}" if has_wheels else str(self.options.state / "empty")
         return found
-
-    def _builder(self, node: Node) -> str:
-        """On what the stages stand that only build: for the machine itself, on the base that they build for."""
-        if self.plan.cross:
-            return self._source(BUILDER)
-        known = self.plan.contexts_of(node)
-        base = self.plan.images[node.group].base if node.group in self.plan.images else (*known, "")[0]
-        return self._source(base) if base in known else ""
 
     def _source(self, name: str) -> str:
         context = self.plan.profile.contexts[name]
