@@ -82,9 +82,12 @@ NAMES = {"stage": stage, "part": part}
 def main() -> None:
     """Run what was named; both where nothing was."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", choices=[*NAMES, []])
+    parser.add_argument("names", nargs="*", metavar="stage|part")
+    names = parser.parse_args().names or list(NAMES)
+    if unknown := [name for name in names if name not in NAMES]:
+        parser.error(f"{unknown[0]}: {' or '.join(NAMES)} is wanted")
     bench = Bench()
-    for name in parser.parse_args().names or NAMES:
+    for name in names:
         NAMES[name](bench)
 
 

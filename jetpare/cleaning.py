@@ -13,6 +13,7 @@ from jetpare import bake, engine, ledger
 from jetpare.bake import LABEL_PROJECT
 from jetpare.config import CUDA_TARGET
 from jetpare.engine import Engine
+from jetpare.errors import ConfigError
 from jetpare.plan import Kind
 from jetpare.project import Project
 
@@ -60,7 +61,10 @@ def our_tags(project: Project) -> set[str]:
     found = set()
     for name in project.config.profiles:
         for architecture, target in product(CUDA_TARGET, CUDA_TARGET):
-            plan = project.plan(profile=name, architecture=architecture, platform=f"linux/{target}")
+            try:
+                plan = project.plan(profile=name, architecture=architecture, platform=f"linux/{target}")
+            except ConfigError:  # what cannot be built for that platform has no tag
+                continue
             found |= {bake.input_tag(project.config, plan, context) for context in plan.profile.contexts}
             found |= {bake.image_tag(project.config, image, plan.profile_name) for image in plan.images}
             found |= {bake.shell_tag(project.config, plan, node) for node in plan.nodes if node.kind is Kind.STAGE}

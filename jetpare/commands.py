@@ -96,6 +96,17 @@ class Session:
         return engine.find(state=self.project.state_path, environ=self.environ)
 
     @cached_property
+    def architecture(self) -> str:
+        """The engine's architecture; this machine's where none answers."""
+        from jetpare import engine
+        from jetpare.errors import JetpareError
+
+        try:
+            return engine.facts(self.engine).arch
+        except JetpareError:
+            return _host()
+
+    @cached_property
     def out(self) -> Console:
         """Where results go."""
         from rich.console import Console
@@ -136,7 +147,9 @@ class Session:
         """
         if repeat < 1:
             raise ConfigError(f"--repeat {repeat}: a number of runs is wanted, 1 or more.")
-        plan = self.plan_of(images=images, architecture=_host()) if dry_run else self.engine_plan(images=images)
+        plan = (
+            self.plan_of(images=images, architecture=self.architecture) if dry_run else self.engine_plan(images=images)
+        )
         if repeat > 1 and not request.cold:
             again = frozenset(node.label for node in plan.nodes if node.group in plan.images)
             request = replace(request, again=again)
@@ -186,7 +199,7 @@ class Session:
         label = find_stage(self.project.config, stage, image)
         request = Request(task=stage, power=power, again=frozenset({label}) if no_cache else frozenset())
         if dry_run:
-            self.dry_run(self.plan_of(only=label, architecture=_host()), request)
+            self.dry_run(self.plan_of(only=label, architecture=self.architecture), request)
             return
         plan = self.engine_plan(only=label)
         record = self.run(plan, request)
@@ -578,7 +591,7 @@ class Session:
         from jetpare import preflight
         from jetpare.views import terminal
 
-        findings = preflight.findings(self.project, self.plan_of(architecture=_host()))
+        findings = preflight.findings(self.project, self.plan_of(architecture=self.architecture))
         terminal.show(self.out, terminal.findings(findings))
         failed = [row.name for row in findings if row.status == "failed"]
         if failed:

@@ -593,8 +593,8 @@ class Config(Table):
         """
         chosen = name or self.project.default_profile.get(architecture)
         stem, _, ending = (chosen or "").rpartition("-")
-        if chosen not in self.profiles and stem in self.profiles and ending in MULTIARCH and platform is None:
-            chosen, platform = stem, f"linux/{ending}"
+        if chosen not in self.profiles and stem in self.profiles and ending in MULTIARCH:
+            chosen, platform = stem, platform or f"linux/{ending}"
         if chosen is None:
             raise ConfigError(
                 f"{FILE_NAME}: [project] default_profile names none for {architecture}: add one, or use --profile."
@@ -607,11 +607,16 @@ class Config(Table):
         profile = self.profiles[chosen]
         if platform is None or platform == resolve_platform(profile, architecture=architecture):
             return chosen, profile
-        if platform not in KNOWN_PLATFORMS:
+        known = [f"linux/{each}" for each in MULTIARCH]
+        if platform not in known:
+            raise ConfigError(f"--platform {platform}: {' or '.join(known)} is wanted{suggest(platform, known)}.")
+        derived = f"{chosen}-{architecture_of(platform)}"
+        if derived in self.profiles:
             raise ConfigError(
-                f"--platform {platform}: Docker knows no such platform{suggest(platform, KNOWN_PLATFORMS)}."
+                f"--platform {platform}: profile {chosen!r} would be called {derived!r} there, and {FILE_NAME} has a "
+                "profile of that name: use that one, or rename it."
             )
-        return f"{chosen}-{architecture_of(platform)}", profile.model_copy(update={"platform": platform})
+        return derived, profile.model_copy(update={"platform": platform})
 
     def cross_builds(self, profile: Profile, *, architecture: str) -> bool:
         """Whether an engine of *architecture* builds *profile*, which is for another one, by its own processor.

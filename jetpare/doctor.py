@@ -18,6 +18,7 @@ import humanize
 from packaging.version import Version
 
 from jetpare import process
+from jetpare.config import MULTIARCH
 from jetpare.engine import Engine, EngineFacts, facts, find, inspect_image, registry_trouble
 from jetpare.errors import JetpareError, ToolError
 from jetpare.network import without_login
@@ -193,8 +194,8 @@ def check_platform(host: str, needs: Needs, sysroot: Path, *, local: bool) -> Fi
         return _not_measured("platform", f"{target} on a remote {host} engine needs an emulator there")
     detail = f"{target} on {host}"
     advice = (
-        f"Set up emulation: `scripts/emulation.sh {arch}` (Debian and Ubuntu, as root), "
-        f"or `docker run --privileged --rm tonistiigi/binfmt --install {arch}`."
+        f"Set up emulation: {f'`scripts/emulation.sh {arch}` (Debian and Ubuntu, as root), or ' * (arch in MULTIARCH)}"
+        f"`docker run --privileged --rm tonistiigi/binfmt --install {arch}`."
     )
     handler = sysroot / "proc/sys/fs/binfmt_misc" / f"qemu-{QEMU_NAMES.get(arch, arch)}"
     trouble = _handler_trouble(handler)

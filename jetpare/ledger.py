@@ -63,7 +63,7 @@ class StageRecord(Row):
     inputs: str | None = None  # digest of what decided the result
     tree_bytes: int | None = None  # the tree that it leaves; None where the stage does not measure it
     telemetry: StageTelemetry | None = None
-    marks: Many[str] = ()  # why its time does not stand for the power mode that the run names
+    marks: Many[str] = ()  # why its time does not stand for the power mode that the run names, or for the target
 
 
 class ImageRecord(Row):

@@ -54,7 +54,7 @@ from jetpare.timeline import EventDecoder, Recorder, StageLog, StageTiming
 from jetpare.views.progress import Progress, Usual, brief
 
 UNCHANGED = "unchanged"
-REBUILD = "rebuild.json"  # which stages were built again, by run: later builds use what came out of that
+REBUILD = "rebuild.json"  # PROFILE/LABEL of stages that were built again -> run: later builds use what came out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,9 +78,16 @@ def options(project: Project, plan: Plan, request: Request, *, run: str, revisio
         state=project.state,
         cache_id=run if request.cold else "shared",
         fresh=frozenset(node.label for node in plan.nodes if node.baked) if alone else frozenset(),
-        rebuild=read_json(project.state_path / REBUILD) | dict.fromkeys(request.again, run),
+        rebuild=rebuilt(project, plan) | dict.fromkeys(request.again, run),
         labels={name: image_labels(project.config.project.name, plan, name, revision) for name in plan.images},
     )
+
+
+def rebuilt(project: Project, plan: Plan) -> dict[str, Any]:
+    """By label, the run that last built a stage of this profile again although nothing had changed."""
+    prefix = f"{plan.profile_name}/"
+    known = read_json(project.state_path / REBUILD)
+    return {key.removeprefix(prefix): run for key, run in known.items() if key.startswith(prefix)}
 
 
 def image_labels(project_name: str, plan: Plan, image: str, revision: str | None) -> dict[str, str]:
@@ -126,8 +133,9 @@ def build(project: Project, plan: Plan, engine_: Engine, request: Request, progr
         run.held, run.cudnn = held, fitting
         run.open()
         if request.again:
-            chosen = options(project, plan, request, run=run.id, revision=None)
-            (project.state_path / REBUILD).write_text(json.dumps(dict(chosen.rebuild)) + "\n")
+            known = read_json(project.state_path / REBUILD)
+            known |= {f"{plan.profile_name}/{label}": run.id for label in request.again}
+            (project.state_path / REBUILD).write_text(json.dumps(known) + "\n")
         try:
             run.sampler = stack.enter_context(run.sensors())
             stack.enter_context(progress)
@@ -426,6 +434,9 @@ class _Run:
             raise
         seconds, finished = time.monotonic() - clock, time.time()
         done = {"status": ledger.OK, "seconds": seconds, "work": seconds, "cache": cache, "why": why}
+        platform = bake.input_platform(self.plan, node.name)
+        if node.kind is Kind.BOOTSTRAP and cache != "cached" and platform != self.plan.host:
+            done["marks"] = (f"emulated on {self.plan.host}",)
         sensors = {"finished": finished, "telemetry": self.measured(started, finished)}
         self.put_stage(row.model_copy(update=done | sensors))
         self.progress.finish(node.label, cache if cache == "cached" else ledger.OK, why)

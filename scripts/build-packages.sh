@@ -29,7 +29,8 @@ fi
 for package in "$@"; do
     shift
     case "$package" in
-    gcc | g++) package=$package-$triple ;;
+    gcc | g++ | gcc-[0-9]* | g++-[0-9]*) package=$package-$triple ;;
+    build-essential) package=crossbuild-essential-$CROSS ;;
     *-dev) package=$package:$CROSS ;;
     esac
     set -- "$@" "$package"

@@ -85,12 +85,28 @@ def match(text: str, root: Path) -> tuple[list[Path], list[str]]:
         pattern = line[:-2].strip() if optional else line
         if pattern.startswith("/") or ".." in PurePosixPath(pattern).parts:
             raise Refused(f"{pattern}: patterns are relative to the root and hold no '..'")
-        # glob.glob, and not Path.glob: that one does not see a link whose target is missing
-        found = sorted(root / name for name in glob.glob(pattern, root_dir=root, recursive=True))  # noqa: PTH207
+        found = sorted(expand(pattern, root))
         if not found and not optional:
             missing.append(pattern)
         matches += found
     return matches, missing
+
+
+def expand(pattern: str, root: Path) -> list[Path]:
+    """What *pattern* names below *root*. Links on the way resolve inside it: *root* need not be where programs run."""
+    places = [root]
+    parts = PurePosixPath(pattern).parts
+    for number, part in enumerate(parts):
+        rest = "/".join(parts[number:]) if part == "**" else part
+        # glob.glob, and not Path.glob: that one does not see a link whose target is missing
+        places = [
+            place / name
+            for place in places
+            for name in glob.glob(rest, root_dir=rooted(place, root), recursive=True)  # noqa: PTH207
+        ]
+        if part == "**":
+            break
+    return places
 
 
 def take(path: Path, root: Path, taken: set[Path]) -> None:

@@ -375,3 +375,19 @@ def test_without_a_builder_there_is_only_emulation(tmp_path: Path) -> None:
 def test_a_builder_is_a_system(tmp_path: Path) -> None:
     (line,) = faults(tmp_path, changed('builder = { image = "ubuntu:22.04" }', 'builder = { folder = "dockerfiles" }'))
     assert "'image' or 'suite' is wanted" in line
+
+
+def test_a_profile_s_name_on_another_platform_must_not_be_another_profile_s(tmp_path: Path) -> None:
+    path = prepared(tmp_path)
+    renamed = GOOD.replace('[profiles."jetson-6.2"', '[profiles."rehearsal-arm64"')
+    path.write_text(renamed.replace('"jetson-6.2"', '"rehearsal"'))
+    loaded = config.load(path)
+    with pytest.raises(ConfigError, match="has a profile of that name"):
+        loaded.pick_profile("rehearsal", architecture="amd64", platform="linux/arm64")
+    assert loaded.pick_profile("rehearsal-arm64", architecture="amd64")[1] == loaded.profiles["rehearsal-arm64"]
+
+
+@pytest.mark.parametrize(("platform", "name"), [("linux/arm64", "rehearsal-arm64"), ("linux/amd64", "rehearsal")])
+def test_a_platform_beside_such_a_name_counts(platform: str, name: str) -> None:
+    loaded = config.load(ROOT / "build.toml")
+    assert loaded.pick_profile("rehearsal-arm64", architecture="amd64", platform=platform)[0] == name

@@ -319,3 +319,12 @@ def test_a_build_for_what_cannot_be_run_does_not_start(project: Project, tmp_pat
     with pytest.raises(ToolError, match=r"no emulator is registered.*scripts/emulation\.sh arm64"):
         pipeline.check_emulation(plan, local, FACTS, tmp_path)
     pipeline.check_emulation(project.plan(profile="mini", architecture="amd64"), local, FACTS, tmp_path)
+
+
+def test_a_stage_built_again_is_so_in_its_own_profile_only(project: Project) -> None:
+    own = project.plan(profile="mini", architecture="amd64")
+    other = project.plan(profile="mini", architecture="amd64", platform="linux/arm64")
+    project.state_path.mkdir(parents=True, exist_ok=True)
+    (project.state_path / pipeline.REBUILD).write_text('{"mini-arm64/cuda/gdal": "run1"}')
+    assert pipeline.rebuilt(project, other) == {"cuda/gdal": "run1"}
+    assert pipeline.rebuilt(project, own) == {}

@@ -493,3 +493,16 @@ def test_pip_takes_wheels_of_the_target(cross: str, said: str) -> None:
     assert f"--platform manylinux_2_28_{machine}" in options
     nothing = process.run(["sh", "-euc", f". {SCRIPTS}/cross.sh; pip_platforms"], env={"PATH": os.environ["PATH"]})
     assert nothing == ""
+
+
+def test_links_on_the_way_resolve_inside_the_root(tmp_path: Path) -> None:
+    """As JetPack has it: /usr/local/cuda is a link to a link, both absolute, and the root is not where we run."""
+    root = tmp_path / "system"
+    folder = root / "usr/local/cuda-12.6/targets/aarch64-linux/lib"
+    for path in (folder, root / "etc/alternatives"):
+        path.mkdir(parents=True)
+    (folder / "libcupti.so.12").write_bytes(b"")
+    (root / "usr/local/cuda").symlink_to("/etc/alternatives/cuda")
+    (root / "etc/alternatives/cuda").symlink_to("/usr/local/cuda-12.6")
+    rows = collect.collect("usr/local/cuda/targets/*/lib/libcupti*.so*", root=root, stage=tmp_path / "stage")
+    assert [row["path"] for row in rows] == ["/usr/local/cuda-12.6/targets/aarch64-linux/lib/libcupti.so.12"]
