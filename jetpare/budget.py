@@ -98,14 +98,14 @@ def _unfit(row: StageRecord | None, wanted: str) -> str:
     return next((reason for holds, reason in reasons if holds), "")
 
 
-def message(over: Sequence[Line], *, profile: str) -> str:
+def message(over: Sequence[Line], *, table: str) -> str:
     """Which entries were passed, by how much, and what to do."""
     times = sorted({line.name for line in over if line.what in {COLD, WARM}})
     lines = ["over budget:", *(f"  {line}" for line in over)]
     if len(times) < len(over):
         lines.append("`invoke compare` shows what an image holds; find what grew.")
     lines += [f"`invoke history --stage {name.split('/')[1]}` shows what is usual for {name}." for name in times]
-    lines.append(f"If that is what it takes now, raise it in [profiles.{profile}.budget] of build.toml.")
+    lines.append(f"If that is what it takes now, raise it in [{table}.budget] of build.toml.")
     return "\n".join(lines)
 
 

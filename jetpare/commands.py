@@ -363,7 +363,7 @@ class Session:
                 self.say(str(line))
         over = [line for line in lines if line.passed]
         if over:
-            raise BudgetError(budget.message(over, profile=plan.profile_name))
+            raise BudgetError(budget.message(over, table=self.project.config.table_of(plan.profile_name)))
 
     def verify(self, *, images: tuple[str, ...], as_json: bool) -> None:
         """Run the images and show what works. Raises VerifyError, after it was shown, where something does not."""
@@ -427,7 +427,8 @@ class Session:
         missing = [found[name] for name in images if name not in there] or ([] if there else list(found.values()))
         if missing:
             raise RecordError(
-                f"the engine has no image {' or '.join(missing)}. Build it (`invoke build-all`) or pull it."
+                f"the engine has no image {' or '.join(missing)}. Build it "
+                f"(`invoke build-all{self.profile_flag()}`) or pull it."
             )
         return there
 

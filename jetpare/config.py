@@ -618,6 +618,11 @@ class Config(Table):
             )
         return derived, profile.model_copy(update={"platform": platform})
 
+    def table_of(self, profile_name: str) -> str:
+        """The table that a profile's settings stand in, which is another one's where it is for another platform."""
+        name = profile_name if profile_name in self.profiles else profile_name.rpartition("-")[0]
+        return f"profiles.{name}"
+
     def cross_builds(self, profile: Profile, *, architecture: str) -> bool:
         """Whether an engine of *architecture* builds *profile*, which is for another one, by its own processor.
 

@@ -108,29 +108,34 @@ def check(project: Project, plan: Plan) -> Check | None:
     names = {node.name for node in plan.nodes}
     if not plan.profile.cuda or not {CUDNN, "python"} & names:
         return None
-    expect = plan.profile.expect
+    expect, place = plan.profile.expect, _place(project, plan)
     need, unknown = _need(project, plan)
     made = Check(
         need=need,
         expected=expect.get("cudnn"),
         unknown=unknown,
         advice="Name another version, or another source, in [cudnn] of build.toml. If PyTorch was compiled against an "
-        f"older cuDNN than its wheel requires, say so: [profiles.{plan.profile_name}.expect] cudnn_compiled.",
+        f"older cuDNN than its wheel requires, say so: {place} cudnn_compiled.",
     )
     source = project.config.cudnn_of(plan.profile)
     named = source.version if CUDNN in names else None
     if named:
         made.raise_for(named, where=f"[cudnn] source '{source.source}'")
     elif expect.get("cudnn"):
-        made.raise_for(expect["cudnn"], where=f"[profiles.{plan.profile_name}.expect]")
+        made.raise_for(expect["cudnn"], where=place)
     return made
+
+
+def _place(project: Project, plan: Plan) -> str:
+    """Where build.toml says which versions are expected."""
+    return f"[{project.config.table_of(plan.profile_name)}.expect]"
 
 
 def _need(project: Project, plan: Plan) -> tuple[Need | None, str]:
     """What PyTorch needs, or why that is not known."""
     said = plan.profile.expect.get("cudnn_compiled")
     if said:
-        return Need(version=said, said=f"[profiles.{plan.profile_name}.expect] cudnn_compiled is {said}"), ""
+        return Need(version=said, said=f"{_place(project, plan)} cudnn_compiled is {said}"), ""
     pin = next((text for text in project.config.python.requirements if Requirement(text).name == "torch"), None)
     if pin is None:
         return None, "[python] requirements names no torch"

@@ -46,7 +46,7 @@ class Point:
     started: float
     seconds: float
     work: float | None = None
-    marks: tuple[str, ...] = ()  # why it does not stand for the power mode
+    marks: tuple[str, ...] = ()  # why it does not stand for the power mode or the target
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -629,7 +629,8 @@ class _Run:
             raise CheckError(
                 f"{node.group} was built but not tagged, because it does not pass its checks:\n"
                 + "\n".join(f"  {fault}" for fault in wrong)
-                + f"\nCorrect what is installed, or [profiles.{self.plan.profile_name}.expect] in build.toml. "
+                + f"\nCorrect what is installed, or [{self.project.config.table_of(self.plan.profile_name)}.expect] in "
+                f"build.toml. "
                 f"To look into it: docker run --rm -it {image_id}; `invoke clean` removes it."
             )
         measured = record.model_copy(update=self.measure(image_id))

@@ -101,7 +101,7 @@ def test_no_budget_allows_everything() -> None:
 def test_the_message_says_which_by_how_much_and_what_to_do() -> None:
     limits = Budget(image_gb={"cuda": 4.5}, cold_seconds={LABEL: 80})
     lines = judge(limits, sizes={"cuda": 5 * GB}, stages={LABEL: row()})
-    assert budget.message(lines, profile="mini").splitlines() == [
+    assert budget.message(lines, table="profiles.mini").splitlines() == [
         "over budget:",
         f"  {lines[0]}",
         f"  {lines[1]}",
@@ -109,4 +109,4 @@ def test_the_message_says_which_by_how_much_and_what_to_do() -> None:
         "`invoke history --stage gdal` shows what is usual for cuda/gdal.",
         "If that is what it takes now, raise it in [profiles.mini.budget] of build.toml.",
     ]
-    assert "invoke compare" not in budget.message(lines[1:], profile="mini")
+    assert "invoke compare" not in budget.message(lines[1:], table="profiles.mini")
