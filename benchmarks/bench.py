@@ -9,6 +9,7 @@ usage: .venv/bin/python benchmarks/bench.py NAME      from the project's folder,
   cold      `build-all --cold --image cuda`, against the bare bake calls of the same definitions
   parallel  `build-all --cold --parallel` against `build-all --cold`: wall times, the sum of the stages that were built
             alone, and the critical path
+  where     what the newest `build-all --cold` with both images, one stage after another, spent its time on
   listing   `invoke --list`
   fresh     the README's first command in a fresh clone without engine or cache: wall time, and peak disk by `df`
 """
@@ -31,7 +32,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from jetpare import bake, engine, network, pipeline, process, timeline
+from jetpare import bake, engine, network, pipeline, process, timeline, trace
 from jetpare.config import GB
 from jetpare.engine import Engine
 from jetpare.ledger import Ledger, Record
@@ -214,6 +215,36 @@ def in_parallel(*, alone: Record, beside: Record) -> str:
     )
 
 
+KINDS = {
+    "GDAL compiled": ("compile-gdal.sh",),
+    "packages (apt)": ("apt-install.sh", "build-packages.sh", "debian-source.sh"),
+    "NVIDIA's wheels, for the stand-in bases": ("rehearsal-cuda.sh",),
+    "Python packages": ("install-pytorch.sh",),
+    "layers and images exported": ("exporting",),
+}
+
+
+def where(bench: Bench) -> None:
+    """Seconds of the steps by what they do, by the scripts that they run; the rest is what is left of the wall time."""
+    labels = {node.label for node in bench.plan.nodes}
+    made = (
+        (record, folder)
+        for record, folder in Ledger(bench.project.state_path).records()
+        if record and record.cold and not record.parallel and {row.label for row in record.stages} == labels
+    )
+    record, folder = next(made, (None, None))
+    if record is None or folder is None:
+        sys.exit("there is no such run: `invoke build-all --cold` makes one")
+    replayed = [trace.replay(folder / str(row.events)) for row in record.stages if row.events]
+    steps = [step for each in replayed for step in (each.steps if each else ()) if not step.cached]
+    wall = left = record.wall_seconds or 0.0
+    for kind, words in KINDS.items():
+        seconds = sum(step.seconds for step in steps if any(word in step.name for word in words))
+        left -= seconds
+        print(f"{kind:40} {seconds:6.1f} s  {seconds / wall:5.1%}")
+    print(f"{'the rest':40} {left:6.1f} s  {left / wall:5.1%}\nwall time {wall:.1f} s")
+
+
 def listing(bench: Bench) -> None:
     """The front page."""
     times = [bench.invoke("--list") for _ in range(11)][1:]
@@ -260,6 +291,7 @@ BENCHES = {
     "unchanged": unchanged,
     "cold": cold,
     "parallel": parallel,
+    "where": where,
     "listing": listing,
 }
 

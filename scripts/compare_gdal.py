@@ -341,9 +341,10 @@ def symbols(path: Path, which: str) -> dict[str, str]:
     return {row[-1]: row[-2] for row in rows if len(row) > 1}
 
 
-def tool(*words: object) -> str:
-    """What a program says."""
-    command = [str(word) for word in words]
+def tool(name: str, *words: object) -> str:
+    """What one of the binutils says: this system's, or where it only compiles for another one, that one's."""
+    there = shutil.which(name) or next((str(path) for path in Path("/usr/bin").glob(f"*-linux-gnu-{name}")), name)
+    command = [there, *(str(word) for word in words)]
     environ = {**os.environ, "LC_ALL": "C"}
     return subprocess.run(command, check=True, capture_output=True, text=True, env=environ).stdout
 
