@@ -66,7 +66,8 @@ def bootstrap_base(
         process.run([engine.docker, "pull", "--quiet", "--platform", f"linux/{arch}", official], env=engine.env)
         tag_image(engine, official, name)
         return _found(engine, name, "pulled")
-    say(f"No registry with {official} answers ({trouble}); making it with mmdebstrap (half a minute) ...")
+    say(f"No registry with {official} answers ({trouble}).")
+    say(f"Making it for {arch} with mmdebstrap (half a minute, or minutes where its programs are emulated) ...")
     env = apt_environment(environ)
     if not shutil.which("apt-get", path=env["PATH"]):
         raise ToolError(
