@@ -10,9 +10,9 @@ ARG CACHE_ID
 RUN --mount=type=bind,source=scripts,target=/run/jetpare \
     --mount=type=cache,id=apt-cache-${CACHE_ID},target=/var/cache/apt,sharing=locked \
     --mount=type=cache,id=apt-lists-${CACHE_ID},target=/var/lib/apt/lists,sharing=locked \
-    --mount=type=bind,from=debian,source=/etc/apt,target=/run/target-apt \
+    --mount=type=bind,from=debian,target=/run/target \
     --mount=type=secret,id=ca --mount=type=secret,id=net --mount=type=tmpfs,target=/tmp \
-    TARGET_APT=/run/target-apt /run/jetpare/build-packages.sh g++ libc6-dev
+    TARGET=/run/target /run/jetpare/build-packages.sh g++ libc6-dev
 ARG REBUILD
 RUN --mount=type=bind,source=scripts,target=/run/jetpare \
     --mount=type=bind,from=gdal-source,target=/run/source --mount=type=tmpfs,target=/tmp \

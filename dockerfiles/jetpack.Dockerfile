@@ -32,7 +32,7 @@ RUN --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
     --mount=type=bind,source=scripts/apt-install.sh,target=/run/jetpare/apt-install.sh \
     --mount=type=cache,id=apt-cache-${CACHE_ID},target=/var/cache/apt,sharing=locked \
     --mount=type=cache,id=apt-lists-${CACHE_ID},target=/var/lib/apt/lists,sharing=locked \
-    --mount=type=bind,from=l4t-jetpack,source=/etc/apt,target=/run/jetpare/target-apt \
+    --mount=type=bind,from=l4t-jetpack,target=/run/jetpare/target \
     --mount=type=secret,id=ca --mount=type=secret,id=net --mount=type=tmpfs,target=/tmp \
     /run/jetpare/build-packages.sh ${GDAL_BUILD_PACKAGES}
 ARG GDAL_VERSION

@@ -483,7 +483,7 @@ class Session:
                 "as it is with a reason in build.toml, [[audit.waivers]]."
             )
         if not result.images:
-            raise RecordError("No image is built. `invoke build-all` builds them.")
+            raise RecordError(f"No image is built. `invoke build-all{self.profile_flag()}` builds them.")
 
     def plan(self, *, images: tuple[str, ...]) -> None:
         """Show the plan."""

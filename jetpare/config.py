@@ -554,6 +554,12 @@ class Profile(Table):
         builder = contexts.get(BUILDER)
         if builder and not (builder.image or builder.suite):
             raise ValueError(f"{BUILDER!r} is a system of the engine's own architecture: 'image' or 'suite' is wanted")
+        suites = sorted({context.suite for context in contexts.values() if context.suite and context is not builder})
+        if builder and builder.suite and builder.suite not in suites:
+            raise ValueError(
+                f"{BUILDER!r} is of suite {builder.suite!r}, and has to be of the release that is built for"
+                + (f", which is {' or '.join(suites)}" if suites else ": name an image of it")
+            )
         for name, context in contexts.items():
             for need in context.needs:
                 if need not in contexts:
@@ -607,6 +613,8 @@ class Config(Table):
         profile = self.profiles[chosen]
         if platform is None or platform == resolve_platform(profile, architecture=architecture):
             return chosen, profile
+        if profile.platform != "host":
+            raise ConfigError(f"--platform {platform}: profile {chosen!r} is for {profile.platform} and no other.")
         known = [f"linux/{each}" for each in MULTIARCH]
         if platform not in known:
             raise ConfigError(f"--platform {platform}: {' or '.join(known)} is wanted{suggest(platform, known)}.")

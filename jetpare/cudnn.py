@@ -17,7 +17,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from jetpare import network, wheel_index
+from jetpare import files, network, wheel_index
 from jetpare.compare import version_matches
 from jetpare.config import MULTIARCH, Profile, architecture_of
 from jetpare.errors import ConfigError, JetpareError
@@ -106,7 +106,7 @@ def check(project: Project, plan: Plan) -> Check | None:
     Raises ConfigError where it does not fit. Network trouble is no error: it stands in ``unknown``.
     """
     names = {node.name for node in plan.nodes}
-    if not plan.profile.cuda or not {CUDNN, "python"} & names:
+    if not plan.wants_cuda or not {CUDNN, "python"} & names:
         return None
     expect, place = plan.profile.expect, _place(project, plan)
     need, unknown = _need(project, plan)
@@ -162,7 +162,7 @@ def _wheel(project: Project, profile: Profile, pin: str, target: Target) -> Whee
         return Wheel(name=kept[key][0], requires=tuple(kept[key][1:]))
     found = wheel_index.find(pin, target, folders=folders, indexes=indexes, ca_bundle=settings.ca_bundle)
     if found and not folders:
-        (project.state_path / KEPT).write_text(json.dumps({**kept, key: [found.name, *found.requires]}))
+        files.write_atomically(project.state_path / KEPT, json.dumps({**kept, key: [found.name, *found.requires]}))
     return found
 
 

@@ -867,6 +867,9 @@ def stage_image(project: Project, plan: Plan, running: Engine, label: str, *, sa
         return tag
     reference = bake.shell_tag(project.config, plan, node)
     request = Request(task="shell")
+    facts = engine.facts(running)
+    check_tools(facts)
+    check_emulation(plan, running, facts, project.sysroot)
     with ledger.exclusive(project.state_path):
         settings = network.read_settings(project.environ, project.home)
         network.write_secrets(settings, root=project.root, state=project.state)

@@ -76,6 +76,11 @@ class Plan:
         return architecture_of(self.host) != architecture_of(self.platform)
 
     @property
+    def how(self) -> str:
+        """How the engine builds for another architecture than its own."""
+        return f"cross-built on {self.host}, emulated where it must run" if self.cross else f"emulated on {self.host}"
+
+    @property
     def wants_cuda(self) -> bool:
         """Whether a torch without CUDA is a fault: not where none is to be had.
 

@@ -3,8 +3,8 @@
 # own tools.
 # usage: [CROSS=arm64] build-packages.sh PACKAGE...
 # environment:
-#   TARGET_APT   /etc/apt of the system that is built for (/run/jetpare/target-apt)
-#   APT          /etc/apt of this one
+#   TARGET   root of the system that is built for (/run/jetpare/target)
+#   ROOT     root of this one (/)
 set -euf
 : "${1:?usage: build-packages.sh PACKAGE...}"
 here=$(dirname "$0")
@@ -12,20 +12,35 @@ here=$(dirname "$0")
 . "$here/cross.sh"
 [ -n "${CROSS:-}" ] || exec "$here/apt-install.sh" "$@"
 
-apt=${APT:-/etc/apt}
+root=${ROOT:-/}
+target=${TARGET:-/run/jetpare/target}
+release() { # of the system in a root: 'ubuntu jammy'
+    (
+        # shellcheck disable=SC1091 # of whichever system that is
+        . "$1/usr/lib/os-release"
+        echo "$ID ${VERSION_CODENAME:-}"
+    )
+}
+if [ "$(release "$root")" != "$(release "$target")" ]; then
+    echo "build-packages: the builder is $(release "$root"), and what is built for is $(release "$target"):" \
+        "let the profile's context 'builder' in build.toml be of the same release" >&2
+    exit 1
+fi
 own=$(dpkg --print-architecture)
 dpkg --add-architecture "$CROSS"
-release=$(sed -n 's/^VERSION_CODENAME=//p' "$apt/../os-release")
-if grep -q '^ID=ubuntu' "$apt/../os-release"; then
+case $(release "$root") in
+ubuntu*)
     # Ubuntu has other architectures in another archive: take the one that the target names, of the same release.
-    sed -i "s/^deb http/deb [arch=$own] http/" "$apt/sources.list"
-    sed -n "s/^deb \(\[[^]]*\] \)\?\([^ ]* ${release}[ -].*\)/deb [arch=$CROSS] \2/p" \
-        "${TARGET_APT:-/run/jetpare/target-apt}/sources.list" >"$apt/sources.list.d/cross.list"
-    if ! [ -s "$apt/sources.list.d/cross.list" ]; then
-        echo "build-packages: the base that is built for names no archive of $release in its sources.list" >&2
+    name=$(release "$root" | cut -d' ' -f2)
+    sed -i "s/^deb http/deb [arch=$own] http/" "$root/etc/apt/sources.list"
+    sed -n "s/^deb \(\[[^]]*\] \)\?\([^ ]* ${name}[ -].*\)/deb [arch=$CROSS] \2/p" "$target/etc/apt/sources.list" \
+        >"$root/etc/apt/sources.list.d/cross.list"
+    if ! [ -s "$root/etc/apt/sources.list.d/cross.list" ]; then
+        echo "build-packages: the base that is built for names no archive of $name in its /etc/apt/sources.list" >&2
         exit 1
     fi
-fi
+    ;;
+esac
 for package in "$@"; do
     shift
     case "$package" in

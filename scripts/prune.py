@@ -24,16 +24,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import BinaryIO
 
 MANIFEST = Path("usr/share/jetpare/prune.tsv")
 ELF = b"\x7fELF\x02\x01"  # 64 bits, little-endian: x86-64 and arm64
-PT_LOAD = 1
+PT_LOAD, PT_DYNAMIC = 1, 2
 NOBITS, DYNSYM = 8, 11
 SHF_ALLOC = 2
 SYMBOL = 24  # bytes
-PADDING = 64  # bytes
 CHUNK = SYMBOL << 16
 NEVER = ("proc/", "sys/", "dev/", "run/jetpare/", "./", "../")
 
@@ -151,19 +150,22 @@ def unsound(original: Path, result: Path) -> str:
     """Why a process would not find in *result* what it finds in *original*; empty where it would.
 
     Segments have to be at the same addresses, and sections that are in memory have to be there with the same content.
-    What patchelf left between sections, and zeros at a segment's end, are nobody's.
+    What stands after the last section of a segment is nobody's, be it zeros or an older table that patchelf left there,
+    unless the dynamic section points at it.
     """
     with original.open("rb") as old, result.open("rb") as new:
         want, have = segments(old), segments(new)
         if [each[:3] for each in have] != [each[:3] for each in want]:
             return "its segments changed"
         for after, before in zip(have, want, strict=True):
-            if after.align > 1 and after.offset % after.align != after.address % after.align:
-                return "a segment is not aligned"
-            if before.memory - after.memory not in range(PADDING):
-                return "a segment changed its size"
-        kept = sections(new)
-        for name, section in sections(old).items():
+            askew = after.align > 1 and after.offset % after.align != after.address % after.align
+            if askew or after.memory > before.memory:
+                return "a segment is not aligned, or grew"
+        known, kept = sections(old), sections(new)
+        lost = cut_off(old, known, zip(have, want, strict=True))
+        if lost:
+            return f"what is used of a segment is gone: {', '.join(lost)}"
+        for name, section in known.items():
             other = kept.get(name)
             if other is None or (other.address, other.size) != (section.address, section.size):
                 return f"{name} is gone, or elsewhere"
@@ -189,6 +191,28 @@ def segments(file: BinaryIO) -> list[Segment]:
         kind, flags, offset, address, _, _, memory, align = struct.unpack_from("<IIQQQQQQ", row)
         if kind == PT_LOAD:
             found.append(Segment(address, align, flags, offset, memory))
+    return found
+
+
+def cut_off(file: BinaryIO, known: dict[str, Section], pairs: Iterable[tuple[Segment, Segment]]) -> list[str]:
+    """The sections, and whatever .dynamic points at, that stood at a segment's end which the shorter one has not."""
+    found = []
+    for after, before in pairs:
+        start, stop = after.address + after.memory, before.address + before.memory
+        found += [name for name, each in known.items() if each.address < stop and start < each.address + each.size]
+        found += [f"{value:#x} in .dynamic" for value in dynamic_values(file) if start <= value < stop]
+    return found
+
+
+def dynamic_values(file: BinaryIO) -> list[int]:
+    """What the dynamic section holds, addresses among it."""
+    found: list[int] = []
+    for row in table(file, place=32, sizes=54):
+        kind, _, offset, _, _, size, _, _ = struct.unpack_from("<IIQQQQQQ", row)
+        if kind == PT_DYNAMIC:
+            file.seek(offset)
+            data = file.read(size)
+            found += [value for _, value in struct.iter_unpack("<qQ", data[: len(data) // 16 * 16])]
     return found
 
 

@@ -59,8 +59,9 @@ def _verdict(result: Audit) -> Text:
         words = ", ".join(f"{count} {severity}{'' if count == 1 else 's'}" for count, severity in counts if count)
         style = STYLES[worst] if worst in {"error", "warning"} else "bold green"
         text.append(f"{image['name']}: {words or 'nothing found'}\n", style)
+    flag = f" --profile {result.profile}" if result.profile else ""
     for name in result.missing:
-        text.append(f"{name}: NOT BUILT (`invoke build-all --image {name}` builds it)\n", "bold red")
+        text.append(f"{name}: NOT BUILT (`invoke build-all --image {name}{flag}` builds it)\n", "bold red")
     text.rstrip()
     return text
 

@@ -88,7 +88,8 @@ def _verdict(result: Comparison, *, words: bool) -> RenderableType:
         parts.append(_text(result.caveat, style="yellow"))
     for image in result.images:
         if image.status != BUILT:
-            hint = f" (`invoke build-all --image {image.name}` builds it)" if result.profile else ""
+            command = f"invoke build-all --image {image.name} --profile {result.profile}"
+            hint = f" (`{command}` builds it)" if result.profile else ""
             parts.append(_text(f"{image.name}: {image.status}{hint}", style="bold red"))
     for image in result.over_budget:
         size, budget = size_text(image.sizes.get("layers")), size_text(image.budget)

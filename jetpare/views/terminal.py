@@ -93,7 +93,8 @@ def plan_table(plan: Plan, cached: dict[str, str]) -> RenderableType:
         table.add_column(column, overflow="fold")
     for number, node in enumerate(plan.nodes, 1):
         table.add_row(str(number), node.label, node.kind.value, ", ".join(node.needs), cached.get(node.label, ""))
-    heading = Text(f"Profile {plan.profile_name} on {plan.platform}: {plan.profile.description}")
+    how = f", {plan.how}" if plan.emulated else ""
+    heading = Text(f"Profile {plan.profile_name} on {plan.platform}{how}: {plan.profile.description}")
     return Group(heading, Text(), table)
 
 

@@ -23,8 +23,8 @@ ARG REBUILD_GDAL
 ARG CROSS
 ARG GDAL_VERSION
 RUN --mount=type=bind,source=scripts,target=/run/jetpare \\
-    --mount=type=bind,from=l4t-cuda,source=/etc/apt,target=/run/jetpare-apt \\
-    TARGET_APT=/run/jetpare-apt /run/jetpare/build-packages.sh gcc libc6-dev zlib1g-dev
+    --mount=type=bind,from=l4t-cuda,target=/run/target \\
+    TARGET=/run/target /run/jetpare/build-packages.sh gcc libc6-dev zlib1g-dev
 RUN --mount=type=bind,source=scripts,target=/run/jetpare \\
     . /run/jetpare/cross.sh && mkdir -p /opt/stage/usr/local/bin /opt/report && \\
     printf '#include <stdio.h>\\n#include <zlib.h>\\nint main(void) { puts(*zlibVersion() ? "%s" : ""); return 0; }\\n' \\

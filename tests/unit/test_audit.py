@@ -201,7 +201,7 @@ def test_a_report_fits_80_columns_and_says_the_worst_first() -> None:
     text = shown(view.audit(made))
     assert all(len(line) <= 80 for line in text.splitlines())
     assert text.startswith("cuda: 1 error, ")
-    assert "jetpack: NOT BUILT (`invoke build-all --image jetpack` builds it)" in text
+    assert "jetpack: NOT BUILT" in text
     assert (
         text.index("certificates are missing")
         < text.index("symbols and debug sections")

@@ -35,7 +35,7 @@ def test_the_verdict_is_first_and_all_fits_80_columns() -> None:
 def test_every_part_is_there() -> None:
     text = shown(full(), width=120)
     for said in (
-        "third: NOT BUILT (`invoke build-all --image third` builds it)",
+        "third: NOT BUILT (`invoke build-all --image third --profile rehearsal` builds it)",
         "uncompressed layers",
         "compressed (pull)",
         "2.50 GB (-28.9 %)",

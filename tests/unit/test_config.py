@@ -391,3 +391,18 @@ def test_a_profile_s_name_on_another_platform_must_not_be_another_profile_s(tmp_
 def test_a_platform_beside_such_a_name_counts(platform: str, name: str) -> None:
     loaded = config.load(ROOT / "build.toml")
     assert loaded.pick_profile("rehearsal-arm64", architecture="amd64", platform=platform)[0] == name
+
+
+def test_a_builder_is_of_the_release_that_is_built_for(tmp_path: Path) -> None:
+    (line,) = faults(tmp_path, changed('builder = { suite = "bookworm" }', 'builder = { suite = "trixie" }'))
+    assert line.startswith("build.toml: [profiles.rehearsal] contexts: 'builder' is of suite 'trixie'")
+    assert "bookworm" in line
+    (line,) = faults(tmp_path, changed('builder = { image = "ubuntu:22.04" }', 'builder = { suite = "bookworm" }'))
+    assert "name an image of it" in line
+
+
+def test_a_profile_for_one_platform_is_for_no_other() -> None:
+    loaded = config.load(ROOT / "build.toml")
+    for name, platform in (("jetson-6.2", "linux/amd64"), ("jetson-6.2-amd64", None)):
+        with pytest.raises(ConfigError, match=r"profile 'jetson-6\.2' is for linux/arm64 and no other"):
+            loaded.pick_profile(name, architecture="amd64", platform=platform)

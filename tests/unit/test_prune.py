@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -135,3 +136,37 @@ def test_what_the_engine_mounts_is_left_alone_and_names_that_begin_alike_are_not
     assert prune({"paths": ["./proc/*"]}).returncode == 1
     assert prune({"paths": ["run/*/y"]}).returncode == 1
     assert (image / "proc/1").exists()
+
+
+def with_more_memory(elf: bytes, *, pointed_at: bool) -> bytes:
+    """*elf* with a page after its last segment, as an older table would stand there; .dynamic may point at it."""
+    found = bytearray(elf)
+    (start,), (entry, count) = struct.unpack_from("<Q", elf, 32), struct.unpack_from("<HH", elf, 54)
+    headers = [start + entry * number for number in range(count)]
+    kinds = {at: struct.unpack_from("<IIQQQQQQ", elf, at) for at in headers}
+    last = max((at for at in headers if kinds[at][0] == 1), key=lambda at: kinds[at][3])
+    address, memory = kinds[last][3], kinds[last][6]
+    struct.pack_into("<Q", found, last + 40, memory + 4096)
+    if pointed_at:
+        dynamic = next(row for row in kinds.values() if row[0] == 2)
+        struct.pack_into("<Q", found, dynamic[2] + 8, address + memory + 100)
+    return bytes(found)
+
+
+@pytest.mark.parametrize(("pointed_at", "code"), [(False, 0), (True, 1)])
+def test_what_stands_after_a_segment_s_last_section_may_go_unless_it_is_used(
+    prune: Prune, image: Path, tmp_path: Path, pointed_at: bool, code: int
+) -> None:
+    """So it is with PyTorch's library for aarch64, in which patchelf left a string table of 3.7 MB."""
+    library = image / "usr/lib/libz.so.1"
+    (tmp_path / "short").write_bytes(library.read_bytes())
+    library.write_bytes(with_more_memory(library.read_bytes(), pointed_at=pointed_at))
+    done = prune({"strip": ["usr/lib/libz.so.1"]}, strip=f"cp {tmp_path}/short $2\n")
+    assert done.returncode == code, done.stderr
+    assert ("in .dynamic" in done.stderr) is pointed_at
+
+
+def test_a_segment_that_grew_is_refused(prune: Prune, image: Path, tmp_path: Path) -> None:
+    (tmp_path / "long").write_bytes(with_more_memory((image / "usr/lib/libz.so.1").read_bytes(), pointed_at=False))
+    done = prune({"strip": ["usr/lib/libz.so.1"]}, strip=f"cp {tmp_path}/long $2\n")
+    assert (done.returncode, "grew" in done.stderr) == (1, True)

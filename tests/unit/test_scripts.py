@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from jetpare import process
+from jetpare.errors import ToolError
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "scripts"
@@ -436,48 +437,72 @@ def test_probe_ends_as_its_checks_do(
     assert found == {"good": "ok", "bad": "failed", "unknown": "not measured"}
 
 
-def build_packages(tmp_path: Path, *words: str, system: str, cross: str = "arm64") -> tuple[str, Path]:
-    """What apt-install.sh is asked for by build-packages.sh, on a system whose /etc is *tmp_path*/etc."""
-    scripts, etc, stubs = tmp_path / "scripts", tmp_path / "etc", tmp_path / "bin"
-    for folder in (scripts, etc / "apt/sources.list.d", tmp_path / "target", stubs):
+def release(name: str, codename: str) -> str:
+    return f"ID={name}\nVERSION_CODENAME={codename}\n"
+
+
+DEBIAN, UBUNTU = release("debian", "bookworm"), release("ubuntu", "jammy")
+
+
+def build_packages(
+    tmp_path: Path, *words: str, system: str, cross: str = "arm64", target: str = ""
+) -> tuple[str, dict[str, str]]:
+    """What build-packages.sh asks apt-install.sh for on *system*, building for *target* (the same), and apt's sources."""
+    scripts, stubs, own, other = (tmp_path / name for name in ("scripts", "bin", "own", "other"))
+    for folder in (
+        scripts,
+        stubs,
+        *(root / part for root in (own, other) for part in ("etc/apt/sources.list.d", "usr/lib")),
+    ):
         folder.mkdir(parents=True)
     for name in ("build-packages.sh", "cross.sh"):
         shutil.copy(SCRIPTS / name, scripts)
     for path, text in {scripts / "apt-install.sh": 'echo "$@"', stubs / "dpkg": "echo amd64"}.items():
         path.write_text(f"#!/bin/sh\n{text}\n")
         path.chmod(0o755)
-    (etc / "os-release").write_text(system)
-    (etc / "apt/sources.list").write_text("deb http://own.example/ubuntu jammy main\n")
-    (tmp_path / "target/sources.list").write_text(
+    (own / "usr/lib/os-release").write_text(system)
+    (other / "usr/lib/os-release").write_text(target or system)
+    (own / "etc/apt/sources.list").write_text("deb http://own.example/ubuntu jammy main\n")
+    (other / "etc/apt/sources.list").write_text(
         "deb http://ports.example/u jammy main\ndeb [trusted=yes] http://ports.example/u jammy-updates main\n"
         "deb http://vendor.example/jetson r36.4 main\ndeb http://ports.example/u jammyx main\n"
     )
-    environ = {"PATH": f"{stubs}:{os.environ['PATH']}", "CROSS": cross, "APT": str(etc / "apt")}
-    environ["TARGET_APT"] = str(tmp_path / "target")
-    return process.run(["sh", scripts / "build-packages.sh", *words], env=environ), etc / "apt"
+    environ = {"PATH": f"{stubs}:{os.environ['PATH']}", "CROSS": cross, "ROOT": str(own), "TARGET": str(other)}
+    said = process.run(["sh", scripts / "build-packages.sh", *words], env=environ)
+    sources = {path.name: path.read_text() for path in (own / "etc/apt").rglob("*.list")}
+    return said, sources
 
 
 @pytest.mark.processes
 def test_a_cross_compile_takes_libraries_of_the_target_and_tools_of_its_own(tmp_path: Path) -> None:
-    said, apt = build_packages(tmp_path, "cmake", "g++", "libpng-dev", system="ID=debian\nVERSION_CODENAME=bookworm\n")
-    assert said.splitlines()[-1] == "cmake g++-aarch64-linux-gnu libpng-dev:arm64"
-    assert "arch=" not in (apt / "sources.list").read_text()
+    words = ("cmake", "g++", "gcc-12", "build-essential", "libpng-dev")
+    said, sources = build_packages(tmp_path, *words, system=DEBIAN)
+    asked = "cmake g++-aarch64-linux-gnu gcc-12-aarch64-linux-gnu crossbuild-essential-arm64 libpng-dev:arm64"
+    assert said.splitlines()[-1] == asked
+    assert sources == {"sources.list": "deb http://own.example/ubuntu jammy main\n"}
 
 
 @pytest.mark.processes
 def test_without_another_architecture_packages_are_taken_as_they_are(tmp_path: Path) -> None:
-    said, _ = build_packages(tmp_path, "g++", "libpng-dev", system="ID=ubuntu\nVERSION_CODENAME=jammy\n", cross="")
+    said, _ = build_packages(tmp_path, "g++", "libpng-dev", system=UBUNTU, cross="")
     assert said == "g++ libpng-dev\n"
 
 
 @pytest.mark.processes
 def test_on_ubuntu_the_target_s_packages_come_from_where_its_base_has_them(tmp_path: Path) -> None:
-    _, apt = build_packages(tmp_path, "zlib1g-dev", system="ID=ubuntu\nVERSION_CODENAME=jammy\n")
-    assert (apt / "sources.list").read_text() == "deb [arch=amd64] http://own.example/ubuntu jammy main\n"
-    assert (apt / "sources.list.d/cross.list").read_text().splitlines() == [
+    _, sources = build_packages(tmp_path, "zlib1g-dev", system=UBUNTU)
+    assert sources["sources.list"] == "deb [arch=amd64] http://own.example/ubuntu jammy main\n"
+    assert sources["cross.list"].splitlines() == [
         "deb [arch=arm64] http://ports.example/u jammy main",
         "deb [arch=arm64] http://ports.example/u jammy-updates main",
     ]
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("target", [release("debian", "trixie"), release("ubuntu", "bookworm"), UBUNTU])
+def test_a_builder_of_another_release_is_refused(tmp_path: Path, target: str) -> None:
+    with pytest.raises(ToolError, match="the builder is debian bookworm, and what is built for is "):
+        build_packages(tmp_path, "zlib1g-dev", system=DEBIAN, target=target)
 
 
 @pytest.mark.processes
