@@ -636,13 +636,10 @@ class Config(Table):
 
         ConfigError where [platform] cross asks for what cannot be.
         """
-        target, able = (
-            architecture_of(resolve_platform(profile, architecture=architecture)),
-            BUILDER in profile.contexts,
-        )
+        target = architecture_of(resolve_platform(profile, architecture=architecture))
         if target == architecture or self.platform.cross == "qemu":
             return False
-        able = able and {target, architecture} <= MULTIARCH.keys()
+        able = BUILDER in profile.contexts and {target, architecture} <= MULTIARCH.keys()
         if self.platform.cross == "native" and not able:
             raise ConfigError(
                 f"{FILE_NAME}: [platform] cross is 'native': that takes a context '{BUILDER}' in the profile, and goes "

@@ -119,11 +119,7 @@ class Platforms:
 
 
 def make_plan(
-    *,
-    profile: tuple[str, Profile],
-    platforms: Platforms,
-    images: dict[str, Image],
-    only: str | None = None,
+    *, profile: tuple[str, Profile], platforms: Platforms, images: dict[str, Image], only: str | None = None
 ) -> Plan:
     """The plan for *images*; with *only* (a label), just that node and what it needs."""
     profile_name, settings = profile
@@ -205,9 +201,8 @@ def _stages(name: str, image: Image, inputs: Mapping[str, Node]) -> Iterable[Nod
             group=name,
             name=stage,
             kind=Kind.IMAGE if stage == image.final else Kind.STAGE,
-            needs=tuple(
-                label for label in (*labels, made.get(BUILDER)) if label
-            ),  # what is pulled or lies in a folder is no node
+            # What is pulled or lies in a folder is no node.
+            needs=tuple(dict.fromkeys(label for label in (*labels, made.get(BUILDER)) if label)),
         )
 
 
