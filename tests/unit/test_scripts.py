@@ -521,7 +521,7 @@ def test_pip_takes_wheels_of_the_target(cross: str, said: str) -> None:
 
 
 def test_links_on_the_way_resolve_inside_the_root(tmp_path: Path) -> None:
-    """As JetPack has it: /usr/local/cuda is a link to a link, both absolute, and the root is not where we run."""
+    """NVIDIA's packages make /usr/local/cuda a link to an alternative, an absolute one; the root is not where we run."""
     root = tmp_path / "system"
     folder = root / "usr/local/cuda-12.6/targets/aarch64-linux/lib"
     for path in (folder, root / "etc/alternatives"):
