@@ -83,7 +83,10 @@ def check(*, state: Path, environ: Mapping[str, str], needs: Needs, sysroot: Pat
             check_buildx(said),
             _guarded("disk", lambda: check_disk(free_bytes(engine, said, state), needs.disk_bytes, said)),
             check_memory(said.memory_bytes, needs.jobs),
-            _guarded("platform", lambda: check_platform(said.platform, needs, sysroot, local=local)),
+            _guarded(
+                "platform",
+                lambda: check_platform(said.platform, needs.platform, sysroot, local=local, cross=needs.cross),
+            ),
             _guarded(
                 "jetson network", lambda: check_raw_table(said.version, sysroot, ours=engine.private or not local)
             ),
@@ -184,9 +187,8 @@ def check_memory(memory_bytes: int, jobs: int) -> Finding:
 # --- platform
 
 
-def check_platform(host: str, needs: Needs, sysroot: Path, *, local: bool) -> Finding:
-    """Whether the engine can run programs of the platform that is needed, itself or by emulation."""
-    target = needs.platform
+def check_platform(host: str, target: str, sysroot: Path, *, local: bool, cross: bool = False) -> Finding:
+    """Whether the engine can run programs of *target*, itself or by emulation. *cross*: it compiles for it itself."""
     if target.split("/")[:2] == host.split("/")[:2]:
         return Finding(name="platform", status="ok", detail=f"{target}, native")
     arch = [*target.split("/"), "", ""][1]
@@ -201,7 +203,7 @@ def check_platform(host: str, needs: Needs, sysroot: Path, *, local: bool) -> Fi
     trouble = _handler_trouble(handler)
     if trouble:
         return Finding(name="platform", status="failed", detail=f"{detail}: {trouble}", advice=advice)
-    if needs.cross:
+    if cross:
         detail = f"{detail}, cross-built; what must run is emulated by {handler.name}"
         return Finding(name="platform", status="ok", detail=detail)
     slow = "Emulation is many times slower than the real processor: times mean nothing."

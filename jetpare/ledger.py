@@ -27,6 +27,8 @@ from jetpare.telemetry import StageTelemetry
 SCHEMA = 1
 RUNNING, SUCCEEDED, FAILED, INTERRUPTED = "running", "succeeded", "failed", "interrupted"
 OK, SKIPPED, WAITING = "ok", "skipped", "waiting"
+# How a stage was built for a machine of another kind: the beginning of a mark, before "on PLATFORM".
+CROSS_BUILT, EMULATED = "cross-built", "emulated"
 
 T = TypeVar("T")
 Many = Annotated[tuple[T, ...], Strict(strict=False)]

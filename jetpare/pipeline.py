@@ -176,8 +176,8 @@ def check_tools(facts: engine.EngineFacts) -> None:
 
 def check_emulation(plan: Plan, engine_: Engine, facts: engine.EngineFacts, sysroot: Path) -> None:
     """Raise ToolError where programs of the target cannot be run: a stage would only fail with 'exec format error'."""
-    needs = doctor.Needs(disk_bytes=0, jobs=1, platform=plan.platform, cross=plan.cross)
-    found = doctor.check_platform(facts.platform, needs, sysroot, local=doctor.is_local(engine_))
+    local = doctor.is_local(engine_)
+    found = doctor.check_platform(facts.platform, plan.platform, sysroot, local=local, cross=plan.cross)
     if found.status == "failed":
         raise ToolError(f"{found.detail}. {found.advice}")
 
@@ -333,13 +333,16 @@ class _Run:
 
     def foreign(self, node: Node) -> tuple[str, ...]:
         """Why a stage's time says nothing of the machine that the image is for: it was built on one of another kind."""
-        if not self.plan.emulated:
+        plan = self.plan
+        if not plan.emulated:
             return ()
+        if not node.baked:
+            other = node.kind is Kind.BOOTSTRAP and bake.input_platform(plan, node.name) != plan.host
+            return (f"{ledger.EMULATED} on {plan.host}",) if other else ()
         table = self.definition["target"][node.target]
         text = (self.project.root / str(table["dockerfile"])).read_text(encoding="utf-8")
-        if self.plan.cross and bake.only_builds(text, str(table["target"])):
-            return (f"cross-built on {self.plan.host}",)
-        return (f"emulated on {self.plan.host}",)
+        crossed = plan.cross and bake.only_builds(text, str(table["target"]))
+        return (f"{ledger.CROSS_BUILT if crossed else ledger.EMULATED} on {plan.host}",)
 
     def measured(self, started: float | None, finished: float | None) -> telemetry.StageTelemetry | None:
         """What the sensors said between two times, in seconds since the epoch."""
@@ -434,9 +437,7 @@ class _Run:
             raise
         seconds, finished = time.monotonic() - clock, time.time()
         done = {"status": ledger.OK, "seconds": seconds, "work": seconds, "cache": cache, "why": why}
-        platform = bake.input_platform(self.plan, node.name)
-        if node.kind is Kind.BOOTSTRAP and cache != "cached" and platform != self.plan.host:
-            done["marks"] = (f"emulated on {self.plan.host}",)
+        done["marks"] = self.foreign(node) if cache != "cached" else ()
         sensors = {"finished": finished, "telemetry": self.measured(started, finished)}
         self.put_stage(row.model_copy(update=done | sensors))
         self.progress.finish(node.label, cache if cache == "cached" else ledger.OK, why)
@@ -630,8 +631,7 @@ class _Run:
                 f"{node.group} was built but not tagged, because it does not pass its checks:\n"
                 + "\n".join(f"  {fault}" for fault in wrong)
                 + f"\nCorrect what is installed, or [{self.project.config.table_of(self.plan.profile_name)}.expect] in "
-                f"build.toml. "
-                f"To look into it: docker run --rm -it {image_id}; `invoke clean` removes it."
+                f"build.toml. To look into it: docker run --rm -it {image_id}; `invoke clean` removes it."
             )
         measured = record.model_copy(update=self.measure(image_id))
         replace_tag(self.engine, image_id, reference)

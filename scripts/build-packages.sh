@@ -21,17 +21,19 @@ release() { # of the system in a root: 'ubuntu jammy'
         echo "$ID ${VERSION_CODENAME:-}"
     )
 }
-if [ "$(release "$root")" != "$(release "$target")" ]; then
-    echo "build-packages: the builder is $(release "$root"), and what is built for is $(release "$target"):" \
+mine=$(release "$root")
+theirs=$(release "$target")
+if [ "$mine" != "$theirs" ]; then
+    echo "build-packages: the builder is $mine, and what is built for is $theirs:" \
         "let the profile's context 'builder' in build.toml be of the same release" >&2
     exit 1
 fi
 own=$(dpkg --print-architecture)
 dpkg --add-architecture "$CROSS"
-case $(release "$root") in
+case "$mine" in
 ubuntu*)
     # Ubuntu has other architectures in another archive: take the one that the target names, of the same release.
-    name=$(release "$root" | cut -d' ' -f2)
+    name=${mine#* }
     sed -i "s/^deb http/deb [arch=$own] http/" "$root/etc/apt/sources.list"
     sed -n "s/^deb \(\[[^]]*\] \)\?\([^ ]* ${name}[ -].*\)/deb [arch=$CROSS] \2/p" "$target/etc/apt/sources.list" \
         >"$root/etc/apt/sources.list.d/cross.list"

@@ -34,15 +34,15 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--cuda", type=PurePosixPath, default=PurePosixPath(CUDA), help="where CUDA stands in the root")
     parser.add_argument("--machine", default=platform.machine(), help="what the libraries are for")
     args = parser.parse_args(argv)
-    cuda = args.root / args.cuda.relative_to("/")
+    place = Place(args.root, args.root / args.cuda.relative_to("/"), args.machine)
     wheels = sorted(args.wheels.glob("*.whl"))
     if not wheels:
         print(f"no wheels in {args.wheels}", file=sys.stderr)
         return 1
     for wheel in wheels:
-        lay_out(wheel, place=Place(args.root, cuda, args.machine), part=args.part)
+        lay_out(wheel, place=place, part=args.part)
     if args.part == "runtime":
-        link_cuda(Place(args.root, cuda, args.machine))
+        link_cuda(place)
     return 0
 
 

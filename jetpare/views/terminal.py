@@ -11,7 +11,7 @@ from rich.text import Text
 
 from jetpare.compare import NOT_MEASURED
 from jetpare.doctor import Finding
-from jetpare.ledger import Record, StageRecord
+from jetpare.ledger import CROSS_BUILT, EMULATED, Record, StageRecord
 from jetpare.plan import Plan
 from jetpare.views.rows import seconds_text
 
@@ -20,9 +20,6 @@ STYLES = {
     "skipped": "dim", "waiting": "dim", "interrupted": "bold red", "running": "yellow", "warning": "yellow",
     NOT_MEASURED: "dim",
 }  # fmt: skip
-
-
-FOREIGN = ("cross-built", "emulated")  # what begins a mark of pipeline.foreign
 
 
 def timing(record: Record) -> RenderableType:
@@ -49,7 +46,7 @@ def timing(record: Record) -> RenderableType:
     parts: list[RenderableType] = [table]
     if record.parallel:
         parts.append(Text("Stages ran side by side: their times overlap and do not add up to the wall time."))
-    if any(mark.startswith(FOREIGN) for row in record.stages for mark in row.marks):
+    if any(mark.startswith((CROSS_BUILT, EMULATED)) for row in record.stages for mark in row.marks):
         parts.append(Text(f"Times of cross-built and emulated stages say nothing about a {record.platform} machine."))
     if record.critical_path:
         parts.append(_critical_path(record))

@@ -38,8 +38,8 @@ RUN --mount=type=bind,source=scripts,target=/run/jetpare \\
 def other(running: Engine) -> str:
     """The other architecture, whose programs this machine can run."""
     name = OTHER[engine.facts(running).arch]
-    needs = doctor.Needs(disk_bytes=1, jobs=1, platform=f"linux/{name}", cross=True)
-    found = doctor.check_platform(engine.facts(running).platform, needs, Path("/"), local=True)
+    host = engine.facts(running).platform
+    found = doctor.check_platform(host, f"linux/{name}", Path("/"), local=True, cross=True)
     if found.status != "ok":
         if os.environ.get("CI"):
             pytest.fail(f"{found.detail}. {found.advice}")
