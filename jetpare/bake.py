@@ -10,19 +10,24 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jetpare import process
 from jetpare.config import BUILDER, CUDA_TARGET, INPUTS, MULTIARCH, WHEELS, Config, Prune, architecture_of
+from jetpare.files import digest
+from jetpare.ledger import order
 from jetpare.plan import Kind, Node, Plan
 
 # Targets that are only linked to would be exported as untagged images otherwise: seconds, and gigabytes in the lists.
 ENVIRONMENT = {"BUILDX_NO_DEFAULT_LOAD": "1"}
 SECRETS = ("ca", "net")
 CUDNN_KEY = "cudnn-key"
+DOWNLOADS = "downloads"  # in the state folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,7 +264,7 @@ def secret_file(state: Path, name: str) -> Path:
 
 def download_folder(state: Path, sha256: str) -> Path:
     """The folder that holds one downloaded archive and nothing else."""
-    return state / "downloads" / sha256
+    return state / DOWNLOADS / sha256
 
 
 def definition_file(state: Path, name: str = "bake") -> Path:
@@ -298,11 +303,12 @@ def run(
 
 
 def inputs_digest(root: Path, content: Mapping[str, Any], node: Node) -> str:
-    """A digest of all that decides what building *node* gives, as far as it stands in the project.
+    """Return a digest of everything in the project that decides what building *node* gives.
 
-    Its target and those it links to, without outputs, cache ids, the commit and what only asks for a stage to be built
-    again; the stages of their Dockerfiles that they are made of, the scripts that these name; folders. Two runs with
-    the same digest did the same work; after a difference BuildKit may still find much in its cache.
+    It covers its target and those it links to, without outputs, cache ids, the commit and what only asks for a stage to
+    be built again; the stages of their Dockerfiles that they are made of, and the scripts that these name; the content
+    of folders, wherever they are. Two runs with the same digest did the same work, on any machine and in any checkout;
+    after a difference BuildKit may still find much in its cache.
     """
     found, texts = hashlib.sha256(), []
     for target in sorted(_linked(content["target"], node.target)):
@@ -314,14 +320,12 @@ def inputs_digest(root: Path, content: Mapping[str, Any], node: Node) -> str:
             for key, value in kept.get("args", {}).items()
             if key != "CACHE_ID" and not key.startswith(REBUILD_PREFIX)
         }
+        kept["contexts"] = {name: _content(root, context) for name, context in kept.get("contexts", {}).items()}
         found.update(json.dumps(kept, sort_keys=True).encode())
         dockerfile = root / str(table.get("dockerfile", ""))
         if dockerfile.is_file():
             texts.append(stages_text(dockerfile.read_text(encoding="utf-8"), str(table.get("target", ""))))
             found.update(texts[-1].encode())
-        for context in kept.get("contexts", {}).values():
-            if ":" not in context:  # a folder
-                found.update(_folder_state(root / context))
     for script in _named_scripts(root / "scripts", "".join(texts)):
         found.update(script.name.encode() + script.read_bytes())
     return f"sha256:{found.hexdigest()}"
@@ -359,15 +363,41 @@ def _named_scripts(folder: Path, text: str) -> list[Path]:
 
 
 def newest_rebuild(content: Mapping[str, Any], node: Node) -> str:
-    """The newest run that was to build again a stage of which *node* is made; '' for none. Ids of runs sort by time."""
+    """Return the newest run that was to build again a stage of which *node* is made; '' for none."""
     arguments = content["target"][node.target].get("args", {})
-    return max((value for key, value in arguments.items() if key.startswith(REBUILD_PREFIX)), default="")
+    runs = (value for key, value in arguments.items() if key.startswith(REBUILD_PREFIX))
+    return max(runs, key=order, default="")
 
 
-def _folder_state(folder: Path) -> bytes:
-    """Names, sizes and times of the files in *folder*: a wheel that was replaced is another input."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return repr([(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]).encode()
+def _content(root: Path, context: str) -> str:
+    """Return what identifies the content of a build context, which is *context* itself where it is not a folder."""
+    folder = root / context
+    if ":" in context or _is_download(folder):
+        return context
+    found = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_symlink() or path.is_file()):
+        found.update(f"{path.relative_to(folder)}\0{_file_content(path)}\n".encode(errors="surrogateescape"))
+    return f"sha256:{found.hexdigest()}"
+
+
+def _is_download(folder: Path) -> bool:
+    """Return whether *folder* is named for the checksum of the one file that it holds, or will hold."""
+    return folder.parent.name == DOWNLOADS and re.fullmatch(r"[0-9a-f]{64}", folder.name) is not None
+
+
+def _file_content(path: Path) -> str:
+    """Return what git keeps of a file: where a link points to; otherwise the content, and whether it can be run."""
+    if path.is_symlink():
+        return f"link {path.readlink()}"
+    known = path.stat()
+    runs = "x" if known.st_mode & stat.S_IXUSR else "-"
+    return f"{runs} {_checksum(path, (known.st_ino, known.st_size, known.st_mtime_ns))}"
+
+
+@cache
+def _checksum(path: Path, _stamp: tuple[int, int, int]) -> str:
+    """Return the file's checksum, computed once as long as its *_stamp* stays the same: wheels have gigabytes."""
+    return digest(path)
 
 
 def _linked(targets: Mapping[str, Any], target: str) -> set[str]:

@@ -81,9 +81,7 @@ class Session:
 
     def tell_damaged(self, project: Project) -> None:
         """Name the records that no figure comes from, because they cannot be read."""
-        from jetpare.ledger import Ledger
-
-        for record, folder in Ledger(project.state_path).records():
+        for record, folder in project.ledger.records():
             if record is None:
                 path = (folder / "run.json").relative_to(project.root)
                 self.say(f"{path} is damaged or no record of this version: left out. Remove its folder, or mend it.")
@@ -171,7 +169,7 @@ class Session:
         from jetpare.views import history as view
         from jetpare.views import terminal
 
-        kept, facts = ledger.Ledger(self.project.state_path), engine.facts(self.engine)
+        kept, facts = self.project.ledger, engine.facts(self.engine)
         before = {folder for _, folder in kept.records()}
         local = doctor.is_local(self.engine)
         machine = Machine(
@@ -509,13 +507,11 @@ class Session:
     def history(self, *, stages: tuple[str, ...], last: int, form: str) -> None:
         """Show the runs that compare, stage by stage; *form* is table, json or csv."""
         from jetpare import history
-        from jetpare.ledger import Ledger
         from jetpare.views import history as view
         from jetpare.views import terminal
 
         if last < 0:
             raise ConfigError(f"--last {last}: a number of runs is wanted, or 0 for all.")
-        records = [record for record, _ in Ledger(self.project.state_path).records() if record is not None]
         labels = [
             f"{group}/{stage}"
             for stage in stages
@@ -525,7 +521,7 @@ class Session:
         unknown = [stage for stage in stages if not any(label.endswith(f"/{stage}") for label in labels)]
         if unknown:
             raise ConfigError(f"there is no stage '{unknown[0]}'. `invoke plan` shows them.")
-        found = history.groups(records, labels=labels, last=last or None)
+        found = history.groups(self.project.ledger.readable(), labels=labels, last=last or None)
         if form == "json":
             self.out.print_json(json.dumps(history.as_dict(found)))
         elif form == "csv":
@@ -537,17 +533,16 @@ class Session:
 
     def timings(self, run: str, *, trace_file: str) -> None:
         """Show one run in detail; write its trace where a file is named."""
-        from jetpare import ledger, trace
+        from jetpare import trace
         from jetpare.views import history as view
         from jetpare.views import terminal
 
-        kept = ledger.Ledger(self.project.state_path)
-        folders = [folder for record, folder in kept.records() if record is not None and run in {"", record.id}]
-        record = ledger.read(folders[0]) if folders else None
+        kept = self.project.ledger
+        record = next((each for each in kept.readable() if run in {"", each.id}), None)
         if record is None:
             what = f"run '{run}' is not recorded or cannot be read" if run else "no run is recorded"
             raise RecordError(f"{what}: {kept.folder.relative_to(self.project.root)} holds the runs.")
-        loaded = trace.load(record, folders[0])
+        loaded = trace.load(record, kept.path(record.id))
         terminal.show(self.out, view.timings(loaded))
         if trace_file:
             Path(trace_file).write_text(json.dumps(trace.chrome(loaded)))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from jetpare.errors import DownloadError
+from jetpare.files import digest
 from jetpare.network import NetworkSettings
 
 TIMEOUT_SECONDS = (10, 60)  # to connect, and between two pieces
@@ -50,15 +50,6 @@ def fetch(
         f"{target.name}: no mirror gave it:\n" + "\n".join(answers) + f"\nPut the file at {target} by hand, or correct "
         "the urls and sha256 in build.toml."
     )
-
-
-def digest(path: Path) -> str:
-    """The file's sha256."""
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(PIECE):
-            found.update(piece)
-    return found.hexdigest()
 
 
 def _transfer(url: str, partial: Path, settings: NetworkSettings, tell: Callable[[int, int | None], None]) -> None:

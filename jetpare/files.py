@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
+
+PIECE = 1 << 20  # bytes read at once
 
 
 def write_out(path: Path, content: bytes) -> None:
@@ -15,6 +18,15 @@ def write_out(path: Path, content: bytes) -> None:
             file.write(content)
     else:
         write_atomically(real, content)
+
+
+def digest(path: Path) -> str:
+    """Return the sha256 of the file at *path*, in hexadecimal digits."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(PIECE):
+            found.update(piece)
+    return found.hexdigest()
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

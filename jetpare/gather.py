@@ -30,7 +30,7 @@ from jetpare.engine import Engine, ImageFacts
 from jetpare.errors import ConfigError, JetpareError, RecordError
 from jetpare.inventory import Inventory
 from jetpare.layers import Listing
-from jetpare.ledger import ImageRecord, Ledger, Record, StageRecord
+from jetpare.ledger import ImageRecord, Record, StageRecord, order
 from jetpare.plan import Plan
 from jetpare.project import Project
 from jetpare.pull_size import Method, PullSize, pull_size
@@ -124,7 +124,7 @@ def comparison(
     Without *looking* nothing is said of what is in them. Raises RecordError for an image that is not there, unless it
     is one that a plan would build.
     """
-    records = [record for record, _ in Ledger(project.state_path).records() if record is not None]
+    records = list(project.ledger.readable())
     records = [record for record in records if plan is None or record.profile == plan.profile_name]
     held = [engine.inspect_image(running, each.reference) for each in wanted]
     for each, found in zip(wanted, held, strict=True):
@@ -321,7 +321,7 @@ def _stages(row: ImageRecord, built: Record, records: Sequence[Record]) -> tuple
     That is the newest run, up to the one that made the image, with the same inputs, that did not find it in the cache.
     """
     return tuple(
-        _made(known, [run for run in records if run.id <= built.id and run.profile == built.profile])
+        _made(known, [run for run in records if order(run.id) <= order(built.id) and run.profile == built.profile])
         for known in built.stages
         if known.label.startswith(f"{row.name}/")
     )
@@ -357,12 +357,11 @@ def _failures(name: str, records: Sequence[Record], *, since: Record | None) -> 
 
 def built_stages(project: Project, *, profile: str, labels: Iterable[str]) -> dict[str, StageRecord | None]:
     """Each stage as the newest run left it that did not find it in the cache; None where none did."""
-    kept = Ledger(project.state_path)
     return {
         label: next(
             (
                 row
-                for _, row in kept.runs_of(profile=profile, label=label)
+                for _, row in project.ledger.runs_of(profile=profile, label=label)
                 if row.status == ledger.OK and row.cache != "cached"
             ),
             None,
@@ -373,7 +372,7 @@ def built_stages(project: Project, *, profile: str, labels: Iterable[str]) -> di
 
 def log_file(project: Project, label: str, profile: str) -> Path | None:
     """The log of the newest run in which the node really ran; else of the newest one that found it in the cache."""
-    kept = Ledger(project.state_path)
+    kept = project.ledger
     logs = [
         (row.cache == "cached", kept.path(run.id) / row.log)
         for run, row in kept.runs_of(profile=profile, label=label)

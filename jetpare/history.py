@@ -14,7 +14,7 @@ from dataclasses import asdict, astuple, dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
-from jetpare.ledger import OK, Record, StageRecord
+from jetpare.ledger import OK, Record, StageRecord, order
 from jetpare.plan import Node
 
 FEWEST_FOR_DEVIATION = 3
@@ -94,9 +94,9 @@ def groups(records: Iterable[Record], *, labels: Sequence[str] = (), last: int |
     ended is no measurement.
     """
     found: dict[Key, list[Point]] = {}
-    newest_first = sorted(records, key=lambda each: each.started, reverse=True)
+    newest_first = sorted(records, key=lambda each: order(each.id), reverse=True)
     plans = sorted(newest_first, key=lambda each: -len(each.stages))
-    order = list(dict.fromkeys(row.label for record in plans for row in record.stages))
+    labels_in_order = list(dict.fromkeys(row.label for record in plans for row in record.stages))
     for record in newest_first:
         for row in record.stages:
             if row.status == OK and row.seconds is not None and (not labels or row.label in labels):
@@ -104,13 +104,13 @@ def groups(records: Iterable[Record], *, labels: Sequence[str] = (), last: int |
                 point = Point(run=record.id, started=started, seconds=row.seconds, work=row.work, marks=row.marks)
                 found.setdefault(key_of(record, row), []).append(point)
     made = [_group(key, shown) for key, points in found.items() if (shown := points[:last])]
-    made.sort(key=lambda group: (order.index(group.key.label), _cache_rank(group.key), -group.points[-1].started))
-    return tuple(made)
+    made.sort(key=lambda group: order(group.points[-1].run), reverse=True)
+    return tuple(sorted(made, key=lambda group: (labels_in_order.index(group.key.label), _cache_rank(group.key))))
 
 
 def medians(records: Sequence[Record]) -> tuple[StageRecord, ...]:
     """The rows of the newest of *records*, the time of each being the median of those among them that compare."""
-    newest = max(records, key=lambda each: each.started)
+    newest = max(records, key=lambda each: order(each.id))
     usual = {group.key: group.median for group in groups(records)}
     return tuple(
         row.model_copy(update={"seconds": usual.get(key_of(newest, row), row.seconds)}) for row in newest.stages

@@ -2,7 +2,7 @@
 
 .jetpare/runs/ID/run.json is rewritten as a whole after every step (temporary file, fsync, rename), so a run that is
 killed leaves the last state it had. A record that still says 'running' although its process is gone is read as
-interrupted. Beside it stand the event stream of every call (events/), the full log of every node (logs/) and the
+interrupted. Next to it are the event stream of every call (events/), the full log of every node (logs/) and the
 records that the stages brought out (reports/). docs/record.md describes the format; unknown keys are ignored.
 """
 
@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import platform
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -31,6 +32,7 @@ OK, SKIPPED, WAITING = "ok", "skipped", "waiting"
 CROSS_BUILT, EMULATED = "cross-built", "emulated"
 
 T = TypeVar("T")
+_Stamp = tuple[int, int, int]  # inode, size and time of change: another one after each write
 Many = Annotated[tuple[T, ...], Strict(strict=False)]
 
 
@@ -117,65 +119,114 @@ class Record(Row):
     failure: str = ""
 
     def stage(self, label: str) -> StageRecord | None:
-        """The row called *label*."""
+        """Return the row called *label*."""
         return next((row for row in self.stages if row.label == label), None)
 
 
+# The parts of a run's id: its number, which later versions of jetpare give, and its start; or its start alone.
+_NUMBERED = re.compile(r"(\d{4,})-(\d{8}-\d{6})")
+_BY_START = re.compile(r"(\d{8}-\d{6})-(\d{1,3})")
+
+
+def order(run: str) -> tuple[int, str, int]:
+    """Return the key that sorts ids of runs by when the runs began, whatever the clock said then.
+
+    Runs sort by their number. Those of older versions have none and sort before, by their start.
+    """
+    if match := _NUMBERED.fullmatch(run):
+        return int(match[1]), match[2], 0
+    if match := _BY_START.fullmatch(run):  # the second run of a second, and further ones
+        return 0, match[1], int(match[2])
+    return 0, run, 0
+
+
 class Ledger:
-    """The records below one state folder."""
+    """The records below one state folder.
+
+    Records that were read are kept in memory, and read again only when their file has changed.
+    """
 
     def __init__(self, state: Path) -> None:
         self.folder = state / "runs"
+        self._known: dict[str, tuple[_Stamp, Record | None]] = {}
 
     def new_id(self, now: datetime) -> str:
-        """A name that sorts by time, for example '20250102-030405'; a second run in that second gets a suffix."""
-        stem = now.astimezone(timezone.utc).strftime("%Y%m%d-%H%M%S")
-        candidates = (stem, *(f"{stem}-{number}" for number in range(2, 1000)))
-        return next(name for name in candidates if not (self.folder / name).exists())
+        """Return an unused id, such as '0042-20250102-030405': the run's number, and its start in UTC.
+
+        Hold the project's lock (`exclusive`) until the first record is written, or two runs may get the same number.
+        """
+        runs = self._runs()
+        number = 1 + max(len(runs), *(order(run)[0] for run in runs), 0)  # counts the runs that have no number too
+        return f"{number:04}-{now.astimezone(timezone.utc):%Y%m%d-%H%M%S}"
 
     def path(self, run: str) -> Path:
-        """The folder of a run."""
+        """Return the folder of a run."""
         return self.folder / run
 
     def write(self, record: Record) -> None:
         """Write *record* so that a reader sees the old one or the new one, and a crash loses neither."""
+        self._known.pop(record.id, None)
         write_atomically(self.path(record.id) / "run.json", json.dumps(record.model_dump(), indent=2) + "\n")
 
     def records(self) -> Iterator[tuple[Record | None, Path]]:
-        """All runs, newest first: the record and its folder; None for one that cannot be read."""
-        if not self.folder.is_dir():
-            return
-        for folder in sorted((path for path in self.folder.iterdir() if path.is_dir()), reverse=True):
-            yield read(folder), folder
+        """Yield each run, newest first: its record, or None where that cannot be read, and its folder."""
+        for run in sorted(self._runs(), key=order, reverse=True):
+            yield self.read(run), self.folder / run
+
+    def readable(self) -> Iterator[Record]:
+        """Yield the record of each run, newest first, without those that cannot be read."""
+        return (record for record, _ in self.records() if record is not None)
+
+    def read(self, run: str) -> Record | None:
+        """Return the record of *run*; None where it is missing, damaged, foreign or of an unknown schema."""
+        file = f"{self.folder}/{run}/run.json"
+        try:
+            found = os.stat(file)  # noqa: PTH116 - the Path would take longer than the call, for each of many runs
+        except OSError:
+            return None
+        stamp = found.st_ino, found.st_size, found.st_mtime_ns
+        known = self._known.get(run)
+        if known is None or known[0] != stamp:
+            known = self._known[run] = stamp, _parsed(Path(file))
+        return _as_it_is_now(known[1])
 
     def latest(self, *, profile: str, label: str, status: str | None = None) -> tuple[Record, StageRecord] | None:
-        """The newest run of *profile* that did something for the node *label*; with *status*, that ended so."""
+        """Return the newest run of *profile* that did something for the node *label*; with *status*, that ended so."""
         return next(
             (pair for pair in self.runs_of(profile=profile, label=label) if status in {None, pair[1].status}), None
         )
 
     def runs_of(self, *, profile: str, label: str) -> Iterator[tuple[Record, StageRecord]]:
-        """Every run of *profile* that did something for the node *label*, newest first."""
-        for record, _ in self.records():
-            row = record.stage(label) if record and record.profile == profile else None
-            if record and row and row.status not in {WAITING, SKIPPED}:
+        """Yield each run of *profile* that did something for the node *label*, newest first."""
+        for record in self.readable():
+            row = record.stage(label) if record.profile == profile else None
+            if row and row.status not in {WAITING, SKIPPED}:
                 yield record, row
 
+    def _runs(self) -> list[str]:
+        try:
+            with os.scandir(self.folder) as entries:
+                return [entry.name for entry in entries if entry.is_dir()]
+        except OSError:
+            return []
 
-def read(folder: Path) -> Record | None:
-    """The record in *folder*, or None where it is damaged, foreign or of an unknown schema."""
+
+def _parsed(file: Path) -> Record | None:
     try:
-        record = Record.model_validate_json((folder / "run.json").read_bytes())
+        record = Record.model_validate_json(file.read_bytes())
     except (OSError, ValidationError):
         return None
-    if record.schema_version != SCHEMA or record.id != folder.name:
-        return None
-    if record.status == RUNNING and not _alive(record.pid):
-        stages = tuple(
-            row.model_copy(update={"status": INTERRUPTED}) if row.status == RUNNING else row for row in record.stages
-        )
-        return record.model_copy(update={"status": INTERRUPTED, "stages": stages})
-    return record
+    return record if record.schema_version == SCHEMA and record.id == file.parent.name else None
+
+
+def _as_it_is_now(record: Record | None) -> Record | None:
+    """Return *record*; as interrupted where it says 'running' and its process is gone."""
+    if record is None or record.status != RUNNING or _alive(record.pid):
+        return record
+    stages = tuple(
+        row.model_copy(update={"status": INTERRUPTED}) if row.status == RUNNING else row for row in record.stages
+    )
+    return record.model_copy(update={"status": INTERRUPTED, "stages": stages})
 
 
 def _alive(pid: int) -> bool:

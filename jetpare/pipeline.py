@@ -45,7 +45,7 @@ from jetpare.errors import (
     StrictPowerError,
     ToolError,
 )
-from jetpare.ledger import ImageRecord, Ledger, Record, StageRecord
+from jetpare.ledger import ImageRecord, Record, StageRecord
 from jetpare.nvpmodel import Present
 from jetpare.plan import CUDNN, Kind, Node, Plan
 from jetpare.power import PowerSession
@@ -210,7 +210,7 @@ class _Run:
     ) -> None:
         self.project, self.plan, self.engine, self.request = project, plan, engine_, request
         self.progress, self.facts = progress, facts
-        self.ledger = Ledger(project.state_path)
+        self.ledger = project.ledger
         self.clock = time.monotonic()
         self.definition: dict[str, Any] = {}
         self.revision = source_revision(project.root, project.environ)
@@ -368,7 +368,7 @@ class _Run:
             self.project.config, plan, options(self.project, plan, request, run=self.id, revision=self.revision)
         )
         caches = history.expected_caches(plan.nodes, cold=request.cold, again=request.again, unchanged=self.unchanged)
-        found = history.groups(record for record, _ in self.ledger.records() if record)
+        found = history.groups(self.ledger.readable())
         seconds = {}
         for node in plan.nodes:
             row = StageRecord(
@@ -414,7 +414,7 @@ class _Run:
     def holds(self, image: str) -> bool:
         """Whether the engine has the very image that the last run that made it recorded."""
         facts = engine.inspect_image(self.engine, bake.image_tag(self.project.config, image, self.plan.profile_name))
-        runs = (record for record, _ in self.ledger.records() if record and record.profile == self.plan.profile_name)
+        runs = (record for record in self.ledger.readable() if record.profile == self.plan.profile_name)
         made = next((row for run in runs for row in run.images if row.name == image), None)
         return facts is not None and made is not None and made.id == facts.id
 
@@ -639,8 +639,8 @@ class _Run:
 
     def measure(self, image_id: str) -> dict[str, int | None]:
         """The image's layers and sizes; taken from the record of an earlier run that made the very same image."""
-        for record, _ in self.ledger.records():
-            for image in record.images if record else ():
+        for record in self.ledger.readable():
+            for image in record.images:
                 if image.id == image_id and image.merged_bytes is not None:
                     return {name: getattr(image, name) for name in ("layers", "layers_bytes", "merged_bytes")}
         facts = engine.inspect_image(self.engine, image_id)
@@ -830,7 +830,7 @@ def again_command(label: str, profile: str) -> str:
 
 def expectations(project: Project, plan: Plan) -> dict[str, str]:
     """For every node: whether its inputs are those of its last good build. More only BuildKit knows."""
-    kept = ledger.Ledger(project.state_path)
+    kept = project.ledger
     request = Request(task="plan")
     content = bake.definition(project.config, plan, options(project, plan, request, run="plan", revision=None))
     found = {}
@@ -850,7 +850,7 @@ def _same(project: Project, content: Mapping[str, Any], node: Node, good: tuple[
     """Whether *node* is what it was in its last good run, and nothing of it was to be built again since."""
     record, row = good
     return row.inputs == bake.inputs_digest(project.root, content, node) and (
-        bake.newest_rebuild(content, node) <= record.id
+        ledger.order(bake.newest_rebuild(content, node)) <= ledger.order(record.id)
     )
 
 

@@ -6,6 +6,7 @@ import hashlib
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from jetpare import config as configuration
@@ -13,6 +14,7 @@ from jetpare import process
 from jetpare.config import Config
 from jetpare.errors import ToolError
 from jetpare.host import LocalHost
+from jetpare.ledger import Ledger
 from jetpare.plan import Plan, Platforms, make_plan, with_cudnn
 
 STATE = Path(".jetpare")
@@ -33,6 +35,11 @@ class Project:
     def state_path(self) -> Path:
         """The state folder, absolute."""
         return self.root / self.state
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The run records of this project, each read once."""
+        return Ledger(self.state_path)
 
     @property
     def home(self) -> Path:

@@ -14,7 +14,7 @@ from jetpare.config import CUDA_TARGET, MULTIARCH, architecture_of
 from jetpare.engine import Engine, ImageFacts
 from jetpare.errors import RecordError
 from jetpare.inventory import Inventory
-from jetpare.ledger import ImageRecord, Ledger
+from jetpare.ledger import ImageRecord
 from jetpare.plan import Plan
 from jetpare.project import Project
 
@@ -30,8 +30,9 @@ def subjects(
 
     Raises RecordError for a reference that the engine does not have.
     """
-    records = [record for record, _ in Ledger(project.state_path).records() if record is not None]
-    known = [image for record in records if record.profile == plan.profile_name for image in record.images]
+    known = [
+        image for record in project.ledger.readable() if record.profile == plan.profile_name for image in record.images
+    ]
     baseline_name = project.config.project.baseline
     baseline = _facts(project, plan, running, baseline_name)
 

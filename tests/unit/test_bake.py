@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jetpare import bake, config
+from jetpare import bake, config, files
 from jetpare.plan import Plan, Platforms, make_plan
 from tests.conftest import ROOT
 
@@ -198,6 +200,89 @@ def test_the_inputs_digest_follows_what_matters(tmp_path: Path) -> None:
     assert digest() != fourth  # named by a script
 
 
+def with_wheels(folder: str) -> config.Config:
+    return CONFIG.model_copy(update={"python": CONFIG.python.model_copy(update={"wheels": (Path(folder),)})})
+
+
+def checkout(root: Path, *, wheels: str) -> tuple[Path, config.Config]:
+    """A project's folder with a folder of wheels, as another machine or another day would make it."""
+    folder = root / wheels
+    folder.mkdir(parents=True)
+    (folder / "torch-1-py3-none-any.whl").write_bytes(b"wheel")
+    (folder / "newest.whl").symlink_to("torch-1-py3-none-any.whl")
+    return folder, with_wheels(wheels)
+
+
+def digest_of(root: Path, settings: config.Config, label: str = "cuda/python", profile: str = "rehearsal") -> str:
+    chosen = plan(profile, "linux/arm64" if profile == "jetson-6.2" else "linux/amd64")
+    content = bake.definition(settings, chosen, bake.Options(state=STATE))
+    return bake.inputs_digest(root, content, chosen.node(label))
+
+
+def test_another_checkout_with_the_same_content_has_the_same_digest(tmp_path: Path) -> None:
+    first, settings = checkout(tmp_path / "a", wheels="wheels")
+    again, _ = checkout(tmp_path / "b", wheels="wheels")
+    os.utime(again / "torch-1-py3-none-any.whl", (1, 1))
+    apart, elsewhere = checkout(tmp_path / "c", wheels=str(tmp_path / "wheels elsewhere"))
+    wanted = digest_of(tmp_path / "a", settings)
+    assert digest_of(tmp_path / "b", settings) == wanted
+    assert digest_of(tmp_path / "c", elsewhere) == wanted
+    assert first != again != apart
+
+
+def replace(file: Path) -> None:
+    known = file.stat()
+    file.write_bytes(b"other")
+    os.utime(file, ns=(known.st_atime_ns, known.st_mtime_ns + 1_000_000))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        replace,
+        lambda file: file.rename(file.with_name("torch-2-py3-none-any.whl")),
+        lambda file: file.chmod(0o755),
+        lambda file: file.unlink(),
+        lambda file: (file.parent / "more").write_bytes(b""),
+        lambda file: ((file.parent / "newest.whl").unlink(), (file.parent / "newest.whl").symlink_to("more")),
+    ],
+)
+def test_a_folder_of_other_content_has_another_digest(tmp_path: Path, change: Callable[[Path], object]) -> None:
+    folder, settings = checkout(tmp_path, wheels="wheels")
+    before = digest_of(tmp_path, settings)
+    change(folder / "torch-1-py3-none-any.whl")
+    assert digest_of(tmp_path, settings) != before
+
+
+def test_a_download_is_the_same_input_before_it_is_there_and_when_it_is_fetched_again(tmp_path: Path) -> None:
+    absent = digest_of(tmp_path, CONFIG, "cuda/gdal", "jetson-6.2")
+    folder = tmp_path / bake.download_folder(STATE, str(CONFIG.profiles["jetson-6.2"].contexts["gdal-source"].sha256))
+    folder.mkdir(parents=True)
+    (folder / "gdal.tar.gz").write_bytes(b"what the checksum says")
+    assert digest_of(tmp_path, CONFIG, "cuda/gdal", "jetson-6.2") == absent
+
+
+def test_a_folder_that_is_only_called_downloads_is_read(tmp_path: Path) -> None:
+    folder, settings = checkout(tmp_path, wheels="downloads/wheels")
+    before = digest_of(tmp_path, settings)
+    (folder / "torch-1-py3-none-any.whl").write_bytes(b"another wheel")
+    assert digest_of(tmp_path, settings) != before
+
+
+def test_a_wheel_is_read_once_in_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, settings = checkout(tmp_path, wheels="wheels")
+    read: list[Path] = []
+
+    def counted(path: Path) -> str:
+        read.append(path)
+        return files.digest(path)
+
+    monkeypatch.setattr(bake, "digest", counted)
+    for label in ("cuda/python", "cuda/runtime", "jetpack/python"):
+        digest_of(tmp_path, settings, label)
+    assert [path.name for path in read] == ["torch-1-py3-none-any.whl"]
+
+
 def test_a_stage_is_made_of_what_it_stands_on_and_copies_from() -> None:
     text = (ROOT / "dockerfiles/cuda.Dockerfile").read_text()
     gdal, runtime = bake.stages_text(text, "gdal-report"), bake.stages_text(text, "runtime")
@@ -219,6 +304,16 @@ def test_every_argument_is_declared_in_the_dockerfile(image: str) -> None:
     text = (ROOT / CONFIG.images[image].dockerfile).read_text()
     for name in targets()[f"{image}-runtime"]["args"]:
         assert f"ARG {name}" in text
+
+
+def test_the_newest_run_is_not_the_one_of_the_latest_clock() -> None:
+    tokens = {
+        "cuda/gdal": "0009-20250103-000000",
+        "cuda/cudnn": "10000-19700101-000000",
+        "cuda/python": "20250104-000000",
+    }
+    content = bake.definition(CONFIG, plan(), bake.Options(state=STATE, rebuild=tokens))
+    assert bake.newest_rebuild(content, plan().node("cuda/runtime")) == "10000-19700101-000000"
 
 
 def test_the_newest_run_that_was_to_build_something_again() -> None:

@@ -106,6 +106,12 @@ def test_a_stage_that_is_not_in_the_image_does_not_count(project: Project) -> No
     assert cuda(project).build_seconds == 8.0
 
 
+def test_a_later_stage_does_not_count_although_its_clock_was_behind(project: Project) -> None:
+    run(project, "0001-20250101-000000", *(stage(name, 2.0) for name in STAGES))
+    run(project, "0002-19700101-000000", stage("gdal", 99.0), images=())
+    assert cuda(project).build_seconds == 8.0
+
+
 def test_a_stage_of_other_inputs_does_not_count(project: Project) -> None:
     run(project, "20250101-000000", *(stage(name, 2.0) for name in STAGES))
     run(project, "20250102-000000", stage("gdal", 99.0).model_copy(update={"inputs": "other"}), images=())

@@ -107,6 +107,21 @@ def test_what_did_not_end_well_is_no_measurement(changes: dict[str, Any]) -> Non
     assert estimate(groups([record(1, row(**changes))]), history.key_of(record(1), row())) is None
 
 
+def test_a_clock_that_was_set_back_does_not_make_the_newest_run_the_oldest() -> None:
+    """A board without a battery boots in 1970 until its clock is set."""
+    made = [
+        record(0, row(seconds=1.0), id="0041-20250102-030405", started=1_735_787_045.0),
+        record(0, row(seconds=2.0, inputs="sha256:b"), id="0042-19700101-000012", started=12.0),
+        record(0, row(seconds=3.0), id="0043-19700101-000010", started=10.0),
+    ]
+    for records in (made, made[::-1]):
+        found = groups(records)
+        assert [[point.seconds for point in group.points] for group in found] == [[1.0, 3.0], [2.0]]
+        assert [[point.seconds for point in group.points] for group in groups(records, last=1)] == [[3.0], [2.0]]
+        assert [each.seconds for each in history.medians(records)] == [2.0]
+        assert history.medians(records)[0].inputs == "sha256:aaaaaaaa"
+
+
 def test_order_choice_and_the_newest() -> None:
     records = [
         record(

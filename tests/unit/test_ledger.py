@@ -69,19 +69,119 @@ def test_a_foreign_or_newer_record_is_skipped(tmp_path: Path) -> None:
     folder = kept.path("20250102-030405")
     content = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps(content | {"schema_version": 2}))
-    assert ledger.read(folder) is None
+    assert kept.read(folder.name) is None
     (folder / "run.json").write_text(json.dumps(content | {"id": "other"}))
-    assert ledger.read(folder) is None
+    assert kept.read(folder.name) is None
     (folder / "run.json").write_text(json.dumps(content | {"future": 1}))
-    assert ledger.read(folder) is not None
+    assert kept.read(folder.name) is not None
 
 
-def test_ids_sort_by_time_and_never_repeat(tmp_path: Path) -> None:
+def new_run(kept: Ledger, year: int) -> str:
+    """A run that a clock in *year* saw, as the next one of *kept*."""
+    began = datetime(year, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+    run = kept.new_id(began)
+    kept.write(record(id=run, started=began.timestamp()))
+    return run
+
+
+def test_an_id_says_when_the_run_began_and_is_never_given_twice(tmp_path: Path) -> None:
     kept = Ledger(tmp_path)
-    now = datetime(2025, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
-    first = kept.new_id(now)
-    (kept.folder / first).mkdir(parents=True)
-    assert (first, kept.new_id(now)) == ("20250102-030405", "20250102-030405-2")
+    first, second = new_run(kept, 2025), new_run(kept, 2025)
+    assert first != second
+    assert all("20250102-030405" in run for run in (first, second))
+
+
+def test_runs_are_in_the_order_in_which_they_were_made_whatever_the_clock_said(tmp_path: Path) -> None:
+    kept = Ledger(tmp_path)
+    runs = [new_run(kept, year) for year in (2025, 1970, 2026, 1970, 2024)]
+    assert [folder.name for _, folder in kept.records()] == runs[::-1]
+    assert [folder.name for _, folder in Ledger(tmp_path).records()] == runs[::-1]
+
+
+def test_a_number_that_another_digit_begins_sorts_after_the_ones_before(tmp_path: Path) -> None:
+    kept = Ledger(tmp_path)
+    for run in ("9999-20250102-030405", "0999-20250102-030405"):
+        kept.write(record(id=run))
+    newest = new_run(kept, 1970)
+    assert next(folder.name for _, folder in kept.records()) == newest
+
+
+def test_runs_of_older_versions_come_before_by_their_start(tmp_path: Path) -> None:
+    kept = Ledger(tmp_path)
+    old = ["20250102-030405", "20250102-030405-2", "20250102-030405-10", "20250102-030406"]
+    for run in old:
+        kept.write(record(id=run))
+    newest = new_run(kept, 1970)
+    assert [folder.name for _, folder in kept.records()] == [newest, *reversed(old)]
+    assert not {newest.partition("-")[0]} & {new_run(kept, 1970).partition("-")[0]}
+
+
+def test_a_damaged_record_keeps_its_place_and_its_number(tmp_path: Path) -> None:
+    kept = Ledger(tmp_path)
+    runs = [new_run(kept, 2025) for _ in range(3)]
+    (kept.path(runs[1]) / "run.json").write_text("{")
+    (kept.path(runs[2]) / "run.json").unlink()
+    assert [(found is None, folder.name) for found, folder in kept.records()] == [
+        (True, runs[2]), (True, runs[1]), (False, runs[0]),
+    ]  # fmt: skip
+    assert new_run(kept, 2025) not in runs
+
+
+# --- reading each record once
+
+
+@pytest.fixture
+def parses(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The records that were parsed, one entry each time."""
+    seen: list[str] = []
+    parse = Record.model_validate_json
+
+    def counted(data: bytes) -> Record:
+        found = parse(data)
+        seen.append(found.id)
+        return found
+
+    monkeypatch.setattr(Record, "model_validate_json", counted)
+    return seen
+
+
+def test_a_record_is_parsed_once_for_all_questions(tmp_path: Path, parses: list[str]) -> None:
+    runs = [new_run(Ledger(tmp_path), 2025) for _ in range(3)]
+    kept = Ledger(tmp_path)
+    for label in ("cuda/gdal", "cuda/none", "cuda/runtime"):
+        kept.latest(profile="mini", label=label)
+    assert len(list(kept.readable())) == len(runs)
+    assert sorted(parses) == runs
+
+
+def test_what_the_ledger_writes_itself_is_what_it_reads_next(tmp_path: Path) -> None:
+    kept = Ledger(tmp_path)
+    run = new_run(kept, 2025)
+    for status in ("running", "succeeded", "running", "succeeded"):
+        kept.write(record(id=run, status=status))
+        assert [found.status for found in kept.readable()] == [status]
+
+
+def test_what_another_process_writes_is_read_again(tmp_path: Path, parses: list[str]) -> None:
+    mine, other = Ledger(tmp_path), Ledger(tmp_path)
+    runs = [new_run(other, 2025) for _ in range(2)]
+    assert [found.status for found in mine.readable()] == ["running", "running"]
+    other.write(record(id=runs[1], status="succeeded", failure="longer than before"))
+    third = new_run(other, 2025)
+    assert [(found.id, found.status) for found in mine.readable()] == [
+        (third, "running"), (runs[1], "succeeded"), (runs[0], "running"),
+    ]  # fmt: skip
+    assert parses.count(runs[0]) == 1
+
+
+def test_a_run_whose_process_ends_while_we_look_becomes_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Ledger(tmp_path)
+    new_run(kept, 2025)
+    assert [found.status for found in kept.readable()] == ["running"]
+    monkeypatch.setattr(ledger, "_alive", lambda _: False)
+    assert [found.status for found in kept.readable()] == ["interrupted"]
 
 
 def test_the_latest_run_that_did_something(tmp_path: Path) -> None:
