@@ -1,7 +1,8 @@
-"""build.toml becomes one frozen Config, or one error that names every fault in it.
+"""Turn build.toml into one frozen Config, or into one error that names its faults.
 
 The models are the schema: an unknown key, a wrong type or a value that breaks a rule is reported with its table and
-key, all of them at once. Nothing here touches the network, the engine or the environment.
+key, all of them at once. What holds between tables (names that point at each other, paths) is checked on the validated
+Config. Nothing here touches the network, the engine or the environment.
 """
 
 from __future__ import annotations
@@ -318,21 +319,9 @@ class Image(Table):
     optional: bool = False  # built only where it is named
     stages: dict[Name, Many[str]] = Field(min_length=1)
 
-    @field_validator("stages")
-    @classmethod
-    def _is_a_graph(cls, stages: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-        try:
-            TopologicalSorter(stages).prepare()
-        except CycleError as error:
-            raise ValueError(f"the stages need each other in a circle: {' -> '.join(error.args[1])}") from None
-        last = set(stages).difference(*stages.values())
-        if len(last) != 1:
-            raise ValueError(f"exactly one stage must be needed by no other, here: {', '.join(sorted(last))}")
-        return stages
-
     @property
     def final(self) -> str:
-        """The stage that becomes the image."""
+        """The stage that becomes the image: the one that no other needs."""
         return next(iter(set(self.stages).difference(*self.stages.values())))
 
 
@@ -676,7 +665,11 @@ def architecture_of(platform: str) -> str:
 
 
 def load(path: Path) -> Config:
-    """Read and validate *path*. Raises ConfigError with one line for every fault."""
+    """Read and validate *path*.
+
+    Raises ConfigError with a line for each fault: of the tables and their values, or, where these are valid, of what
+    they say about each other and about files.
+    """
     try:
         raw = tomli.loads(path.read_bytes().decode())
     except FileNotFoundError:
@@ -691,14 +684,13 @@ def load(path: Path) -> Config:
         raise ConfigError(f"{path.name}: line {error.lineno}, column {error.colno}: not TOML: {error.msg}.") from None
     except (RecursionError, ValueError) as error:  # brackets in a thousand brackets, a number of five thousand digits
         raise ConfigError(f"{path.name}: not TOML that can be read: {error}.") from None
-    faults: list[str] = []
-    config = None
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
         faults = [_fault(path.name, details) for details in error.errors()]
-    faults += [f"{path.name}: {fault}" for fault in (*_cross_faults(raw), *_path_faults(raw, path.parent))]
-    if faults or config is None:
+    else:
+        faults = [f"{path.name}: {fault}" for fault in _cross_faults(config, path.parent)]
+    if faults:
         raise ConfigError("\n".join(dict.fromkeys(faults)))
     return config
 
@@ -783,105 +775,138 @@ def _item(kind: Any) -> Any:  # noqa: ANN401 - a type
     return next(each for each in reversed(kind.__args__) if each is not Ellipsis)
 
 
-def _cross_faults(raw: Mapping[str, Any]) -> Iterator[str]:
-    """Names that point at nothing, looked for in the raw file so that they are reported beside all other faults."""
-    images, profiles, project = (_dict(raw.get(key)) for key in ("images", "profiles", "project"))
-    baseline = project.get("baseline")
-    if isinstance(baseline, str) and baseline not in images:
+def _cross_faults(config: Config, root: Path) -> list[str]:
+    """Return a line for each name in *config* that points at nothing, and each path that is missing below *root*."""
+    faults = [*_unknown_names(config)]
+    for name, profile in config.profiles.items():
+        faults += [*_unknown_budgets(config, name, profile), *_other_versions(name, profile)]
+    for name, image in config.images.items():
+        faults += [*_unknown_needs(name, image, config.profiles), *_circles_and_ends(name, image)]
+    return [*faults, *_same_targets(config), *_path_faults(config, root)]
+
+
+def _unknown_names(config: Config) -> Iterator[str]:
+    """Yield the faults of names of images and profiles that build.toml does not have, or must not have."""
+    images, profiles = config.images, config.profiles
+    baseline = config.project.baseline
+    if baseline not in images:
         yield f"[project] baseline: there is no image {baseline!r}{suggest(baseline, images)}"
-    for architecture, profile in _dict(project.get("default_profile")).items():
-        if isinstance(profile, str) and profile not in profiles:
+    for architecture, profile in config.project.default_profile.items():
+        if profile not in profiles:
             unknown = f"there is no profile {profile!r}{suggest(profile, profiles)}"
             yield f"[project] default_profile.{_key(architecture)}: {unknown}"
-    for name, profile in profiles.items():
-        yield from _unknown_budgets(name, _dict(profile), images)
-        yield from _other_versions(name, _dict(profile))
-    for number, waiver in enumerate(_list(_dict(raw.get("audit")).get("waivers")), start=1):
-        image = _dict(waiver).get("image")
-        if isinstance(image, str) and image not in images:
-            yield f"[audit] waivers item {number} image: there is no image {image!r}{suggest(image, images)}"
-    contexts = {name: _dict(_dict(profile).get("contexts")) for name, profile in profiles.items()}
-    for image, table in images.items():
-        yield from _unknown_needs(image, _dict(table), {name: known for name, known in contexts.items() if known})
+    for number, waiver in enumerate(config.audit.waivers, start=1):
+        if waiver.image is not None and waiver.image not in images:
+            unknown = f"there is no image {waiver.image!r}{suggest(waiver.image, images)}"
+            yield f"[audit] waivers item {number} image: {unknown}"
     if INPUTS in images:
         yield f"[images] {INPUTS}: an image must not have this name, which stands for what all images build on"
-    yield from _same_targets(images, contexts)
 
 
-def _unknown_budgets(name: str, profile: dict[str, Any], images: dict[str, Any]) -> Iterator[str]:
-    """Budgets of images and stages that there are not."""
-    labels = [f"{image}/{stage}" for image, table in images.items() for stage in _dict(_dict(table).get("stages"))]
-    labels += [f"{INPUTS}/{context}" for context in _dict(profile.get("contexts"))]
-    stage = ("stage", labels)
-    known = {"image_gb": ("image", list(images)), "stage_gb": stage, "cold_seconds": stage, "warm_seconds": stage}
-    for key, limits in _dict(profile.get("budget")).items():
-        what, names = known.get(key, ("", []))
-        for each in _dict(limits) if what else ():
+def _unknown_budgets(config: Config, name: str, profile: Profile) -> Iterator[str]:
+    """Yield the faults of budgets for images and stages that do not exist."""
+    labels = [f"{image}/{stage}" for image, table in config.images.items() for stage in table.stages]
+    labels += [f"{INPUTS}/{context}" for context in profile.contexts]
+    known = {"image_gb": ("image", list(config.images))}
+    known |= dict.fromkeys(("stage_gb", "cold_seconds", "warm_seconds"), ("stage", labels))
+    for key, (what, names) in known.items():
+        for each in getattr(profile.budget, key):
             if each not in names:
                 place = _place(["profiles", name, "budget", key])
                 yield f"{place} {_key(each)}: there is no {what} {each!r}{suggest(each, names)}"
 
 
-def _other_versions(name: str, profile: dict[str, Any]) -> Iterator[str]:
-    """URLs of GDAL's sources that are not of the version that the profile builds."""
-    version = profile.get("gdal")
-    urls = _dict(_dict(profile.get("contexts")).get("gdal-source")).get("urls")
-    if not isinstance(version, str) or not isinstance(urls, list):
-        return
-    whole = re.compile(rf"(?<![0-9])(?<![0-9]\.){re.escape(version)}(?!\.?[0-9])")
-    for number, url in enumerate(urls, start=1):
-        # One with an '@' may hold credentials, and is reported for that.
-        if isinstance(url, str) and "@" not in url and not whole.search(url):
+def _other_versions(name: str, profile: Profile) -> Iterator[str]:
+    """Yield the faults of URLs of GDAL's sources that are not of the version that the profile builds."""
+    source = profile.contexts.get("gdal-source")
+    whole = re.compile(rf"(?<![0-9])(?<![0-9]\.){re.escape(profile.gdal)}(?!\.?[0-9])")
+    for number, url in enumerate(source.urls if source else (), start=1):
+        if not whole.search(url):
             yield (
                 f"{_place(['profiles', name, 'contexts', 'gdal-source'])} urls item {number}: "
-                f"gdal is {version!r}, but the URL {url!r} is of another version"
+                f"gdal is {profile.gdal!r}, but the URL {url!r} is of another version"
             )
 
 
-def _same_targets(images: dict[str, Any], contexts: dict[str, dict[str, Any]]) -> Iterator[str]:
-    """Names that differ here and are one in the bake definition (see plan.Node.target and bake.report_target)."""
+def _unknown_needs(name: str, image: Image, profiles: Mapping[str, Profile]) -> Iterator[str]:
+    """Yield the faults of needs that are neither a stage of the image nor a context, with the profiles without them."""
+    wanted: list[tuple[str, str, list[str]]] = [("base", image.base, [])]
+    for stage, needs in image.stages.items():
+        wanted += [(f"stages.{_key(stage)}", need, list(image.stages)) for need in needs]
+    for key, need, others in wanted:
+        lacking = [each for each, profile in profiles.items() if need not in (*profile.contexts, *others)]
+        if lacking:
+            what = "no stage of the image and no context" if others else "no context"
+            yield (
+                f"{_place(['images', name])} {key}: {need!r} is {what} of profile "
+                f"{' and '.join(_key(each) for each in lacking)}"
+                f"{suggest(need, [*others, *profiles[lacking[0]].contexts])}"
+            )
+
+
+def _circles_and_ends(name: str, image: Image) -> Iterator[str]:
+    """Yield the faults of an image whose stages have no order, or do not end in one stage."""
+    place = f"{_place(['images', name])} stages"
+    try:
+        TopologicalSorter(image.stages).prepare()
+    except CycleError as error:
+        yield f"{place}: the stages need each other in a circle: {' -> '.join(error.args[1])}"
+        return
+    last = set(image.stages).difference(*image.stages.values())
+    if len(last) != 1:
+        yield f"{place}: exactly one stage must be needed by no other, here: {', '.join(sorted(last))}"
+
+
+def _same_targets(config: Config) -> Iterator[str]:
+    """Yield the faults of names that differ here but are one in the bake definition.
+
+    See plan.Node.target and bake.report_target.
+    """
     owners: dict[str, str] = {f"{INPUTS}-{WHEELS}": f"[python] {WHEELS}"}
-    for image, table in images.items():
-        for stage in _dict(_dict(table).get("stages")):
+    for image, table in config.images.items():
+        for stage in table.stages:
             place = f"{_place(['images', image])} stages.{_key(stage)}"
             for suffix in ("", "-report"):
                 yield from _claim(owners, f"{image}-{stage}{suffix}", place)
-    for profile, known in contexts.items():
+    for name, profile in config.profiles.items():
         taken = dict(owners)  # only one profile is built at a time
-        for name in known:
-            yield from _claim(taken, f"{INPUTS}-{name}", f"{_place(['profiles', profile, 'contexts'])} {_key(name)}")
+        for context in profile.contexts:
+            yield from _claim(taken, f"{INPUTS}-{context}", f"{_place(['profiles', name, 'contexts'])} {_key(context)}")
 
 
 def _claim(owners: dict[str, str], name: str, place: str) -> Iterator[str]:
     target = name.replace(".", "_")
     owner = owners.setdefault(target, place)
     if owner != place:
-        yield f"{place}: its bake target would be {target!r}, which is that of {owner} already: rename one"
+        yield f"{place}: its bake target would be {target!r}, which is already the target of {owner}; rename one"
 
 
-def _path_faults(raw: Mapping[str, Any], root: Path) -> Iterator[str]:
-    """Files and folders that are named and are not there; paths that are wrong in themselves are reported as such."""
-    wheels = _dict(raw.get("python")).get("wheels")
-    for number, wheel in enumerate(wheels if isinstance(wheels, list) else (), start=1):
-        if isinstance(wheel, str) and not wheel.startswith("~") and not _is_there(root / wheel, folder=True):
-            yield f"[python] wheels item {number}: there is no folder {wheel!r}"
-    tables: dict[tuple[str, ...], Any] = {("images", image): table for image, table in _dict(raw.get("images")).items()}
-    for name, profile in _dict(raw.get("profiles")).items():
-        contexts = _dict(_dict(profile).get("contexts"))
-        tables |= {("profiles", name, "contexts", context): table for context, table in contexts.items()}
-        tables["profiles", name, "cudnn"] = _dict(profile).get("cudnn")
-    tables["cudnn",] = raw.get("cudnn")
-    for place, table in tables.items():
-        dockerfile = _dict(table).get("dockerfile")
-        below = isinstance(dockerfile, str) and dockerfile[:1] not in {"~", "/"} and ".." not in dockerfile.split("/")
-        if below and not _is_there(root / str(dockerfile), folder=False):
-            yield f"{_place(place)} dockerfile: there is no file {dockerfile!r}"
-        key = _dict(_dict(table).get("repository")).get("key")
-        if isinstance(key, str) and key[:1] not in {"~", "/"} and not _is_there(root / key, folder=False):
-            yield f"{_place(place)} repository.key: there is no file {key!r}"
-        folder = _dict(table).get("folder") if place[-2:-1] == ("contexts",) else None
-        if isinstance(folder, str) and not folder.startswith("~") and not _is_there(root / folder, folder=True):
-            yield f"{_place(place)} folder: there is no folder {folder!r}"
+def _path_faults(config: Config, root: Path) -> Iterator[str]:
+    """Yield the faults of files and folders that build.toml names and that are not there."""
+    for place, path, kind in _paths(config):
+        if not _is_there(root / path, folder=kind == "folder"):
+            yield f"{place}: there is no {kind} {str(path)!r}"
+
+
+def _paths(config: Config) -> Iterator[tuple[str, Path, Literal["file", "folder"]]]:
+    """Yield each path that build.toml names, with its place there, and what must be found at it."""
+    for number, wheel in enumerate(config.python.wheels, start=1):
+        yield f"[python] wheels item {number}", wheel, "folder"
+    for name, image in config.images.items():
+        yield f"{_place(['images', name])} dockerfile", image.dockerfile, "file"
+    tables: dict[tuple[str, ...], Cudnn] = {("cudnn",): config.cudnn}
+    for name, profile in config.profiles.items():
+        for context, table in profile.contexts.items():
+            place = _place(["profiles", name, "contexts", context])
+            if table.dockerfile is not None:
+                yield f"{place} dockerfile", table.dockerfile, "file"
+            if table.folder is not None:
+                yield f"{place} folder", table.folder, "folder"
+        if profile.cudnn is not None:
+            tables["profiles", name, "cudnn"] = profile.cudnn
+    for path, cudnn in tables.items():
+        if cudnn.repository is not None:
+            yield f"{_place(path)} repository.key", cudnn.repository.key, "file"
 
 
 def _is_there(path: Path, *, folder: bool) -> bool:
@@ -889,31 +914,3 @@ def _is_there(path: Path, *, folder: bool) -> bool:
         return path.is_dir() if folder else path.is_file()
     except (OSError, ValueError):  # a name that is too long, or that no file can have
         return False
-
-
-def _unknown_needs(image: str, table: dict[str, Any], contexts: dict[str, dict[str, Any]]) -> Iterator[str]:
-    """Needs of an image's stages that are neither its stages nor contexts, with the profiles that lack them."""
-    stages = _dict(table.get("stages"))
-    wanted: list[tuple[str, Any, list[str]]] = [("base", table.get("base"), [])]
-    for stage, needs in stages.items():
-        where = f"stages.{_key(stage)}"
-        wanted += [(where, need, list(stages)) for need in (needs if isinstance(needs, list) else ())]
-    for key, need, others in wanted:
-        if not isinstance(need, str):
-            continue
-        lacking = [name for name, known in contexts.items() if need not in known and need not in others]
-        if lacking:
-            known = [*others, *contexts[lacking[0]]]
-            what = "no stage of the image and no context" if others else "no context"
-            yield (
-                f"{_place(['images', image])} {key}: {need!r} is {what} of profile "
-                f"{' and '.join(_key(name) for name in lacking)}{suggest(need, known)}"
-            )
-
-
-def _dict(value: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever TOML may hold
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: Any) -> list[Any]:  # noqa: ANN401
-    return value if isinstance(value, list) else []

@@ -17,6 +17,7 @@ from jetpare.errors import ConfigError
 from tests.conftest import MINI, ROOT
 
 GOOD = (ROOT / "build.toml").read_text()
+TABLE = "dockerfile = 'dockerfiles/cuda.Dockerfile'\ndescription = ''\nbase = 'l4t-cuda'\n"  # of an image
 
 
 def prepared(folder: Path) -> Path:
@@ -151,17 +152,17 @@ def test_toml_that_the_parser_gives_up_on(tmp_path: Path, text: str) -> None:
         ('"nvcr.io/nvidia/l4t-cuda:12.6.11-runtime"', '"not a ref $(x)"', "[profiles.\"jetson-6.2\".contexts.l4t-cuda] image: 'not a ref $(x)' is no image reference"),
         ('"nvcr.io/nvidia/l4t-cuda:12.6.11-runtime"', '"nvcr.io/NVIDIA/l4t-cuda"', "is no image reference"),
         ('"nvcr.io/nvidia/l4t-cuda:12.6.11-runtime"', '"l4t@sha256:aa"', "a digest goes into the key 'digest'"),
-        ("[images.cuda]", "[images.inputs]", "[images] inputs: an image must not have this name"),
-        ('cudnn = ["l4t-jetpack"]', 'cudnn = ["l4t-jetpack"]\ngdal-report = []', "[images.cuda] stages.gdal: its bake target would be 'cuda-gdal-report', which is that of [images.cuda] stages.gdal-report already"),
-        ("[images.cuda.stages]", "[images.'a.b'.stages]\nc = []\n[images.a_b.stages]\nc = []\n[images.cuda.stages]", "[images.a_b] stages.c: its bake target would be 'a_b-c', which is that of [images.\"a.b\"] stages.c already"),
-        ("[images.cuda.stages]", "[images.inputs-x.stages]\ny = []\n[profiles.rehearsal.contexts.x-y]\n[images.cuda.stages]", "'inputs-x-y', which is that of [images.inputs-x] stages.y already"),
-        ("debian = { suite", "wheels = { suite = 'x' }\ndebian = { suite", "wheels: its bake target would be 'inputs-wheels', which is that of [python] wheels already"),
+        ("[images.jetpack]", f"[images.inputs]\n{TABLE}stages.x = []\n[images.jetpack]", "[images] inputs: an image must not have this name"),
+        ('cudnn = ["l4t-jetpack"]', 'cudnn = ["l4t-jetpack"]\ngdal-report = []', "[images.cuda] stages.gdal: its bake target would be 'cuda-gdal-report', which is already the target of [images.cuda] stages.gdal-report; rename one"),
+        ("[images.jetpack]", f"[images.'a.b']\n{TABLE}stages.c = []\n[images.a_b]\n{TABLE}stages.c = []\n[images.jetpack]", "[images.a_b] stages.c: its bake target would be 'a_b-c', which is already the target of [images.\"a.b\"] stages.c; rename one"),
+        ("[images.jetpack]", f"[images.inputs-x]\n{TABLE}stages.y = []\n[profiles.rehearsal.contexts.x-y]\nfolder = '.'\n[images.jetpack]", "'inputs-x-y', which is already the target of [images.inputs-x] stages.y"),
+        ("debian = { suite", "wheels = { folder = '.' }\ndebian = { suite", "wheels: its bake target would be 'inputs-wheels', which is already the target of [python] wheels"),
         ('"dockerfiles/jetpack.Dockerfile"', '"dockerfiles/none"', "[images.jetpack] dockerfile: there is no file 'dockerfiles/none'"),
         ('"dockerfiles/jetpack.Dockerfile"', '"dockerfiles"', "[images.jetpack] dockerfile: there is no file 'dockerfiles'"),
         ('"dockerfiles/rehearsal.Dockerfile"', '"none"', "[profiles.rehearsal.contexts.l4t-cuda] dockerfile: there is no file 'none'"),
         ("wheels = []", 'wheels = ["none"]', "[python] wheels item 1: there is no folder 'none'"),
         ("wheels = []", 'wheels = ["~/wheels"]', "[python] wheels item 1: '~/wheels': '~' is not expanded here"),
-        ('debian = { suite = "bookworm" }', "debian = { folder = 'none' }", "[profiles.rehearsal.contexts.debian] folder: there is no folder 'none'"),
+        ("debian = { suite", "extra = { folder = 'none' }\ndebian = { suite", "[profiles.rehearsal.contexts.extra] folder: there is no folder 'none'"),
         ('gdal = "3.11.5"', 'gdal = "3.11.4"', "urls item 1: gdal is '3.11.4', but the URL 'https://download.osgeo.org/gdal/3.11.5/gdal-3.11.5.tar.xz' is of another version"),
         ('gdal = "3.11.5"', 'gdal = "3.11"', "urls item 2: gdal is '3.11', but the URL"),
         ('"https://download.osgeo.org', '"https://[x', "urls item 1: is no http or https URL"),
@@ -186,15 +187,39 @@ def test_each_fault_is_one_clear_line(tmp_path: Path, old: str, new: str, expect
     assert "hunter2" not in found[0]
 
 
-def test_several_faults_are_told_at_once(tmp_path: Path) -> None:
-    text = (
-        changed("jobs = 0 ", 'jobs = "x" ')
-        .replace('baseline = "jetpack"', 'baseline = "nothing"')
-        .replace("cuda = 6.5", "cdua = 6.5")
-    )
-    lines = faults(tmp_path, text)
-    assert len(lines) == 3
-    assert ["jobs" in lines[0], "baseline" in lines[1], "cdua" in lines[2]] == [True] * 3
+def broken(*changes: tuple[str, str]) -> str:
+    text = GOOD
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new, 1)
+    return text
+
+
+VALUES = (("jobs = 0 ", 'jobs = "x" '), ("disk_gb = 20", "disk_gb = -1"), ("[gdal]", "[gdla]"))
+NAMES = (
+    ('baseline = "jetpack"', 'baseline = "nothing"'),
+    ('runtime = ["l4t-jetpack", "gdal", "python"]', 'runtime = ["l4t-jetpack", "gdla", "python"]'),
+    ("cuda = 6.5", "cdua = 6.5"),
+    ("wheels = []", 'wheels = ["none"]'),
+)
+
+
+def test_all_wrong_values_are_told_at_once(tmp_path: Path) -> None:
+    lines = faults(tmp_path, broken(*VALUES))
+    assert [sum(word in line for line in lines) for word in ("jobs", "disk_gb", "'gdla'", "'gdal' is missing")] == [
+        1
+    ] * 4
+    assert len(lines) == 4
+
+
+def test_all_names_and_paths_that_point_at_nothing_are_told_at_once(tmp_path: Path) -> None:
+    lines = faults(tmp_path, broken(*NAMES))
+    assert [sum(word in line for line in lines) for word in ("'nothing'", "'gdla'", "'cdua'", "'none'")] == [1] * 4
+    assert len(lines) == 5  # gdal is needed by nothing now, too
+
+
+def test_names_are_looked_up_once_all_values_are_valid(tmp_path: Path) -> None:
+    assert faults(tmp_path, broken(*VALUES, *NAMES)) == faults(tmp_path, broken(*VALUES))
 
 
 def test_unknown_profile_and_image() -> None:
