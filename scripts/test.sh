@@ -35,4 +35,12 @@ case "${*:-}" in
     .venv/bin/invoke engine-up
     ;;
 esac
-exec .venv/bin/pytest "$@"
+# The unit tests do not depend on each other and use every core. The others share one engine and run one by one.
+case "${*:-}" in
+"")
+    .venv/bin/pytest --numprocesses auto tests/unit
+    exec .venv/bin/pytest --ignore tests/unit
+    ;;
+*tests/unit*) exec .venv/bin/pytest --numprocesses auto "$@" ;;
+*) exec .venv/bin/pytest "$@" ;;
+esac

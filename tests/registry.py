@@ -52,7 +52,7 @@ def registry(folder: Path) -> Iterator[Registry]:
     """A registry on this host's loopback, which every engine here may use without TLS; it ends with the block."""
     handler = type("Handler", (_Handler,), {"folder": folder})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         yield Registry(address=f"127.0.0.1:{server.server_port}", folder=folder)
         server.shutdown()

@@ -177,7 +177,7 @@ def index() -> Iterator[str]:
             pass
 
     server = HTTPServer(("127.0.0.1", 0), Answer)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield f"http://user:secret@127.0.0.1:{server.server_port}"
     server.shutdown()

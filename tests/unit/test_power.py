@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -53,6 +54,14 @@ def hold(made: Made, wanted: Policy, said: Said, *, uid: int = 0) -> power.Power
     """A whole session; its facts."""
     with power.session(state=made.state, host=made.host(uid=uid), policy=wanted, say=said) as session:
         return session.facts
+
+
+def switching(made: Made, before: Sequence[str] = ()) -> None:
+    """Wait until nvpmodel is at work: what it is to do stands after the lines *before* in its journal."""
+    until = time.monotonic() + 10
+    while not any(line.startswith("nvpmodel -m") for line in made.journal()[len(before) :]):
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 def leftovers(made: Made) -> list[str]:
@@ -311,10 +320,10 @@ def test_a_signal_in_the_body_restores(number: int, tmp_path: Path, said: Said) 
 
 
 @processes
-@pytest.mark.parametrize("pause", [0.3, 0.9])
+@pytest.mark.parametrize("pause", [0.06, 0.18])
 def test_a_second_signal_does_not_disturb_the_way_back(pause: float, tmp_path: Path, said: Said) -> None:
     made = make(NANO_SUPER, tmp_path)
-    made.turn(slow=0.5)
+    made.turn(slow=0.1)
     first = made.snapshot()
 
     def again() -> None:
@@ -341,14 +350,21 @@ def test_a_second_signal_does_not_disturb_the_way_back(pause: float, tmp_path: P
 @processes
 def test_a_signal_while_switching_waits_then_restores(tmp_path: Path, said: Said) -> None:
     made = make(NANO_SUPER, tmp_path)
-    made.turn(slow=0.8)
+    made.turn(slow=0.3)
     first, entered = made.snapshot(), False
-    threading.Timer(0.4, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    def interrupt() -> None:
+        switching(made)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    impatient = threading.Thread(target=interrupt)
+    impatient.start()
     with (
         pytest.raises(KeyboardInterrupt),
         power.session(state=made.state, host=made.host(), policy=policy(made), say=said),
     ):
         entered = True
+    impatient.join()
     assert not entered
     assert made.snapshot() == first
 
@@ -477,9 +493,10 @@ def test_recovery_waits_for_a_switch_that_still_runs(tmp_path: Path, said: Said)
     power.restore(state=made.state, host=made.host(), say=said)
     killed(made, said)
     made.run("/usr/sbin/nvpmodel", "-m", "1")
-    made.turn(slow=1)
+    made.turn(slow=0.3)
+    begun = made.journal()
     with subprocess.Popen([made.root / "usr/sbin/nvpmodel", "-m", "2"]):  # as if its session had just been killed
-        time.sleep(0.2)
+        switching(made, begun)
         power.restore(state=made.state, host=made.host(), say=said)
     assert made.mode == 1
     assert made.snapshot() == first

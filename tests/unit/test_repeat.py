@@ -63,6 +63,13 @@ def board(tmp_path: Path) -> Board:
     return Board(tmp_path)
 
 
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at the sensors, which takes a while, five times less often."""
+    monkeypatch.setattr(module, "POLL_SECONDS", 10.0)
+
+
+@pytest.mark.usefixtures("unhurried")
 def test_each_run_starts_as_cool_as_the_first(board: Board) -> None:
     board.repeat(3)
     assert board.runs[0] == 40.0
@@ -79,6 +86,7 @@ def test_each_run_starts_as_cool_as_the_first(board: Board) -> None:
     ]
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_the_wait_has_an_end(board: Board) -> None:
     board.heat = 150.0
     board.repeat(2)

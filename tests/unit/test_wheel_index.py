@@ -90,7 +90,7 @@ def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
         monkeypatch.delenv(name, raising=False)
     with Index(("127.0.0.1", 0), Handler) as made:
         made.pages, made.sent = {f"/files/{NAME}": ("application/zip", WHEEL)}, {}
-        thread = threading.Thread(target=made.serve_forever)
+        thread = threading.Thread(target=made.serve_forever, args=(0.01,))
         thread.start()
         yield made
         made.shutdown()
