@@ -1,7 +1,7 @@
-"""What may not be passed: sizes of images and of stages' trees, times of stages. From data to data.
+"""Judge sizes of images and of stages' trees, and times of stages, by the budget in build.toml.
 
-A size is judged whenever it was measured. A time is judged only where it stands for what the budget names: of a stage
-that was built alone, cold or warm as written, and held the power mode. The rest is told as not judged, with the reason.
+A size is judged whenever it was measured. A time is judged only where it is what the budget limits: of a stage that was
+built alone, cold or warm as written, and held the power mode. Anything else is reported as not judged, with the reason.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LAYERS, TREE, COLD, WARM = "uncompressed layers", "/opt/stage", "cold", "warm"
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One entry of the budget, held against what was measured: bytes for sizes, seconds for times."""
+    """One entry of the budget and what was measured: bytes for sizes, seconds for times."""
 
     name: str  # 'cuda', 'cuda/gdal'
     what: str  # LAYERS, TREE, COLD, WARM
@@ -34,11 +34,11 @@ class Line:
 
     @property
     def passed(self) -> bool:
-        """Whether the budget was passed, which is a failure."""
+        """Whether the measurement is over the budget, which is a failure."""
         return not self.why and self.measured is not None and self.measured > self.allowed
 
     def __str__(self) -> str:
-        """'cuda/gdal: 6 min 10 s cold, 70.0 s (23.3 %) over its budget of 5 min 00 s'."""
+        """Return a line such as 'cuda/gdal: 6 min 10 s cold, 70.0 s (23.3 %) over its budget of 5 min 00 s'."""
         show = duration if self.what in {COLD, WARM} else _gigabytes
         of = show(self.limit) + (f" (+{self.tolerance:g} % tolerated)" if self.tolerance else "")
         if self.why or self.measured is None:
@@ -49,7 +49,7 @@ class Line:
 
 
 def allowed_bytes(budget: Budget, image: str) -> int | None:
-    """The uncompressed layers that *image* may have, the tolerance included; None without a budget for it."""
+    """Return the bytes of uncompressed layers that *image* may have, with the tolerance; None without a budget."""
     limit = budget.image_gb.get(image)
     return None if limit is None else int(limit * GB * (1 + budget.tolerance / 100))
 
@@ -57,9 +57,9 @@ def allowed_bytes(budget: Budget, image: str) -> int | None:
 def judge(
     budget: Budget, *, sizes: Mapping[str, int | None], stages: Mapping[str, StageRecord | None]
 ) -> tuple[Line, ...]:
-    """A line for each entry of *budget* about one of *sizes* (bytes of layers, by image) or *stages* (by label).
+    """Return a line for each entry of *budget* about one of *sizes* (bytes of layers, by image) or *stages* (by label).
 
-    None stands for an image that is not built, or a stage that never was. What is in neither was not asked about.
+    None stands for an image that is not built, or a stage that never was. What is in neither is left out.
     """
     return tuple(_lines(budget, sizes, stages))
 
@@ -85,7 +85,7 @@ def _line(budget: Budget, name: str, what: str, limit: float, measured: float | 
 
 
 def _unfit(row: StageRecord | None, wanted: str) -> str:
-    """Why the time of *row* cannot be held against a budget for a *wanted* build; '' where it can."""
+    """Return why the time of *row* cannot be judged by a budget for a *wanted* build; '' where it can."""
     if row is None:
         return "no run in which it was built is recorded"
     reasons = (
@@ -99,7 +99,7 @@ def _unfit(row: StageRecord | None, wanted: str) -> str:
 
 
 def message(over: Sequence[Line], *, table: str) -> str:
-    """Which entries were passed, by how much, and what to do."""
+    """Return the message for the entries that are *over* budget: which, by how much, and what to do."""
     times = sorted({line.name for line in over if line.what in {COLD, WARM}})
     lines = ["over budget:", *(f"  {line}" for line in over)]
     if len(times) < len(over):

@@ -1,4 +1,4 @@
-"""Many runs: which of them can be compared, what is usual, and what stands out.
+"""Compare many runs: which measurements compare, what is usual, and what stands out.
 
 Two measurements are comparable when the same work was done under the same conditions: profile, stage, digest of its
 inputs, machine, power mode, what the caches held, and alone or beside others. Everything here is data to data.
@@ -27,7 +27,7 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
-    """What makes measurements comparable."""
+    """The conditions that two measurements must share to be compared."""
 
     profile: str
     label: str
@@ -63,18 +63,18 @@ class Group:
 
     @property
     def count(self) -> int:
-        """How many measurements there are."""
+        """The number of measurements."""
         return len(self.points)
 
 
 def host_of(record: Record) -> str:
-    """The machine of a run: its model where it has one, else what decides its speed."""
+    """Return the machine of a run: its model where it has one, otherwise what decides its speed."""
     host = record.host
     return str(host.get("model") or f"{host.get('machine', 'unknown')}, {host.get('cores', '?')} cores")
 
 
 def key_of(record: Record, row: StageRecord) -> Key:
-    """What the measurement *row* of *record* may be compared with."""
+    """Return the key of the measurements that *row* of *record* compares with."""
     mode = record.host.get("power_mode")
     return Key(
         profile=record.profile,
@@ -88,7 +88,7 @@ def key_of(record: Record, row: StageRecord) -> Key:
 
 
 def groups(records: Iterable[Record], *, labels: Sequence[str] = (), last: int | None = None) -> tuple[Group, ...]:
-    """The comparable groups in *records*, in the order of the largest plan; cold before warm before cached.
+    """Return the comparable groups in *records*, in the order of the largest plan; cold before warm before cached.
 
     *labels* chooses stages (none: all), *last* the newest so many measurements of each group. What failed or never
     ended is no measurement.
@@ -109,7 +109,7 @@ def groups(records: Iterable[Record], *, labels: Sequence[str] = (), last: int |
 
 
 def medians(records: Sequence[Record]) -> tuple[StageRecord, ...]:
-    """The rows of the newest of *records*, the time of each being the median of those among them that compare."""
+    """Return the rows of the newest of *records*, each with the median time of the runs that compare with it."""
     newest = max(records, key=lambda each: order(each.id))
     usual = {group.key: group.median for group in groups(records)}
     return tuple(
@@ -136,10 +136,10 @@ def _group(key: Key, newest_first: Sequence[Point]) -> Group:
 
 
 def modified_z_scores(values: Sequence[float]) -> list[float]:
-    """How far each value is from the median, in units in which 1 is a standard deviation of normal data.
+    """Return how far each value is from the median, in units in which 1 is a standard deviation of normal data.
 
     0.6745 · (x - median) / MAD, after Iglewicz and Hoaglin. Where more than half of the values are equal, the median of
-    the deviations (MAD) is 0 and their mean takes its place: (x - median) / (1.2533 · mean).
+    the deviations (MAD) is 0, and their mean is used instead: (x - median) / (1.2533 · mean).
     """
     middle = statistics.median(values)
     deviations = [abs(value - middle) for value in values]
@@ -148,7 +148,7 @@ def modified_z_scores(values: Sequence[float]) -> list[float]:
 
 
 def outliers(values: Sequence[float]) -> list[int]:
-    """The places of the values that stand out; none where there are too few to tell."""
+    """Return the indices of the values that stand out; none where there are too few values to judge."""
     if len(values) < FEWEST_FOR_OUTLIERS:
         return []
     return [index for index, score in enumerate(modified_z_scores(values)) if abs(score) > OUTLIER_SCORE]
@@ -157,9 +157,10 @@ def outliers(values: Sequence[float]) -> list[int]:
 def expected_caches(
     nodes: Iterable[Node], *, cold: bool, again: Container[str], unchanged: Container[str]
 ) -> dict[str, str | None]:
-    """What each of *nodes*, in the order of the plan, should find: cold, warm, cached; None where only BuildKit knows.
+    """Return what each of *nodes* should find: cold, warm or cached; None where only BuildKit knows.
 
-    *cold* and *again* (labels) were asked for; *unchanged* are the labels whose inputs are those of their last build.
+    *nodes* are in the order of the plan. *cold* and *again* (labels) were asked for; *unchanged* are the labels whose
+    inputs are those of their last build.
     """
     found: dict[str, str | None] = {}
     for node in nodes:
@@ -174,10 +175,10 @@ def expected_caches(
 
 
 def estimate(found: Sequence[Group], key: Key) -> float | None:
-    """The median of the group that compares with *key*, in seconds; None where there is no base for an estimate.
+    """Return the median of the group that compares with *key*, in seconds; None where nothing does.
 
-    Where *key* does not say what the caches hold, a stage that was built cold or warm is meant; where it was both,
-    there is no telling which it will be.
+    Where *key* does not say what the caches hold, it compares with what was built cold or warm; where there is both,
+    there is no estimate.
     """
     alike = [
         group
@@ -189,7 +190,7 @@ def estimate(found: Sequence[Group], key: Key) -> float | None:
 
 
 def sparkline(values: Sequence[float], *, width: int = 12) -> str:
-    """The newest *width* values as bars from 0 to the largest, so that what is steady looks steady."""
+    """Return the newest *width* values as bars from 0 to the largest, so that steady times look steady."""
     shown = values[-width:]
     top = max(shown, default=0.0)
     steps = len(BLOCKS) - 1
@@ -200,7 +201,7 @@ def sparkline(values: Sequence[float], *, width: int = 12) -> str:
 
 
 def as_dict(found: Sequence[Group]) -> dict[str, Any]:
-    """*found* as JSON: seconds, epoch seconds, null for not measured."""
+    """Return *found* as JSON: seconds, epoch seconds, null for not measured."""
     return {"schema_version": 1, "groups": [_group_dict(group) for group in found]}
 
 
@@ -221,7 +222,7 @@ CSV_COLUMNS = (
 
 
 def as_csv(found: Sequence[Group]) -> str:
-    """A line for each measurement; times in UTC, empty for not measured."""
+    """Return CSV with a line for each measurement; times in UTC, empty for not measured."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)

@@ -1,4 +1,4 @@
-"""Run records on disk: one folder a run, readable by other tools, whole at every moment.
+"""Keep run records on disk: one folder for each run, readable by other tools, whole at every moment.
 
 .jetpare/runs/ID/run.json is rewritten as a whole after every step (temporary file, fsync, rename), so a run that is
 killed leaves the last state it had. A record that still says 'running' although its process is gone is read as
@@ -230,7 +230,7 @@ def _as_it_is_now(record: Record | None) -> Record | None:
 
 
 def _alive(pid: int) -> bool:
-    """Whether *pid* runs now. A number that another process got since reads as running, which is harmless."""
+    """Return whether *pid* runs now. A number that another process got since reads as running, which is harmless."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -242,7 +242,7 @@ def _alive(pid: int) -> bool:
 
 @contextmanager
 def exclusive(state: Path) -> Iterator[None]:
-    """Hold the project's lock, which ends with the process, however that ends; BusyError where another run holds it."""
+    """Hold the project's lock, which ends with the process, however that ends. Raises BusyError where it is held."""
     state.mkdir(parents=True, exist_ok=True)
     with (state / "lock").open("a+") as file:
         try:
@@ -260,12 +260,12 @@ def exclusive(state: Path) -> Iterator[None]:
 
 
 def own_pid() -> int:
-    """The process, by which a reader tells whether a running record is still running."""
+    """Return the process by which a reader knows whether a record that says 'running' still is."""
     return os.getpid()
 
 
 def host_facts() -> dict[str, Any]:
-    """What of this machine decides how long a build takes, beside the power mode."""
+    """Return what of this machine decides how long a build takes, apart from the power mode."""
     return {
         "system": platform.system(),
         "machine": platform.machine(),

@@ -1,4 +1,4 @@
-"""Clocks, heat, power and throttling while a build runs, read from /sys and /proc, about once a second.
+"""Measure clocks, heat, power and throttling while a build runs, from /sys and /proc, about once a second.
 
 What cannot be read is missing, never 0: a sensor that is off (EAGAIN), gone (ENODEV) or talks nonsense leaves no figure
 in that sample, and no figure in a stage where it never spoke. Nothing is started and nothing written but the file of
@@ -45,7 +45,7 @@ COLDEST, HOTTEST = -100.0, 200.0  # a sensor that is off says -256 °C on some b
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """What was measured at one moment. None, or no key: not measured."""
+    """The measurements of one moment. None, or no key: not measured."""
 
     time: float  # seconds since the epoch
     monotonic: float  # seconds by a clock that nobody sets: what lengths are taken from
@@ -76,7 +76,7 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True)
 class StageTelemetry:
-    """What was measured during one stage. None, or no key: not measured."""
+    """The measurements of one stage. None, or no key: not measured."""
 
     samples: int
     cores_online: Figure | None = None
@@ -108,7 +108,7 @@ class _Source:
         self._handle: int | None = None
 
     def bytes(self) -> bytes | None:
-        """Its content now; None where it is not there or does not answer."""
+        """Return its content now; None where it is not there or does not answer."""
         try:
             if self._handle is None:
                 self._handle = os.open(self._path, os.O_RDONLY)
@@ -130,7 +130,7 @@ class _Source:
             return None
 
     def clock(self) -> int | None:
-        """A frequency. What is switched off has none."""
+        """Return a frequency; None where the device is switched off."""
         found = self.number()
         return found if found and found > 0 else None
 
@@ -175,7 +175,7 @@ class Sensors:
         self._total = next((rails for rails in ((WHOLE_MODULE,), AGX_RAILS) if set(rails) <= set(self._rails)), ())
 
     def sample(self, *, now: float, monotonic: float) -> Sample:
-        """One sample, which bears these times."""
+        """Take one sample, with these times."""
         online = core_numbers(self._online.text() or "")
         cores = [core for core in self._cores if core.number in online]
         governors = {name for name in (core.governor.text() for core in cores) if name}
@@ -222,7 +222,7 @@ class Sensors:
 
 
 def core_numbers(text: str) -> frozenset[int]:
-    """The kernel's '0-3,6' as numbers; what is no such list holds none."""
+    """Return the kernel's '0-3,6' as numbers; none where *text* is not such a list."""
     found: set[int] = set()
     for part in text.split(","):
         ends = re.fullmatch(r"\s*(\d{1,5})(?:-(\d{1,5}))?\s*", part)
@@ -232,7 +232,7 @@ def core_numbers(text: str) -> frozenset[int]:
 
 
 def _find_cores(folder: Path) -> tuple[_Core, ...]:
-    """Every core that there is, also one that is offline now: another power mode may bring it up."""
+    """Return every core, even one that is offline now: another power mode may bring it up."""
     present = core_numbers(_once(folder / "present") or "")
     return tuple(
         _Core(
@@ -262,7 +262,7 @@ def _find_zones(folder: Path) -> dict[str, _Zone]:
 
 
 def _passive_trip(zone: Path) -> float | None:
-    """The lowest temperature, in °C, at which the kernel slows down what heats this zone."""
+    """Return the lowest temperature, in °C, at which the kernel slows down what heats this zone."""
     found = []
     for kind in zone.glob("trip_point_*_type"):
         at = _Source(kind.with_name(kind.name.replace("_type", "_temp")))
@@ -292,7 +292,7 @@ def _find_hwmon(folder: Path) -> tuple[dict[str, _Rail], dict[str, _Source]]:
 
 
 def _listed(folder: Path, prefix: str = "") -> list[Path]:
-    """What is in *folder*, zone 2 before zone 10."""
+    """Return the entries of *folder*, zone 2 before zone 10."""
     try:
         found = [path for path in folder.iterdir() if path.name.startswith(prefix)]
     except OSError:
@@ -301,7 +301,7 @@ def _listed(folder: Path, prefix: str = "") -> list[Path]:
 
 
 def _unused(names: Mapping[str, object], name: str) -> str:
-    """*name*, or with a number where another sensor has it: a PC may have two zones 'acpitz'."""
+    """Return *name*, with a number where another sensor has it: a PC may have two zones 'acpitz'."""
     return next(each for each in (name, *(f"{name}-{n}" for n in range(2, 1000))) if each not in names)
 
 
@@ -347,7 +347,7 @@ def _free(folder: Path | None) -> int | None:
 
 
 class Sampler:
-    """Takes a sample every *interval* seconds in a thread of its own, between entering and leaving it.
+    """Take a sample every *interval* seconds in a thread of its own, between entering and leaving it.
 
     *file* gets each sample as one line of JSON the moment it is taken, so that a run that is killed leaves them. A disk
     that is full ends that, with the reason in ``fault``, and nothing else. ``cpu_seconds`` is what the thread has cost.
@@ -397,11 +397,11 @@ class Sampler:
 
     @property
     def samples(self) -> tuple[Sample, ...]:
-        """All that were taken so far, in order."""
+        """The samples so far, in order."""
         return tuple(self._samples)
 
     def take(self) -> None:
-        """Take a sample now, beside those of the thread: at a stage's start and end, so that none falls between two."""
+        """Take a sample now, in addition to the thread's: at a stage's start and end, so that each stage has some."""
         if not self._lock.acquire(timeout=STOP_SECONDS):
             return  # a driver holds the thread
         try:
@@ -412,7 +412,7 @@ class Sampler:
             self._lock.release()
 
     def stage(self, start: float, end: float) -> StageTelemetry:
-        """What was measured between two times (epoch seconds), the second of which has just passed."""
+        """Summarize the samples between two times (epoch seconds), the second of which has just passed."""
         self.take()
         return summarise(self.samples, start, end)
 
@@ -438,12 +438,12 @@ class Sampler:
 
 
 def as_dict(sample: Sample) -> dict[str, Any]:
-    """*sample* as JSON: without what was not measured."""
+    """Return *sample* as JSON, without what was not measured."""
     return {key: value for key, value in vars(sample).items() if value not in (None, {}, ())}
 
 
 def read_samples(path: Path) -> tuple[Sample, ...]:
-    """The samples of a file that a Sampler wrote. A damaged line (the last one of a killed run) is left out."""
+    """Return the samples of a file that a Sampler wrote. A damaged line (the last one of a killed run) is left out."""
     adapter = TypeAdapter(Sample)
     found = []
     try:
@@ -462,9 +462,9 @@ def read_samples(path: Path) -> tuple[Sample, ...]:
 
 
 def summarise(samples: Sequence[Sample], start: float, end: float) -> StageTelemetry:
-    """What *samples*, in the order in which they were taken, tell about the time from *start* to *end* (epoch seconds).
+    """Summarize *samples*, in the order in which they were taken, from *start* to *end* (epoch seconds).
 
-    Samples outside serve for the edges only: energy is interpolated to them, counters are compared across them.
+    Samples outside are used for the edges only: energy is interpolated to them, counters are compared across them.
     """
     inside = [sample for sample in samples if start <= sample.time <= end]
     before = max((sample.time for sample in samples if sample.time <= start), default=start)
@@ -508,7 +508,7 @@ def _figures(rows: Sequence[Mapping[str, float]]) -> dict[str, Figure]:
 
 
 def _energy(samples: Sequence[Sample], start: float, end: float) -> tuple[float | None, float]:
-    """Watt-hours by the trapezoid rule, and the seconds that they cover.
+    """Return watt-hours by the trapezoid rule, and the seconds that they cover.
 
     A moment without a reading is bridged; where none came for LONGEST_GAP, or the clock was set back, nothing is known.
     """
@@ -528,7 +528,7 @@ def _energy(samples: Sequence[Sample], start: float, end: float) -> tuple[float 
 
 
 def _grown(samples: Sequence[Sample]) -> dict[str, int]:
-    """By how much each counter grew. One that fell was reset under way, and tells nothing."""
+    """Return by how much each counter grew. One that fell was reset meanwhile, and is left out."""
     found = {}
     for name in dict.fromkeys(name for sample in samples for name in sample.throttle_events):
         values = [sample.throttle_events[name] for sample in samples if name in sample.throttle_events]

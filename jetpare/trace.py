@@ -1,4 +1,4 @@
-"""One run in detail: its steps, where its time went, what compiled slowly; and all that as a trace for Perfetto.
+"""Look at one run in detail: its steps, where its time went, what compiled slowly. Write that as a trace for Perfetto.
 
 A run's folder is read again, event streams included, so that this works for runs of any age. The trace is Chrome's
 Trace Event Format (JSON object form; phases X, C and M), which ui.perfetto.dev opens.
@@ -36,16 +36,16 @@ class Command:
 
     @property
     def seconds(self) -> float:
-        """How long it took."""
+        """The seconds that it took."""
         return self.end - self.start
 
 
 def parse_ninja_log(text: str) -> tuple[Command, ...]:
-    """The commands in a .ninja_log of format 5, 6 or 7, the slowest first.
+    """Return the commands in a .ninja_log of format 5, 6 or 7, the slowest first.
 
-    A line is start, end (milliseconds since that ninja's start), modification time, output and the command's hash, with
-    tabs between. An output that was made again stands there again: the last line counts, as it does for ninja. A
-    command with several outputs has a line for each. Anything else is passed over.
+    A line is start, end (milliseconds since that ninja's start), modification time, output and the command's hash,
+    separated by tabs. An output that was made again is listed again: the last line counts, as it does for ninja. A
+    command with several outputs has a line for each. Anything else is ignored.
     """
     head, _, body = text.partition("\n")
     version = re.fullmatch(r"# ninja log v(\d+)\s*", head)
@@ -77,7 +77,7 @@ def _is_count(text: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One row of the record with what its folder tells about it."""
+    """One row of the record, with what its folder says about it."""
 
     row: StageRecord
     steps: tuple[Step, ...] = ()  # its own, and those of its target that belong to no stage
@@ -110,7 +110,7 @@ class Run:
 
 
 def load(record: Record, folder: Path) -> Run:
-    """Read the folder of a run. A file that is missing leaves out what it would tell."""
+    """Read the folder of a run. Where a file is missing, its part of the result is empty."""
     files = {row.label: _events(row, folder) for row in record.stages}
     timelines = {file: replay(folder / file) for file in dict.fromkeys(files.values()) if file}
     path = [step for each in timelines.values() for step in timeline.critical_path(each)]
@@ -123,7 +123,7 @@ def load(record: Record, folder: Path) -> Run:
 
 
 def _events(row: StageRecord, folder: Path) -> str | None:
-    """The event stream of *row*'s call; one that was cut off is not in the record, but on disk."""
+    """Return the event stream of *row*'s call; one that was cut off is not in the record, but on disk."""
     if row.events or row.status not in {RUNNING, INTERRUPTED}:
         return row.events
     kept = (f"events/{name}.jsonl" for name in (_target(row), "all"))
@@ -131,12 +131,12 @@ def _events(row: StageRecord, folder: Path) -> str | None:
 
 
 def _target(row: StageRecord) -> str:
-    """As plan.Node.target."""
+    """Return the target of a row, as plan.Node.target does."""
     return row.label.replace("/", "-").replace(".", "_")
 
 
 def replay(path: Path) -> Timeline:
-    """The timeline of a kept event stream; empty where there is none."""
+    """Return the timeline of a kept event stream; empty where there is none."""
     decoder, recorder = EventDecoder(), Recorder()
     try:
         data = path.read_bytes()
@@ -162,7 +162,7 @@ def _stage(row: StageRecord, replayed: Timeline | None, folder: Path) -> Stage:
 
 
 def _steps(row: StageRecord, replayed: Timeline) -> tuple[Step, ...]:
-    """The steps that took *row*'s time. In a call of its own, also those of other stages that had to run again."""
+    """Return the steps that took *row*'s time; in a call of its own, also those of other stages that ran again."""
     group, _, name = row.label.partition("/")
     target, stage = _target(row), None if group == "inputs" else name
     found = []
@@ -187,7 +187,7 @@ def _text(path: Path) -> str:
 
 
 def intervals_of(stage: Stage) -> tuple[Interval, ...]:
-    """When a stage was worked on: its steps; of an input that BuildKit does not make, the row itself."""
+    """Return when a stage was worked on: its steps; of an input that BuildKit does not make, the row itself."""
     own = [each for step in stage.steps if step.kind is Kind.STAGE for each in step.intervals]
     if own:
         return merge(own)
@@ -198,7 +198,7 @@ def intervals_of(stage: Stage) -> tuple[Interval, ...]:
 
 
 def telemetry_of(run: Run, stage: Stage) -> StageTelemetry | None:
-    """What was measured while *stage* was worked on; None where nothing was."""
+    """Return what was measured while *stage* was worked on; None where nothing was."""
     intervals = intervals_of(stage)
     if not intervals or not run.samples:
         return None
@@ -212,7 +212,7 @@ _SHARES = {Kind.STAGE: COMPUTE, Kind.PULL: PULL, Kind.CONTEXT: CONTEXT, Kind.EXP
 
 
 def shares(run: Run) -> dict[str, float]:
-    """Where the wall time went, in seconds, adding up to it: each moment counts for the first thing that went on."""
+    """Return where the wall time went, in seconds that add up to it: each moment counts for its first activity."""
     activities: dict[str, list[Interval]] = {name: [] for name in (PREPARE, COMPUTE, PULL, CONTEXT, EXPORT)}
     for stage in run.stages:
         if not stage.steps:
@@ -247,9 +247,9 @@ class _Slice:
 
 
 def chrome(run: Run) -> dict[str, Any]:
-    """The trace: a process for the run (its stages and the counters), and one for each stage with its steps.
+    """Return the trace: a process for the run (its stages and the counters), and one for each stage with its steps.
 
-    Slices that overlap go to different threads: the format wants those of one thread to nest. Times are whole
+    Slices that overlap get different threads, since the format requires those of one thread to nest. Times are whole
     microseconds since the run's start.
     """
     title = f"{run.record.task} {run.record.id}"
@@ -290,12 +290,12 @@ def _step_slice(run: Run, step: Step, interval: Interval) -> _Slice:
 
 
 def _since(run: Run, moment: float) -> int:
-    """An engine elsewhere may have a clock that is behind: nothing is before the run."""
+    """Return microseconds since the run's start; 0 for what an engine whose clock is behind says was before."""
     return max(0, round((moment - run.start) * MICROSECONDS))
 
 
 def _process(pid: int, name: str, slices: Sequence[_Slice], *, thread: str) -> list[dict[str, Any]]:
-    """A process with as many threads as it takes for no two slices of one to overlap."""
+    """Return the events of a process with as many threads as it takes for no two slices of one to overlap."""
     ends: list[int] = []
     events = [_metadata(pid, pid, "process_name", name=name), _metadata(pid, pid, "process_sort_index", sort_index=pid)]
     for each in sorted(slices, key=lambda one: (one.start, one.end)):
@@ -310,7 +310,7 @@ def _process(pid: int, name: str, slices: Sequence[_Slice], *, thread: str) -> l
 
 
 def _thread(pid: int, lane: int) -> int:
-    """A number that no thread of another process has: viewers differ in what they make of those that do."""
+    """Return a number that no thread of another process has, since viewers disagree about threads that share one."""
     return pid * 1000 + lane
 
 
@@ -319,7 +319,7 @@ def _metadata(pid: int, tid: int, kind: str, **details: str | int) -> dict[str, 
 
 
 def _counters(run: Run, sample: Sample) -> list[dict[str, Any]]:
-    """A counter for each quantity that was measured; what was not has no point, so the line goes on to the next one.
+    """Return a counter for each quantity that was measured; one that was not has no point, so its line goes on.
 
     Some viewers stack the series of one counter, which would add up clocks and degrees: each gets its own.
     """
