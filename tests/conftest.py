@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from jetpare import engine
 from jetpare.engine import Engine
@@ -16,6 +17,10 @@ from jetpare.errors import JetpareError
 
 ROOT = Path(__file__).parent.parent
 MINI = ROOT / "tests" / "mini"
+
+# A machine that is slow, or under load from the tests next to this one, is not a fault.
+settings.register_profile("any machine", deadline=None, suppress_health_check=(HealthCheck.too_slow,))
+settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jetpare import collector, xray
@@ -285,7 +285,6 @@ def test_a_value_of_very_many_lines_is_read_in_one_go() -> None:
     assert time.process_time() - begin < 20  # each line copying those before it would take many minutes
 
 
-@settings(deadline=None)  # a table that is cut short after very many reads takes a second
 @given(st.integers(0, 1200), st.binary(min_size=1, max_size=8))
 def test_no_damage_to_an_elf_file_gets_further_than_a_fault(position: int, bytes_: bytes) -> None:
     data = bytearray(library())

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -741,7 +741,6 @@ def confs(draw: st.DrawFn) -> tuple[str, dict[int, tuple[str, int, int, int]]]:
     return draw(st.sampled_from(["\n", "\r\n"])).join(lines), wanted
 
 
-@settings(deadline=None)  # a machine under load is no fault
 @given(confs())
 def test_whatever_its_layout_a_conf_says_the_same(drawn: tuple[str, dict[int, tuple[str, int, int, int]]]) -> None:
     text, wanted = drawn
@@ -758,14 +757,12 @@ def test_whatever_its_layout_a_conf_says_the_same(drawn: tuple[str, dict[int, tu
     assert modes.strongest() in modes.modes
 
 
-@settings(deadline=None)  # a machine under load is no fault
 @given(st.text(alphabet=st.sampled_from("<> #=\n\tPOWER_MODELIDNAMECPU_ONLINE CORE_01-MAX_FREQ")))
 def test_any_text_is_modes_or_a_power_error(text: str) -> None:
     with suppress(PowerError):
         assert parse_conf(text).modes
 
 
-@settings(deadline=None)  # a machine under load is no fault
 @given(st.text())
 def test_any_output_is_understood_or_not(text: str) -> None:
     parse_query(text)
