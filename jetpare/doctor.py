@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import humanize
 from packaging.version import Version
 
 from jetpare import process
@@ -23,6 +22,7 @@ from jetpare.engine import Engine, EngineFacts, facts, find, inspect_image, regi
 from jetpare.errors import JetpareError, ToolError
 from jetpare.network import without_login
 from jetpare.private_engine import OLDEST_BUILDX, OLDEST_ENGINE, Places
+from jetpare.units import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -161,11 +161,11 @@ def free_bytes(engine: Engine, said: EngineFacts, state: Path) -> int | None:
 
 def check_disk(free: int | None, need: int, said: EngineFacts) -> Finding:
     """Whether there is room for the build, in bytes."""
-    wanted = f"{humanize.naturalsize(need)} needed"
+    wanted = f"{size_text(need)} needed"
     if free is None:
         why = f"{said.data_root} of {said.host} cannot be seen from here; {wanted}"
         return _not_measured("disk", why)
-    detail = f"{humanize.naturalsize(free)} free, {wanted}"
+    detail = f"{size_text(free)} free, {wanted}"
     if free < need:
         advice = "Free some: `invoke clean --cache` removes this project's, `docker system df` shows the engine's."
         return Finding(name="disk", status="failed", detail=detail, advice=advice)
@@ -175,11 +175,11 @@ def check_disk(free: int | None, need: int, said: EngineFacts) -> Finding:
 def check_memory(memory_bytes: int, jobs: int) -> Finding:
     """Whether *jobs* compilers at once fit."""
     fit = max(1, int(memory_bytes / JOB_BYTES))
-    detail = f"{humanize.naturalsize(memory_bytes, binary=True)} for {jobs} compile jobs"
+    detail = f"{size_text(memory_bytes)} for {jobs} compile jobs"
     if memory_bytes <= 0:
         return _not_measured("memory", "the engine does not tell")
     if jobs > fit:
-        advice = f"Set jobs = {fit} in build.toml (about 1.5 GiB each), or the compiler may be killed."
+        advice = f"Set jobs = {fit} in build.toml (about {size_text(JOB_BYTES)} each), or the compiler may be killed."
         return Finding(name="memory", status="warning", detail=detail, advice=advice)
     return Finding(name="memory", status="ok", detail=detail)
 

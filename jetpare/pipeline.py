@@ -32,7 +32,7 @@ from jetpare import (
     timeline,
 )
 from jetpare.compare import DIFFERS, version_rows
-from jetpare.config import GB, INPUTS, architecture_of
+from jetpare.config import INPUTS, architecture_of
 from jetpare.engine import Engine
 from jetpare.errors import (
     BuildError,
@@ -51,6 +51,7 @@ from jetpare.plan import CUDNN, Kind, Node, Plan
 from jetpare.power import PowerSession
 from jetpare.project import Project, source_revision
 from jetpare.timeline import EventDecoder, Recorder, StageLog, StageTiming
+from jetpare.units import GB, size_text
 from jetpare.views.progress import Progress, Usual, brief
 
 UNCHANGED = "unchanged"
@@ -189,8 +190,8 @@ def check_space(plan: Plan, engine_: Engine, facts: engine.EngineFacts, state: P
     if free is None or free >= need or free + engine.used_bytes(engine_) >= need:
         return
     raise SpaceError(
-        f"{free / GB:.1f} GB are free at the engine's data root, and profile '{plan.profile_name}' needs "
-        f"{plan.profile.disk_gb:g} GB. Free some (`invoke clean --cache` removes what earlier builds left), or lower "
+        f"{size_text(free)} are free at the engine's data root, and profile '{plan.profile_name}' needs "
+        f"{size_text(need)}. Free some (`invoke clean --cache` removes what earlier builds left), or lower "
         "disk_gb in build.toml."
     )
 

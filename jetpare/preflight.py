@@ -6,11 +6,12 @@ import os
 from collections.abc import Iterator
 
 from jetpare import cudnn, doctor, network
-from jetpare.config import BUILDER, GB
+from jetpare.config import BUILDER
 from jetpare.doctor import Finding, Needs
 from jetpare.errors import ConfigError
 from jetpare.plan import Kind, Plan
 from jetpare.project import Project
+from jetpare.units import GB
 
 
 def findings(project: Project, plan: Plan) -> tuple[Finding, ...]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from jetpare.errors import ToolError
+from jetpare.units import size_text
 
 Argv = Sequence[str | Path]
 
@@ -160,7 +161,7 @@ def tail(
                     if not chunk:
                         selector.unregister(key.fileobj)
                 if total > most:
-                    raise ToolError(f"`{render(argv)}` was ended:\nit said more than {most / 1e6:g} MB")
+                    raise ToolError(f"`{render(argv)}` was ended:\nit said more than {size_text(most)}")
         try:
             status = process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:

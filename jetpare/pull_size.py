@@ -22,11 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-import humanize
-
 from jetpare import doctor, engine, process
 from jetpare.engine import Engine, ImageFacts
 from jetpare.errors import EngineError, ToolError
+from jetpare.units import size_text
 
 Method = Literal["gzip", "zstd"]
 Tell = Callable[[int, int | None], None]
@@ -195,8 +194,7 @@ def _no_room(running: Engine, image: ImageFacts, state: Path) -> str:
     if free is None or need is None or free > need:
         return ""
     return (
-        f"`docker save` needs {humanize.naturalsize(need)} at the engine's data root for a while, "
-        f"and {humanize.naturalsize(free)} are free"
+        f"`docker save` needs {size_text(need)} at the engine's data root for a while, and {size_text(free)} are free"
     )
 
 

@@ -7,8 +7,9 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 
-from jetpare.audits.subject import Evidence, Finding, Severity, Subject, megabytes, normalized, some
+from jetpare.audits.subject import Evidence, Finding, Severity, Subject, normalized, some
 from jetpare.inventory import Distribution, Elf, File
+from jetpare.units import size_text
 
 CPU = re.compile(r"^cuda\b.*= None$", re.MULTILINE)  # in torch/version.py
 
@@ -26,7 +27,7 @@ def copies(image: Subject) -> Iterator[Finding]:
             "warning" if chain else "note",
             f"{len(same)} copies of {posixpath.basename(same[0].path)}",
             subject=same[0].path,
-            evidence=[Evidence(path=file.path, detail=megabytes(file.size)) for file in same],
+            evidence=[Evidence(path=file.path, detail=size_text(file.size)) for file in same],
             size=waste,
             advice="These names were links once: copy them with `cp -a`, or the whole folder."
             if chain

@@ -8,8 +8,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from jetpare.audits.subject import Evidence, Finding, Subject, megabytes, normalized
+from jetpare.audits.subject import Evidence, Finding, Subject, normalized
 from jetpare.inventory import File, Package
+from jetpare.units import size_text
 
 SECTIONS = frozenset({"devel", "libdevel", "doc", "debug"})
 SUFFIXES = ("-dev", "-doc", "-dbg", "-dbgsym")
@@ -65,9 +66,9 @@ def leftovers(image: Subject) -> Iterator[Finding]:
             yield image.finding(
                 "A10",
                 "warning" if kind in WARNED else "note",
-                f"{kind}: {megabytes(total)}",
+                f"{kind}: {size_text(total)}",
                 subject=kind,
-                evidence=[Evidence(path=each.name, detail=megabytes(each.bytes)) for each in parts],
+                evidence=[Evidence(path=each.name, detail=size_text(each.bytes)) for each in parts],
                 size=total,
                 advice=ADVICE.get(kind, "Nothing that runs reads them; `invoke audit --prune-plan` lists them."),
             )

@@ -14,10 +14,10 @@ from jetpare.config import Audit as Rules
 from jetpare.host_libraries import HOST_LIBRARIES
 from jetpare.inventory import Distribution, Elf, Inventory, Package
 from jetpare.linkage import Linkage, resolve
+from jetpare.units import MB
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")  # the worst first
-MB = 10**6
 
 
 class NotMeasured(Exception):  # noqa: N818 - what happened, in words
@@ -268,11 +268,6 @@ def _fits(names: list[str], parts: list[str]) -> bool:
 def normalized(name: str) -> str:
     """A distribution's name in the form in which names are compared."""
     return name.lower().replace("_", "-").replace(".", "-")
-
-
-def megabytes(count: int) -> str:
-    """'81.6 MB', '1.23 GB'."""
-    return f"{count / 10**9:.2f} GB" if count >= 10**9 else f"{count / MB:.1f} MB"
 
 
 def some(words: Iterable[str], most: int = 3) -> str:

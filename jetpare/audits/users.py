@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from jetpare.audits.data import interpreter
-from jetpare.audits.subject import Evidence, Finding, Subject, megabytes, normalized, some
+from jetpare.audits.subject import Evidence, Finding, Subject, normalized, some
 from jetpare.inventory import Elf, Package
+from jetpare.units import size_text
 
 # Packages of these sections are there for others; any other one is there because somebody wants it.
 FOR_OTHERS = frozenset({"libs", "oldlibs", "libdevel", "devel", "doc", "debug", "introspection"})
@@ -47,7 +48,7 @@ def unused(image: Subject) -> Iterator[Finding]:
                 "note",
                 f"users of {each.name}: {each.users}",
                 subject=each.name,
-                evidence=[Evidence(path=name, detail=megabytes(size)) for name, size in each.parts],
+                evidence=[Evidence(path=name, detail=size_text(size)) for name, size in each.parts],
                 size=each.bytes,
                 advice="Leave it out where your own code does not load it either.",
             )
