@@ -17,6 +17,7 @@ from typing import Any
 
 from jetpare import process
 from jetpare.config import BUILDER, CUDA_TARGET, INPUTS, MULTIARCH, WHEELS, Config, Prune, architecture_of
+from jetpare.files import write_atomically
 from jetpare.plan import Kind, Node, Plan
 
 # Targets that are only linked to would be exported as untagged images otherwise: seconds, and gigabytes in the lists.
@@ -279,7 +280,7 @@ def write_definition(root: Path, state: Path, content: Mapping[str, Any], name: 
     file = definition_file(state, name)
     # Bake reads JSON through HCL, to which ${...} and %{...} are templates.
     text = json.dumps(content, indent=2).replace("${", "$${").replace("%{", "%%{")
-    (root / file).write_text(text + "\n", encoding="utf-8")
+    write_atomically(root / file, text + "\n")
     return file
 
 

@@ -8,7 +8,6 @@ hands to single RUN steps; nothing of it reaches a layer, the image's history or
 from __future__ import annotations
 
 import configparser
-import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping
@@ -18,6 +17,7 @@ from pathlib import Path
 import tomli
 
 from jetpare.bake import SECRETS, secret_file
+from jetpare.files import write_atomically
 
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 CA_VARIABLES = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
@@ -72,9 +72,7 @@ def write_secrets(settings: NetworkSettings, *, root: Path, state: Path) -> None
     for name in SECRETS:
         path = root / secret_file(state, name)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(contents[name])
+        write_atomically(path, contents[name], mode=0o600)
 
 
 def without_login(url: str) -> str:

@@ -45,6 +45,7 @@ from jetpare.errors import (
     StrictPowerError,
     ToolError,
 )
+from jetpare.files import write_atomically
 from jetpare.ledger import ImageRecord, Ledger, Record, StageRecord
 from jetpare.nvpmodel import Present
 from jetpare.plan import CUDNN, Kind, Node, Plan
@@ -136,7 +137,7 @@ def build(project: Project, plan: Plan, engine_: Engine, request: Request, progr
         if request.again:
             known = read_json(project.state_path / REBUILD)
             known |= {f"{plan.profile_name}/{label}": run.id for label in request.again}
-            (project.state_path / REBUILD).write_text(json.dumps(known) + "\n")
+            write_atomically(project.state_path / REBUILD, json.dumps(known) + "\n")
         try:
             run.sampler = stack.enter_context(run.sensors())
             stack.enter_context(progress)

@@ -25,6 +25,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from jetpare import files
 from jetpare.board import (
     JETSON_CLOCKS,
     NVPMODEL,
@@ -272,7 +273,7 @@ def _note(state: Path, board: Board, present: Present, wanted: Present) -> str:
         clocks=clocks,
         settings=settings(shown),
     )
-    _write_synced(state / STATE_FILE, saved.model_dump_json(indent=2) + "\n")
+    files.write_atomically(state / STATE_FILE, saved.model_dump_json(indent=2) + "\n")
     return fault
 
 
@@ -332,7 +333,7 @@ def _put_back(state: Path, board: Board, say: Say) -> bool:
         say(f"Someone else set the power mode {target} meanwhile, and it stays; it had been {saved.mode_name}.")
     elif stored is not None or present.id != target.id:
         say(f"The power mode is {target} again{', with its clocks' if stored is not None else ''}.")
-    _remove_synced(state / STATE_FILE)
+    files.remove(state / STATE_FILE)
     if saved.clocks:
         (state / saved.clocks).unlink(missing_ok=True)
     return True
@@ -379,30 +380,6 @@ def _read(state: Path) -> Saved | None:
             "the mode that you want, and delete the file."
         )
     return saved
-
-
-def _write_synced(path: Path, text: str) -> None:
-    """A reader, or a crash, meets the old file or the new one; when this returns, the new one is on disk."""
-    temporary = path.with_name(f"{path.name}.new")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    _sync_folder(path.parent)
-
-
-def _remove_synced(path: Path) -> None:
-    path.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager
