@@ -158,7 +158,7 @@ def _wheel(project: Project, profile: Profile, pin: str, target: Target) -> Whee
     kept = files.json_object(project.state_path / KEPT)
     if key in kept and not folders:
         return Wheel(name=kept[key][0], requires=tuple(kept[key][1:]))
-    found = wheel_index.find(pin, target, folders=folders, indexes=indexes, ca_bundle=settings.ca_bundle)
+    found = wheel_index.find(pin, target, folders=folders, indexes=indexes, settings=settings)
     if found and not folders:
         new = {key: [found.name, *found.requires]}
         files.update_json(project.state_path / KEPT, lambda known: known | new)

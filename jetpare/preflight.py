@@ -27,6 +27,7 @@ def findings(project: Project, plan: Plan) -> tuple[Finding, ...]:
         images=tuple(
             context.image for name, context in contexts.items() if context.image and (plan.cross or name != BUILDER)
         ),
+        settings=settings,
         stand_ins=tuple(node.name for node in plan.nodes if node.kind in {Kind.INPUT, Kind.BOOTSTRAP}),
     )
     found = doctor.check(state=project.state_path, environ=project.environ, needs=needs)
