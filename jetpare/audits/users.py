@@ -16,8 +16,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from packaging.utils import canonicalize_name
+
 from jetpare.audits.data import interpreter
-from jetpare.audits.subject import Evidence, Finding, Subject, normalized, some
+from jetpare.audits.subject import Evidence, Finding, Subject, some
 from jetpare.inventory import Elf, Package
 from jetpare.units import size_text
 
@@ -175,7 +177,7 @@ class Graph:
 
     def _requires(self) -> Iterator[tuple[str, set[str]]]:
         for each in self.inventory.distributions:
-            names = [normalized(_first(text)) for text in each.requires if "extra ==" not in text]
+            names = [canonicalize_name(_first(text)) for text in each.requires if "extra ==" not in text]
             others = {f"python:{there.name}" for name in names if (there := self.image.distributions.get(name))}
             yield f"python:{each.name}", others
 
