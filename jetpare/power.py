@@ -13,19 +13,16 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from jetpare import files
+from jetpare import files, process
 from jetpare.board import (
     JETSON_CLOCKS,
     NVPMODEL,
@@ -163,7 +160,7 @@ def session(*, state: Path, host: Host, policy: Policy, say: Say) -> Iterator[Po
         yield PowerSession(facts=facts, promise=None, board=None)
         return
     board = Board(host)
-    with _exclusive(state, host), _Signals() as signals:
+    with _exclusive(state, host), process.signals_held() as signals:
         try:
             try:
                 begun = _begin(state, board, policy, say)
@@ -308,7 +305,7 @@ def restore(*, state: Path, host: Host, say: Say) -> bool:
     """
     if _read(state) is None:
         return False
-    with _exclusive(state, host), _Signals():
+    with _exclusive(state, host), process.signals_held():
         return _put_back(state, Board(host), say)
 
 
@@ -408,55 +405,6 @@ def _exclusive(state: Path, host: Host) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-class _Signals:
-    """SIGINT, SIGTERM and SIGHUP while a session runs: passed on in its body, kept waiting while the board is changed.
-
-    The first that is passed on holds back all later ones, so that nothing disturbs the way back.
-    """
-
-    NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def __init__(self) -> None:
-        self.before: dict[int, Any] = {}
-        self.holding, self.delivered, self.waiting = True, False, 0
-
-    def __enter__(self) -> _Signals:  # noqa: PYI034 - typing.Self needs Python 3.11
-        if threading.current_thread() is threading.main_thread():  # others get no signals
-            for number in self.NUMBERS:
-                if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
-                    self.before[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.before.items():
-            if signal.getsignal(number) == self._handle:  # else whom we passed it on to has put its own there
-                signal.signal(number, handler)
-        if self.waiting and not self.delivered:
-            self._deliver(self.waiting, None)
-
-    def hold(self) -> None:
-        self.holding = True
-
-    def release(self) -> None:
-        self.holding = False
-        if self.waiting:
-            self._deliver(self.waiting, None)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.holding:
-            self.waiting = number
-        else:
-            self._deliver(number, frame)
-
-    def _deliver(self, number: int, frame: FrameType | None) -> None:
-        self.holding = self.delivered = True
-        handler = self.before.get(number)
-        if callable(handler):
-            handler(number, frame)
-        else:
-            raise KeyboardInterrupt
 
 
 # --- clocks
