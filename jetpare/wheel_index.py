@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 import zipfile
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -113,10 +114,18 @@ def _requires(metadata: bytes) -> tuple[str, ...]:
 
 def _packages(session: Session, index: str, project: str) -> dict[str, DistributionPackage]:
     """Return the files of a project by name; none where the index has no such project."""
-    from pypi_simple import ACCEPT_JSON_PREFERRED, NoSuchProjectError, PyPISimple, UnsupportedRepoVersionError
+    from pypi_simple import (
+        ACCEPT_JSON_PREFERRED,
+        NoSuchProjectError,
+        PyPISimple,
+        UnexpectedRepoVersionWarning,
+        UnsupportedRepoVersionError,
+    )
 
     try:
-        page = PyPISimple(index, session=session, accept=ACCEPT_JSON_PREFERRED).get_project_page(project)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UnexpectedRepoVersionWarning)  # a newer index is still understood
+            page = PyPISimple(index, session=session, accept=ACCEPT_JSON_PREFERRED).get_project_page(project)
     except NoSuchProjectError:
         return {}
     except UnsupportedRepoVersionError as error:
