@@ -117,28 +117,33 @@ class _Partial:
 
 
 def _from_mirror(url: str, partial: _Partial, *, sha256: str, settings: NetworkSettings, tell: Tell) -> str:
-    """Download *url* into *partial* and return the sha256. Goes on after a break, with growing waits."""
+    """Download *url* into *partial* and return the sha256.
+
+    After a break it goes on, with growing waits, as long as bytes come: RETRIES times without a whole PIECE in between.
+    """
     import requests
     import urllib3
 
     if partial.size and (found := digest(partial.path)) == sha256:
         return found
-    wait = 0.0
-    for left in reversed(range(network.RETRIES + 1)):
+    tries, wait = network.RETRIES, 0.0
+    while True:
         before = partial.size
         try:
             _transfer(url, partial, settings, tell)
+            return digest(partial.path)
         except requests.HTTPError:
             raise  # it was asked again already
         except (_MirrorError, requests.RequestException, urllib3.exceptions.HTTPError):
-            came, restarts = partial.size > before, bool(before) and not partial.size
-            if not left or not (came or restarts):
+            came = partial.size - before
+            restarts = bool(before) and not partial.size
+            if came >= PIECE:
+                tries, wait = network.RETRIES, 0.0
+            if not tries or not (came > 0 or restarts):
                 raise
+            tries -= 1
             time.sleep(wait)
             wait = min(network.LONGEST_WAIT_SECONDS, 2 * wait + network.BACKOFF_SECONDS)
-        else:
-            break
-    return digest(partial.path)
 
 
 def _transfer(url: str, partial: _Partial, settings: NetworkSettings, tell: Tell) -> None:

@@ -83,7 +83,7 @@ def read_settings(environ: Mapping[str, str], home: Path, etc: Path = Path("/etc
 
 
 def write_secrets(settings: NetworkSettings, *, root: Path, state: Path) -> None:
-    """Write the secrets' files, readable by their owner alone. They are always there, and may be empty."""
+    """Write the files of the secrets, which only their owner can read. Each is always written, and may be empty."""
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in sorted(settings.variables.items())]
     contents = {"ca": settings.ca_bundle.read_bytes() if settings.ca_bundle else b"", "net": "".join(lines).encode()}
     for name in SECRETS:
@@ -177,7 +177,7 @@ def _is_local(word: str) -> bool:
 
 
 def _without_names(indexes: str) -> str:
-    """Pip's indexes have no names."""
+    """Remove the names of *indexes*: uv has them, pip does not."""
     return " ".join(_REMOTE.sub("", word, count=1) for word in indexes.split())
 
 
@@ -206,7 +206,7 @@ def _pip_settings(environ: Mapping[str, str], home: Path, etc: Path) -> dict[str
 
 
 def _uv_settings(environ: Mapping[str, str], home: Path, etc: Path) -> dict[str, str]:
-    """uv.toml's indexes, from the user's file or the system's."""
+    """Read the indexes of uv.toml, the user's file or else the system's."""
     user = Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "uv/uv.toml"
     chosen = environ.get("UV_CONFIG_FILE")
     raw = _first_toml([Path(chosen)] if chosen else [user, etc / "uv/uv.toml"])

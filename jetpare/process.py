@@ -1,4 +1,4 @@
-"""The one place that starts processes."""
+"""Start processes and handle signals: the one place for both."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Completed:
 
 
 def render(argv: Argv) -> str:
-    """The command line that a person can paste into a shell."""
+    """Return the command line that a person can paste into a shell."""
     return shlex.join(str(word) for word in argv)
 
 

@@ -34,7 +34,7 @@ RETRIES = 1  # a build asks before it starts, and goes on without an answer
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """For what a wheel has to be: a machine as the kernel calls it, and a Python such as 3.11, None for any."""
+    """The machine, as the kernel calls it, and the Python that a wheel must fit: 3.11, or None for any."""
 
     machine: str
     python: str | None
@@ -72,7 +72,7 @@ def find(
 
 
 def indexes_of(settings: NetworkSettings, profile: Sequence[str]) -> list[str]:
-    """The indexes that a build asks, in its order: the profile's, then the host's settings or pip's default, ''."""
+    """Return the indexes that a build asks, in its order: the profile's, then the host's or pip's default, ''."""
     variables = settings.variables
     return [*profile, *variables.get("PIP_EXTRA_INDEX_URL", "").split(), variables.get("PIP_INDEX_URL", "")]
 
@@ -85,7 +85,7 @@ def default_index() -> str:
 
 
 def choose(names: Iterable[str], requirement: Requirement, target: Target) -> str | None:
-    """The newest of the wheels called *names* that meets *requirement* and runs on *target*."""
+    """Return the newest of the wheels called *names* that meets *requirement* and runs on *target*."""
     fitting: list[tuple[Version, str]] = []
     for name in names:
         try:
@@ -145,13 +145,13 @@ def _metadata(session: Session, package: DistributionPackage) -> bytes:
 
 
 def _member(file: IO[bytes]) -> bytes:
-    """The metadata in a wheel. ValueError where it is none."""
+    """Return the metadata in a wheel. Raises ValueError where *file* is not one."""
     try:
         with zipfile.ZipFile(file) as archive:
             name = next(name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
             return archive.read(name)
     except (zipfile.BadZipFile, StopIteration) as error:
-        raise ValueError("it is no wheel") from error
+        raise ValueError("it is not a wheel") from error
 
 
 class _Remote(io.RawIOBase):

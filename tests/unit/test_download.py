@@ -125,6 +125,20 @@ def test_a_transfer_that_broke_off_is_resumed_to_the_byte(server: Server, tmp_pa
     assert [each.name for each in tmp_path.iterdir()] == ["d"]
 
 
+def test_a_line_that_breaks_often_brings_all_of_it_as_long_as_it_brings_something(
+    server: Server, tmp_path: Path
+) -> None:
+    server.break_after = [1_200_000] * (network.RETRIES + 1)
+    assert fetch(server, tmp_path / "d", "/a.tar")[0].read_bytes() == CONTENT
+    assert len(server.asked) == network.RETRIES + 2
+
+
+def test_a_mirror_that_brings_next_to_nothing_is_given_up(server: Server, tmp_path: Path) -> None:
+    server.break_after = [10] * (network.RETRIES + 1)
+    assert fetch(server, tmp_path / "d", "/a.tar", "/b.tar")[0].read_bytes() == CONTENT
+    assert [each[0] for each in server.asked] == ["/a.tar"] * (network.RETRIES + 1) + ["/b.tar"]
+
+
 def test_a_command_goes_on_where_the_last_one_broke_off(server: Server, tmp_path: Path) -> None:
     server.break_after, server.faults = [2_000_123], []
     seen: list[int] = []
