@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from rich.console import Console
 
 from jetpare import audit, engine
-from jetpare.audits.subject import megabytes
 from jetpare.project import open_project
+from jetpare.units import size_text
 from jetpare.views import audit as view
 
 WANTED = 10.0  # seconds for an image of 5 GB
@@ -48,7 +48,7 @@ def main() -> int:
         median = statistics.median(seconds)
         slow |= median > WANTED
         for subject in taken:
-            size, files = megabytes(subject.inventory.bytes), len(subject.inventory.files)
+            size, files = size_text(subject.inventory.bytes), len(subject.inventory.files)
             print(
                 f"{name}: {median:.2f} s, median of {runs} ({size}, {files} names, the baseline's inventory beside it)"
             )

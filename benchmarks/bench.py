@@ -33,12 +33,12 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from jetpare import bake, engine, network, pipeline, process, timeline, trace
-from jetpare.config import GB
 from jetpare.engine import Engine
 from jetpare.ledger import Ledger, Record
 from jetpare.pipeline import Request
 from jetpare.plan import Plan
 from jetpare.project import Project, host_architecture, open_project, source_revision
+from jetpare.units import GB
 
 ROOT = Path(__file__).parent.parent
 INVOKE = ROOT / ".venv/bin/invoke"

@@ -21,10 +21,10 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from jetpare import bake, engine, xray  # noqa: E402
-from jetpare.config import GB  # noqa: E402
 from jetpare.engine import Engine  # noqa: E402
 from jetpare.inventory import Inventory  # noqa: E402
 from jetpare.project import host_architecture, open_project  # noqa: E402
+from jetpare.units import GB  # noqa: E402
 
 MB = 10**6
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from jetpare import process
 from jetpare.config import BUILDER, CUDA_TARGET, INPUTS, MULTIARCH, WHEELS, Config, Prune, architecture_of
-from jetpare.files import digest
+from jetpare.files import digest, write_atomically
 from jetpare.ledger import order
 from jetpare.plan import Kind, Node, Plan
 
@@ -284,7 +284,7 @@ def write_definition(root: Path, state: Path, content: Mapping[str, Any], name: 
     file = definition_file(state, name)
     # Bake reads JSON through HCL, to which ${...} and %{...} are templates.
     text = json.dumps(content, indent=2).replace("${", "$${").replace("%{", "%%{")
-    (root / file).write_text(text + "\n", encoding="utf-8")
+    write_atomically(root / file, text + "\n")
     return file
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from jetpare.config import GB, Budget
+from jetpare.config import Budget
 from jetpare.ledger import OK, StageRecord
-from jetpare.views.progress import duration
+from jetpare.units import GB, duration, size_text
 
 LAYERS, TREE, COLD, WARM = "uncompressed layers", "/opt/stage", "cold", "warm"
 
@@ -39,7 +39,7 @@ class Line:
 
     def __str__(self) -> str:
         """Return a line such as 'cuda/gdal: 6 min 10 s cold, 70.0 s (23.3 %) over its budget of 5 min 00 s'."""
-        show = duration if self.what in {COLD, WARM} else _gigabytes
+        show = duration if self.what in {COLD, WARM} else size_text
         of = show(self.limit) + (f" (+{self.tolerance:g} % tolerated)" if self.tolerance else "")
         if self.why or self.measured is None:
             return f"{self.name}: its {self.what} budget of {of} is not judged: {self.why or 'not measured'}"
@@ -107,7 +107,3 @@ def message(over: Sequence[Line], *, table: str) -> str:
     lines += [f"`invoke history --stage {name.split('/')[1]}` shows what is usual for {name}." for name in times]
     lines.append(f"If that is what it takes now, raise it in [{table}.budget] of build.toml.")
     return "\n".join(lines)
-
-
-def _gigabytes(count: float) -> str:
-    return f"{count / GB:.3g} GB" if count < GB else f"{count / GB:.2f} GB"

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-import humanize
-
 from jetpare import bake, engine, ledger
 from jetpare.bake import LABEL_PROJECT
 from jetpare.config import CUDA_TARGET
@@ -16,6 +14,7 @@ from jetpare.engine import Engine
 from jetpare.errors import ConfigError
 from jetpare.plan import Kind
 from jetpare.project import Project
+from jetpare.units import size_text
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -87,14 +86,14 @@ def _remove(docker: DockerClient, reference: str) -> Iterator[str]:
 def _build_cache(docker: DockerClient, *, everything: bool) -> Iterator[str]:
     if everything:  # a private engine holds nothing that is not ours
         freed = int(docker.api.prune_builds(all=True).get("SpaceReclaimed") or 0)
-        yield f"build cache: {humanize.naturalsize(freed)} freed"
+        yield f"build cache: {size_text(freed)} freed"
         return
     # On an engine that others use, layers cannot be told apart safely: removing single ones breaks those that stand on
     # them. Cache mounts stand alone, and theirs is most of the space.
     records = docker.df().get("BuildCache") or []
     freed = sum(_prune(docker, str(record.get("ID"))) for record in records if _is_our_mount(record))
     yield (
-        f"cache mounts: {humanize.naturalsize(freed)} freed. The engine is not this project's own, so its layer cache "
+        f"cache mounts: {size_text(freed)} freed. The engine is not this project's own, so its layer cache "
         "stays; `docker builder prune` removes it, with everybody's."
     )
 

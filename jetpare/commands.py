@@ -533,7 +533,7 @@ class Session:
 
     def timings(self, run: str, *, trace_file: str) -> None:
         """Show one run in detail; write its trace where a file is named."""
-        from jetpare import trace
+        from jetpare import files, trace
         from jetpare.views import history as view
         from jetpare.views import terminal
 
@@ -545,7 +545,7 @@ class Session:
         loaded = trace.load(record, kept.path(record.id))
         terminal.show(self.out, view.timings(loaded))
         if trace_file:
-            Path(trace_file).write_text(json.dumps(trace.chrome(loaded)))
+            files.write_out(Path(trace_file), json.dumps(trace.chrome(loaded)).encode())
             self.say(f"The trace is in {trace_file}; ui.perfetto.dev or chrome://tracing opens it.")
 
     def shell(self, stage: str, *, image: str | None, command: str) -> None:

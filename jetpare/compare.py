@@ -19,7 +19,6 @@ from typing import Any, Literal
 from packaging.version import InvalidVersion, Version
 
 from jetpare.attribution import Component
-from jetpare.config import GB
 from jetpare.inventory import Settings
 
 SCHEMA = "jetpare.compare/2"
@@ -393,13 +392,3 @@ def version_rows(measured: Mapping[str, str | None], expected: Mapping[str, str]
     """A row for every component that was measured or is expected, the expected ones first."""
     names = dict.fromkeys([*expected, *measured])
     return tuple(VersionRow(component=name, expected=expected.get(name), measured=measured.get(name)) for name in names)
-
-
-def size_text(count: int | None) -> str:
-    """Decimal units, as disks and registries count: '5.45 GB', '74.9 MB', '0 B'; 'not measured' for None."""
-    if count is None:
-        return NOT_MEASURED
-    for unit, size, digits in (("GB", GB, 2), ("MB", 10**6, 1), ("kB", 10**3, 1)):
-        if abs(count) >= size / (10 if unit == "GB" else 1):  # 0.84 GB, not 840.0 MB
-            return f"{count / size:.{digits}f} {unit}"
-    return f"{count} B"

@@ -34,7 +34,6 @@ from pydantic import (
 from jetpare.errors import ConfigError
 
 FILE_NAME = "build.toml"
-GB = 10**9
 
 # What containerd's platform parser accepts and Docker has images for.
 KNOWN_PLATFORMS = (

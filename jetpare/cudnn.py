@@ -8,9 +8,7 @@ says so (expect, cudnn_compiled) or where its wheel requires a cuDNN; wheels for
 from __future__ import annotations
 
 import csv
-import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -157,18 +155,11 @@ def _wheel(project: Project, profile: Profile, pin: str, target: Target) -> Whee
     folders = [project.root / folder for folder in project.config.python.wheels]
     indexes = wheel_index.indexes_of(settings, profile.indexes)
     key = " ".join((pin, target.machine, target.python or "", *map(network.without_login, indexes)))
-    kept = _kept(project.state_path / KEPT)
+    kept = files.json_object(project.state_path / KEPT)
     if key in kept and not folders:
         return Wheel(name=kept[key][0], requires=tuple(kept[key][1:]))
-    found = wheel_index.find(pin, target, folders=folders, indexes=indexes, ca_bundle=settings.ca_bundle)
+    found = wheel_index.find(pin, target, folders=folders, indexes=indexes, settings=settings)
     if found and not folders:
-        files.write_atomically(project.state_path / KEPT, json.dumps({**kept, key: [found.name, *found.requires]}))
+        new = {key: [found.name, *found.requires]}
+        files.update_json(project.state_path / KEPT, lambda known: known | new)
     return found
-
-
-def _kept(file: Path) -> Mapping[str, list[str]]:
-    try:
-        found = json.loads(file.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

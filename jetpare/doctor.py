@@ -6,23 +6,21 @@ disk of a remote engine, is a warning that says so, never a guess.
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import humanize
 from packaging.version import Version
 
-from jetpare import process
+from jetpare import network, wheel_index
 from jetpare.config import MULTIARCH
 from jetpare.engine import Engine, EngineFacts, facts, find, inspect_image, registry_trouble
-from jetpare.errors import JetpareError, ToolError
-from jetpare.network import without_login
+from jetpare.errors import JetpareError
+from jetpare.network import NetworkSettings, without_login
 from jetpare.private_engine import OLDEST_BUILDX, OLDEST_ENGINE, Places
+from jetpare.units import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -31,9 +29,7 @@ Status = Literal["ok", "warning", "failed"]
 
 JOB_BYTES = 1.5 * 1024**3  # one compiler process of GDAL, at its largest
 INDEX_SECONDS = 5.0
-PIP_SECONDS = 20.0  # pip's own start, its retries and two requests
 RAW_TABLE_ENGINE = Version("28")  # from here on Docker needs the kernel's iptable_raw
-CERTIFICATE_KEYS = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
 QEMU_NAMES = {"arm64": "aarch64", "amd64": "x86_64", "386": "i386"}
 
 
@@ -53,8 +49,8 @@ class Needs:
 
     ``disk_bytes``: free space at the engine's data root. ``jobs``: compile jobs at once. ``platform``: as linux/arm64.
     ``cross``: what only builds runs on the engine's own processor. ``indexes``: URLs of Python package indexes; None
-    stands for pip's default, without this host's settings. ``images``: base images by reference; ``stand_ins``: those
-    that the tool builds itself.
+    stands for pip's default. ``images``: base images by reference; ``stand_ins``: those that the tool builds itself.
+    ``settings``: the network settings of a build, with which the indexes are asked.
     """
 
     disk_bytes: int
@@ -64,6 +60,7 @@ class Needs:
     indexes: tuple[str | None, ...] = (None,)
     images: tuple[str, ...] = ()
     stand_ins: tuple[str, ...] = ()
+    settings: NetworkSettings = field(default_factory=NetworkSettings)
 
 
 def check(*, state: Path, environ: Mapping[str, str], needs: Needs, sysroot: Path = Path("/")) -> tuple[Finding, ...]:
@@ -96,7 +93,8 @@ def check(*, state: Path, environ: Mapping[str, str], needs: Needs, sysroot: Pat
         Finding(name="base image", status="ok", detail=f"{name}: stand-in, built here") for name in needs.stand_ins
     ]
     found += [
-        _guarded("index", partial(check_index, url, environ), _index_name(url)) for url in dict.fromkeys(needs.indexes)
+        _guarded("index", partial(check_index, url, needs.settings), _index_name(url))
+        for url in dict.fromkeys(needs.indexes)
     ]
     return tuple(found)
 
@@ -161,11 +159,11 @@ def free_bytes(engine: Engine, said: EngineFacts, state: Path) -> int | None:
 
 def check_disk(free: int | None, need: int, said: EngineFacts) -> Finding:
     """Whether there is room for the build, in bytes."""
-    wanted = f"{humanize.naturalsize(need)} needed"
+    wanted = f"{size_text(need)} needed"
     if free is None:
         why = f"{said.data_root} of {said.host} cannot be seen from here; {wanted}"
         return _not_measured("disk", why)
-    detail = f"{humanize.naturalsize(free)} free, {wanted}"
+    detail = f"{size_text(free)} free, {wanted}"
     if free < need:
         advice = "Free some: `invoke clean --cache` removes this project's, `docker system df` shows the engine's."
         return Finding(name="disk", status="failed", detail=detail, advice=advice)
@@ -175,11 +173,11 @@ def check_disk(free: int | None, need: int, said: EngineFacts) -> Finding:
 def check_memory(memory_bytes: int, jobs: int) -> Finding:
     """Whether *jobs* compilers at once fit."""
     fit = max(1, int(memory_bytes / JOB_BYTES))
-    detail = f"{humanize.naturalsize(memory_bytes, binary=True)} for {jobs} compile jobs"
+    detail = f"{size_text(memory_bytes)} for {jobs} compile jobs"
     if memory_bytes <= 0:
         return _not_measured("memory", "the engine does not tell")
     if jobs > fit:
-        advice = f"Set jobs = {fit} in build.toml (about 1.5 GiB each), or the compiler may be killed."
+        advice = f"Set jobs = {fit} in build.toml (about {size_text(JOB_BYTES)} each), or the compiler may be killed."
         return Finding(name="memory", status="warning", detail=detail, advice=advice)
     return Finding(name="memory", status="ok", detail=detail)
 
@@ -286,43 +284,21 @@ def _check_image(engine: Engine, reference: str) -> Finding:
     return Finding(name=name, status="failed", detail=f"{reference}: {trouble}", advice=advice)
 
 
-def check_index(url: str | None, environ: Mapping[str, str]) -> Finding:
-    """Whether the Python package index at *url* (None: pip's default) answers within a few seconds."""
-    return _check_default_index(environ) if url is None else _check_url(url, environ)
+def check_index(url: str | None, settings: NetworkSettings) -> Finding:
+    """Check that the Python package index at *url* (None: pip's default) answers within a few seconds.
 
-
-def _check_default_index(environ: Mapping[str, str]) -> Finding:
-    """Ask as a build's pip does, which sees none of this host's settings but its certificates and proxies."""
-    where = _index_name(None)
-    bundle = _bundle(environ)
-    env = {key: value for key, value in environ.items() if not key.upper().startswith(("PIP_", "UV_"))}
-    env["PIP_CONFIG_FILE"] = os.devnull  # --isolated alone still reads the system's file
-    if environ.get("PIP_CERT"):
-        env["PIP_CERT"] = environ["PIP_CERT"]
-    argv = [sys.executable, "-m", "pip", "--isolated", "--retries=0", f"--timeout={INDEX_SECONDS:g}"]
-    argv += [*(["--cert", bundle] if bundle else []), "index", "versions", "pip"]
-    try:
-        process.run(argv, env=env, timeout=PIP_SECONDS)
-    except ToolError as error:
-        advice = "Check the network, the proxy and the certificates, or name an index in pip's settings."
-        detail = f"{where}: {str(error).splitlines()[-1]}"
-        return Finding(name="index", status="failed", detail=detail, advice=advice)
-    return Finding(name="index", status="ok", detail=f"{where}: answers")
-
-
-def _check_url(url: str, environ: Mapping[str, str]) -> Finding:
+    The request uses the certificates and proxies that a build uses, and needs no pip.
+    """
     import requests
 
     where = _index_name(url)
     advice = "Check the network and the proxy; name another index in build.toml, or a folder with the wheels."
-    with requests.Session() as session:
-        session.trust_env = False  # the environment is a parameter
-        session.verify = _bundle(environ) or True
+    target = url or wheel_index.default_index()
+    with network.session(settings, retries=1) as session:
         try:
-            target = url if url.endswith("/") else f"{url}/"
-            answer = session.get(target, timeout=INDEX_SECONDS, stream=True, proxies=_proxies(url, environ))
+            answer = session.get(f"{target.rstrip('/')}/", timeout=INDEX_SECONDS, stream=True)
         except requests.RequestException as error:
-            detail = f"{where}: no answer ({type(error).__name__})"
+            detail = f"{where}: no answer ({type(error).__name__}: {network.reason(error)})"
             return Finding(name="index", status="failed", detail=detail, advice=advice)
         code = answer.status_code
         answer.close()
@@ -331,21 +307,6 @@ def _check_url(url: str, environ: Mapping[str, str]) -> Finding:
         status = "failed" if code >= requests.codes.server_error else "warning"
     said = "answers" if status == "ok" else f"answers with HTTP {code}"
     return Finding(name="index", status=status, detail=f"{where}: {said}", advice="" if status == "ok" else advice)
-
-
-def _bundle(environ: Mapping[str, str]) -> str | None:
-    return next((environ[key] for key in CERTIFICATE_KEYS if environ.get(key)), None)
-
-
-def _proxies(url: str, environ: Mapping[str, str]) -> dict[str, str]:
-    from requests.utils import should_bypass_proxies
-
-    def setting(key: str) -> str:
-        return environ.get(key) or environ.get(key.upper()) or ""
-
-    if should_bypass_proxies(url, no_proxy=setting("no_proxy")):
-        return {}
-    return {scheme: setting(f"{scheme}_proxy") for scheme in ("http", "https") if setting(f"{scheme}_proxy")}
 
 
 def _index_name(url: str | None) -> str:

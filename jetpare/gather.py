@@ -21,7 +21,6 @@ from jetpare.compare import (
     ImageFigures,
     Layer,
     StageTime,
-    size_text,
     version_rows,
 )
 from jetpare.contents import with_contents
@@ -34,6 +33,7 @@ from jetpare.ledger import ImageRecord, Record, StageRecord, order
 from jetpare.plan import Plan
 from jetpare.project import Project
 from jetpare.pull_size import Method, PullSize, pull_size
+from jetpare.units import size_text
 from jetpare.versions import check
 
 STAND_IN = "(stand-in)"  # what the name of a base that jetpare made ends with

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from jetpare.files import write_atomically
+
 if TYPE_CHECKING:
     from jetpare.engine import Engine
 
@@ -364,19 +366,13 @@ def _layer_names(texts: Mapping[str, bytes], diff_ids: Sequence[str]) -> list[st
 
 
 def save(listing: Listing, path: Path) -> None:
-    """Write *listing* to *path*, whole or not at all."""
+    """Replace *path* with *listing*."""
     layers = [
         {"diff_id": layer.diff_id, "rows": [[row.path, row.kind, row.size, row.hardlink] for row in layer.entries]}
         for layer in listing.layers or ()
     ]
     content = {"schema": SCHEMA, "image_id": listing.image_id, "how": listing.how, "layers": layers}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(gzip.compress(json.dumps(content, separators=(",", ":")).encode(), 3, mtime=0))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, gzip.compress(json.dumps(content, separators=(",", ":")).encode(), 3, mtime=0))
 
 
 def load(path: Path, image_id: str) -> Listing | None:

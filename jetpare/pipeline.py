@@ -32,7 +32,7 @@ from jetpare import (
     timeline,
 )
 from jetpare.compare import DIFFERS, version_rows
-from jetpare.config import GB, INPUTS, architecture_of
+from jetpare.config import INPUTS, architecture_of
 from jetpare.engine import Engine
 from jetpare.errors import (
     BuildError,
@@ -45,12 +45,14 @@ from jetpare.errors import (
     StrictPowerError,
     ToolError,
 )
+from jetpare.files import write_atomically
 from jetpare.ledger import ImageRecord, Record, StageRecord
 from jetpare.nvpmodel import Present
 from jetpare.plan import CUDNN, Kind, Node, Plan
 from jetpare.power import PowerSession
 from jetpare.project import Project, source_revision
 from jetpare.timeline import EventDecoder, Recorder, StageLog, StageTiming
+from jetpare.units import GB, size_text
 from jetpare.views.progress import Progress, Usual, brief
 
 UNCHANGED = "unchanged"
@@ -135,7 +137,7 @@ def build(project: Project, plan: Plan, engine_: Engine, request: Request, progr
         if request.again:
             known = read_json(project.state_path / REBUILD)
             known |= {f"{plan.profile_name}/{label}": run.id for label in request.again}
-            (project.state_path / REBUILD).write_text(json.dumps(known) + "\n")
+            write_atomically(project.state_path / REBUILD, json.dumps(known) + "\n")
         try:
             run.sampler = stack.enter_context(run.sensors())
             stack.enter_context(progress)
@@ -189,8 +191,8 @@ def check_space(plan: Plan, engine_: Engine, facts: engine.EngineFacts, state: P
     if free is None or free >= need or free + engine.used_bytes(engine_) >= need:
         return
     raise SpaceError(
-        f"{free / GB:.1f} GB are free at the engine's data root, and profile '{plan.profile_name}' needs "
-        f"{plan.profile.disk_gb:g} GB. Free some (`invoke clean --cache` removes what earlier builds left), or lower "
+        f"{size_text(free)} are free at the engine's data root, and profile '{plan.profile_name}' needs "
+        f"{size_text(need)}. Free some (`invoke clean --cache` removes what earlier builds left), or lower "
         "disk_gb in build.toml."
     )
 

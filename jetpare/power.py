@@ -13,18 +13,16 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from jetpare import files, process
 from jetpare.board import (
     JETSON_CLOCKS,
     NVPMODEL,
@@ -162,7 +160,7 @@ def session(*, state: Path, host: Host, policy: Policy, say: Say) -> Iterator[Po
         yield PowerSession(facts=facts, promise=None, board=None)
         return
     board = Board(host)
-    with _exclusive(state, host), _Signals() as signals:
+    with _exclusive(state, host), process.signals_held() as signals:
         try:
             try:
                 begun = _begin(state, board, policy, say)
@@ -272,7 +270,7 @@ def _note(state: Path, board: Board, present: Present, wanted: Present) -> str:
         clocks=clocks,
         settings=settings(shown),
     )
-    _write_synced(state / STATE_FILE, saved.model_dump_json(indent=2) + "\n")
+    files.write_atomically(state / STATE_FILE, saved.model_dump_json(indent=2) + "\n")
     return fault
 
 
@@ -307,7 +305,7 @@ def restore(*, state: Path, host: Host, say: Say) -> bool:
     """
     if _read(state) is None:
         return False
-    with _exclusive(state, host), _Signals():
+    with _exclusive(state, host), process.signals_held():
         return _put_back(state, Board(host), say)
 
 
@@ -332,7 +330,7 @@ def _put_back(state: Path, board: Board, say: Say) -> bool:
         say(f"Someone else set the power mode {target} meanwhile, and it stays; it had been {saved.mode_name}.")
     elif stored is not None or present.id != target.id:
         say(f"The power mode is {target} again{', with its clocks' if stored is not None else ''}.")
-    _remove_synced(state / STATE_FILE)
+    files.remove(state / STATE_FILE)
     if saved.clocks:
         (state / saved.clocks).unlink(missing_ok=True)
     return True
@@ -381,30 +379,6 @@ def _read(state: Path) -> Saved | None:
     return saved
 
 
-def _write_synced(path: Path, text: str) -> None:
-    """A reader, or a crash, meets the old file or the new one; when this returns, the new one is on disk."""
-    temporary = path.with_name(f"{path.name}.new")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    _sync_folder(path.parent)
-
-
-def _remove_synced(path: Path) -> None:
-    path.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 @contextmanager
 def _exclusive(state: Path, host: Host) -> Iterator[None]:
     """Hold the machine's lock, which ends with the process, however that ends; BusyError where another one holds it.
@@ -431,55 +405,6 @@ def _exclusive(state: Path, host: Host) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-class _Signals:
-    """SIGINT, SIGTERM and SIGHUP while a session runs: passed on in its body, kept waiting while the board is changed.
-
-    The first that is passed on holds back all later ones, so that nothing disturbs the way back.
-    """
-
-    NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def __init__(self) -> None:
-        self.before: dict[int, Any] = {}
-        self.holding, self.delivered, self.waiting = True, False, 0
-
-    def __enter__(self) -> _Signals:  # noqa: PYI034 - typing.Self needs Python 3.11
-        if threading.current_thread() is threading.main_thread():  # others get no signals
-            for number in self.NUMBERS:
-                if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
-                    self.before[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.before.items():
-            if signal.getsignal(number) == self._handle:  # else whom we passed it on to has put its own there
-                signal.signal(number, handler)
-        if self.waiting and not self.delivered:
-            self._deliver(self.waiting, None)
-
-    def hold(self) -> None:
-        self.holding = True
-
-    def release(self) -> None:
-        self.holding = False
-        if self.waiting:
-            self._deliver(self.waiting, None)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.holding:
-            self.waiting = number
-        else:
-            self._deliver(number, frame)
-
-    def _deliver(self, number: int, frame: FrameType | None) -> None:
-        self.holding = self.delivered = True
-        handler = self.before.get(number)
-        if callable(handler):
-            handler(number, frame)
-        else:
-            raise KeyboardInterrupt
 
 
 # --- clocks

@@ -6,11 +6,12 @@ import os
 from collections.abc import Iterator
 
 from jetpare import cudnn, doctor, network
-from jetpare.config import BUILDER, GB
+from jetpare.config import BUILDER
 from jetpare.doctor import Finding, Needs
 from jetpare.errors import ConfigError
 from jetpare.plan import Kind, Plan
 from jetpare.project import Project
+from jetpare.units import GB
 
 
 def findings(project: Project, plan: Plan) -> tuple[Finding, ...]:
@@ -26,6 +27,7 @@ def findings(project: Project, plan: Plan) -> tuple[Finding, ...]:
         images=tuple(
             context.image for name, context in contexts.items() if context.image and (plan.cross or name != BUILDER)
         ),
+        settings=settings,
         stand_ins=tuple(node.name for node in plan.nodes if node.kind in {Kind.INPUT, Kind.BOOTSTRAP}),
     )
     found = doctor.check(state=project.state_path, environ=project.environ, needs=needs)

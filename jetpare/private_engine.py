@@ -27,6 +27,7 @@ from packaging.version import Version
 from jetpare import process
 from jetpare.engine import Engine, client, not_answering, parse_version, store_of
 from jetpare.errors import BusyError, EngineError
+from jetpare.files import write_atomically
 
 Store = Literal["overlay2", "containerd"]
 
@@ -306,12 +307,10 @@ def _configure(places: Places, store: Store, environ: Mapping[str, str]) -> None
         # One rule in place of the built-in ones, which drop cache mounts (ccache's) unused for two days.
         "builder": {"gc": {"enabled": True, "policy": [{"all": True, "keepStorage": KEEP_CACHE}]}},
     }
-    target = places.rootfs / "etc/docker/daemon.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(settings, indent=2) + "\n")
+    write_atomically(places.rootfs / "etc/docker/daemon.json", json.dumps(settings, indent=2) + "\n")
     bundle = Path(environ.get("SSL_CERT_FILE") or HOST_CERTIFICATES)
     if bundle.is_file():
-        shutil.copyfile(bundle, places.rootfs / "etc/ssl/certs/ca-certificates.crt")
+        write_atomically(places.rootfs / "etc/ssl/certs/ca-certificates.crt", bundle.read_bytes(), mode=0o644)
 
 
 def free_subnet(routes: str, *, seed: str) -> str:

@@ -1,4 +1,4 @@
-"""The one place that starts processes."""
+"""Start processes and handle signals: the one place for both."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from jetpare.errors import ToolError
+from jetpare.units import size_text
 
 Argv = Sequence[str | Path]
 
@@ -35,7 +37,7 @@ class Completed:
 
 
 def render(argv: Argv) -> str:
-    """The command line that a person can paste into a shell."""
+    """Return the command line that a person can paste into a shell."""
     return shlex.join(str(word) for word in argv)
 
 
@@ -160,7 +162,7 @@ def tail(
                     if not chunk:
                         selector.unregister(key.fileobj)
                 if total > most:
-                    raise ToolError(f"`{render(argv)}` was ended:\nit said more than {most / 1e6:g} MB")
+                    raise ToolError(f"`{render(argv)}` was ended:\nit said more than {size_text(most)}")
         try:
             status = process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
@@ -221,28 +223,6 @@ def tethered(argv: Argv, *, env: Mapping[str, str] | None = None) -> Argv:
     return [setpriv, "--pdeathsig", "TERM", "--", program, *argv[1:]] if setpriv and program else argv
 
 
-@contextmanager
-def signals_as_interrupt() -> Iterator[None]:
-    """SIGTERM, and a terminal that closes, act like Ctrl-C; a second one does not disturb the clean-up of the first.
-
-    Not a terminal that closes where that is ignored already, as under nohup.
-    """
-    hangup = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
-    numbers = (signal.SIGINT, signal.SIGTERM, *hangup)
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        for number in numbers:
-            signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _feed(process: subprocess.Popen[bytes], data: bytes) -> None:
     if process.stdin is None:
         return
@@ -256,20 +236,118 @@ def _feed(process: subprocess.Popen[bytes], data: bytes) -> None:
 def interactive(argv: Argv, *, env: Mapping[str, str] | None = None) -> int:
     """Run *argv* with this terminal as its own until it ends, and return its exit status.
 
-    It stays in our process group, so that it may read the terminal; Ctrl-C is for it, not for us, while it runs.
+    It stays in our process group, so that it may read the terminal. Ctrl-C is for it alone while it runs: we have a
+    handler that does nothing then, and a new program starts with the system's own answer in place of a handler.
     """
     words = [str(word) for word in argv]
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        # restore_signals does not cover SIGINT, and the child would inherit that we ignore it.
-        child = subprocess.Popen(
-            words,
-            env=None if env is None else dict(env),
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no other thread runs here
-        )
-    except OSError as error:
-        raise _not_started(words[0], error) from error
-    else:
+    with signals_as_interrupt(), _signals.ignoring(signal.SIGINT):
+        try:
+            child = subprocess.Popen(words, env=None if env is None else dict(env))
+        except OSError as error:
+            raise _not_started(words[0], error) from error
         return child.wait()
-    finally:
-        signal.signal(signal.SIGINT, before)
+
+
+# --- signals: the one place that handles SIGINT, SIGTERM and SIGHUP
+
+
+class Signals:
+    """Turns SIGINT, SIGTERM and SIGHUP into KeyboardInterrupt, for the whole process.
+
+    - `signals_as_interrupt` opens a block in which the first signal raises KeyboardInterrupt. Later ones do nothing
+      until that block ends, so that they do not disturb the clean-up. Blocks may be nested; the outermost one installs
+      the handlers and puts back what was there.
+    - `signals_held` opens such a block in which a signal waits, for work that must not stop half-way.
+    - Under nohup, where SIGHUP is ignored, it stays ignored. Threads other than the main one get no signals.
+    """
+
+    def __init__(self) -> None:
+        self._before: dict[int, Any] = {}
+        self._depth = 0
+        self._interrupted = self._held = self._waiting = False
+        self._ignored: frozenset[int] = frozenset()
+
+    @contextmanager
+    def block(self) -> Iterator[None]:
+        """Open a block of `signals_as_interrupt`."""
+        outermost, interrupted = not self._depth, self._interrupted
+        self._depth += 1
+        try:
+            if outermost:
+                self._install()
+            yield
+        finally:
+            self._depth -= 1
+            self._interrupted = interrupted
+            if outermost:
+                for number, handler in self._before.items():
+                    signal.signal(number, handler)
+                self._before = {}
+
+    def _install(self) -> None:
+        hangup = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
+        for number in (signal.SIGINT, signal.SIGTERM, *hangup):
+            self._before[number] = signal.signal(number, self._handle)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self._interrupted or number in self._ignored:
+            return
+        if self._held:
+            self._waiting = True
+            return
+        self._interrupted = True
+        raise KeyboardInterrupt
+
+    @contextmanager
+    def held_block(self) -> Iterator[None]:
+        """Open a block of `signals_held`."""
+        held = self._held
+        self.hold()
+        try:
+            yield
+        finally:
+            self.hold() if held else self.release()
+
+    def hold(self) -> None:
+        """Make signals wait from now on."""
+        self._held = True
+
+    def release(self) -> None:
+        """Stop holding signals. Raises KeyboardInterrupt where one came meanwhile."""
+        self._held, waiting, self._waiting = False, self._waiting, False
+        if waiting and not self._interrupted:
+            self._interrupted = True
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def ignoring(self, number: int) -> Iterator[None]:
+        """Let signal *number* do nothing to us in this block."""
+        before, self._ignored = self._ignored, self._ignored | {number}
+        try:
+            yield
+        finally:
+            self._ignored = before
+
+
+_signals = Signals()
+
+
+@contextmanager
+def signals_as_interrupt() -> Iterator[None]:
+    """Raise KeyboardInterrupt for the first SIGINT, SIGTERM or SIGHUP in this block; see `Signals`."""
+    if threading.current_thread() is threading.main_thread():
+        with _signals.block():
+            yield
+    else:
+        yield
+
+
+@contextmanager
+def signals_held() -> Iterator[Signals]:
+    """Make signals wait in this block, except between `release` and `hold` of what it yields; see `Signals`.
+
+    Raises KeyboardInterrupt at the end where a signal still waits.
+    """
+    held = _signals if threading.current_thread() is threading.main_thread() else Signals()
+    with signals_as_interrupt(), held.held_block():
+        yield held

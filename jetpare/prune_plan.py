@@ -16,9 +16,10 @@ from typing import Any
 from jetpare.audits.binaries import strippable
 from jetpare.audits.duplicates import sets
 from jetpare.audits.leftovers import found
-from jetpare.audits.subject import Subject, megabytes, some
+from jetpare.audits.subject import Subject, some
 from jetpare.audits.users import Graph
 from jetpare.inventory import Inventory
+from jetpare.units import size_text
 
 SCHEMA = "jetpare.prune-plan/1"
 ROOTS = frozenset({"usr", "local", "opt", "etc", "var"})  # folders that are never named as a whole
@@ -180,7 +181,7 @@ def as_toml(plan: Iterable[Item]) -> str:
     blocks = ["# What `invoke audit --prune-plan` found. Keep the rules that are right, say why, and build again."]
     for item in plan:
         asked = next((why for name, why in ASKED_FOR.items() if item.name.startswith(name)), None)
-        lines = [f"# {item.image}, {item.check}, {megabytes(item.bytes)}: {item.proof}"]
+        lines = [f"# {item.image}, {item.check}, {size_text(item.bytes)}: {item.proof}"]
         if item.paths or item.strip:
             lines.append("[[prune]]")
             lines += [f"{key} = {_array(getattr(item, key))}" for key in ("paths", "strip") if getattr(item, key)]
@@ -204,7 +205,7 @@ def as_dict(plan: Iterable[Item]) -> dict[str, Any]:
 
 
 def summary(plan: Iterable[Item]) -> str:
-    """'cuda: 312.0 MB could go in 14 items, the largest libgdal'."""
+    """'cuda: 312 MB could go in 14 items, the largest libgdal'."""
     each = list(plan)
     total = sum(item.bytes for item in each)
-    return f"{megabytes(total)} could go in {len(each)} items, the largest {some(item.name for item in each[:1])}"
+    return f"{size_text(total)} could go in {len(each)} items, the largest {some(item.name for item in each[:1])}"

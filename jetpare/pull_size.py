@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-import humanize
-
 from jetpare import doctor, engine, process
 from jetpare.engine import Engine, ImageFacts
 from jetpare.errors import EngineError, ToolError
+from jetpare.files import json_object, update_json
+from jetpare.units import size_text
 
 Method = Literal["gzip", "zstd"]
 Tell = Callable[[int, int | None], None]
@@ -195,8 +195,7 @@ def _no_room(running: Engine, image: ImageFacts, state: Path) -> str:
     if free is None or need is None or free > need:
         return ""
     return (
-        f"`docker save` needs {humanize.naturalsize(need)} at the engine's data root for a while, "
-        f"and {humanize.naturalsize(free)} are free"
+        f"`docker save` needs {size_text(need)} at the engine's data root for a while, and {size_text(free)} are free"
     )
 
 
@@ -298,17 +297,16 @@ class _Kept:
         self.path = path
 
     def table(self, name: str) -> dict[str, Any]:
-        try:
-            found = json.loads(self.path.read_text())[name]
-        except (OSError, ValueError, KeyError, TypeError):
-            return {}  # a file that is lost, or cut short, is made anew
-        return found if isinstance(found, dict) else {}
+        return _table(json_object(self.path), name)  # a file that is lost, or damaged, is made anew
 
     def add(self, name: str, entries: Mapping[str, Any]) -> None:
-        names = {*METHODS.values(), MANIFESTS, name}
-        tables = {each: self.table(each) for each in sorted(names)}
-        tables[name] |= entries
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(tables))
-        temporary.replace(self.path)
+        def added(known: dict[str, Any]) -> dict[str, Any]:
+            tables = {each: _table(known, each) for each in sorted({*METHODS.values(), MANIFESTS, name})}
+            return {**tables, name: {**tables[name], **entries}}
+
+        update_json(self.path, added)
+
+
+def _table(tables: Mapping[str, Any], name: str) -> dict[str, Any]:
+    found = tables.get(name)
+    return found if isinstance(found, dict) else {}

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from jetpare.config import GB
 from jetpare.errors import SpaceError
 from jetpare.telemetry import Sensors
-from jetpare.views.progress import duration
+from jetpare.units import duration, size_text
 
 MARGIN = 2.0  # °C above the temperature before the first run
 LONGEST_SECONDS = 600.0
@@ -52,8 +51,8 @@ def check_space(free: int | None, needed: int, *, number: int, times: int) -> No
     """Raise SpaceError where less is free than the run before has taken for good: its layers stay in the cache."""
     if free is not None and free < needed:
         raise SpaceError(
-            f"Run {number} of {times} was not started: the one before left {needed / GB:.1f} GB in the build cache, "
-            f"and {free / GB:.1f} GB are free. `invoke clean --cache` removes what earlier builds left."
+            f"Run {number} of {times} was not started: the one before left {size_text(needed)} in the build cache, "
+            f"and {size_text(free)} are free. `invoke clean --cache` removes what earlier builds left."
         )
 
 

@@ -27,8 +27,8 @@ from jetpare.compare import (
     Recommendation,
     Rule,
     Verdict,
-    size_text,
 )
+from jetpare.units import size_text
 
 _BEST_FIRST = (RECOMMENDED, NO_RECOMMENDATION, NOT_RECOMMENDED)
 

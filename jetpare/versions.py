@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from packaging.utils import canonicalize_name
+
 from jetpare.compare import Check
 from jetpare.inventory import Inventory
 
@@ -71,7 +73,7 @@ def _library(name: str) -> Callable[[Inventory], Iterator[str]]:
 
 
 def _distribution(name: str) -> Callable[[Inventory], Iterator[str]]:
-    return lambda inventory: (each.version for each in inventory.distributions if each.name.lower() == name)
+    return lambda inventory: (each.version for each in inventory.distributions if canonicalize_name(each.name) == name)
 
 
 def _package(pattern: str) -> Callable[[Inventory], Iterator[str]]:

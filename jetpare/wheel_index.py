@@ -1,4 +1,4 @@
-"""What a wheel on a package index requires, read without downloading the wheel.
+"""Read what a wheel on a package index requires, without downloading the wheel.
 
 An index serves a wheel's metadata as a file of its own (PEP 658), or else the wheel is a zip archive on a server that
 gives parts of files: its directory and one member are some hundred kilobytes of a gigabyte.
@@ -8,37 +8,33 @@ from __future__ import annotations
 
 import io
 import re
-import sys
+import warnings
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from email.parser import BytesParser
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
-from urllib.parse import urldefrag, urljoin
 
 from packaging.requirements import Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
-from jetpare import process
+from jetpare import network
 from jetpare.network import NetworkSettings
 
 if TYPE_CHECKING:
-    from requests import Response
+    from pypi_simple import DistributionPackage
+    from requests import Response, Session
 
-TIMEOUT_SECONDS = (5, 20)  # to connect, and between two pieces
 BUFFER = 1 << 16
-JSON = "application/vnd.pypi.simple.v1+json"
-PIP_SECONDS = 20.0
-# The name is pip's own, and pip is where its value stands.
-DEFAULT_INDEX = "from pip._internal.models.index import PyPI; print(PyPI.simple_url)"
+RETRIES = 1  # a build asks before it starts, and goes on without an answer
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """For what a wheel has to be: a machine as the kernel calls it, and a Python such as 3.11, None for any."""
+    """The machine, as the kernel calls it, and the Python that a wheel must fit: 3.11, or None for any."""
 
     machine: str
     python: str | None
@@ -52,20 +48,13 @@ class Wheel:
     requires: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _File:
-    name: str
-    url: str
-    metadata: bool  # whether the metadata is a file of its own, beside it
-
-
 def find(
-    pin: str, target: Target, *, folders: Iterable[Path], indexes: Iterable[str], ca_bundle: Path | None
+    pin: str, target: Target, *, folders: Iterable[Path], indexes: Iterable[str], settings: NetworkSettings
 ) -> Wheel | None:
-    """The wheel that *pin* (torch==2.8.0) stands for: from *folders*, or the first of *indexes* that has the project.
+    """Return the wheel that *pin* (torch==2.8.0) selects: from *folders*, or the first of *indexes* with the project.
 
-    An index '' is pip's default. None where that has no such wheel. OSError or ValueError where a server does not
-    answer, or answers with something else.
+    An index '' is pip's default. Returns None where that has no such wheel. Raises OSError or ValueError where a server
+    does not answer, or answers with something else.
     """
     requirement = Requirement(pin)
     local = {path.name: path for folder in folders for path in folder.rglob("*.whl")}
@@ -73,27 +62,30 @@ def find(
     if chosen:
         with local[chosen].open("rb") as file:
             return Wheel(name=chosen, requires=_requires(_member(file)))
-    for index in indexes:
-        files = _files(index or default_index(), canonicalize_name(requirement.name), ca_bundle)
-        if files:
-            chosen = choose(files, requirement, target)
-            return Wheel(name=chosen, requires=_requires(_metadata(files[chosen], ca_bundle))) if chosen else None
+    with network.session(settings, retries=RETRIES) as session:
+        for index in indexes:
+            found = _packages(session, index or default_index(), requirement.name)
+            if found:
+                chosen = choose(found, requirement, target)
+                return Wheel(name=chosen, requires=_requires(_metadata(session, found[chosen]))) if chosen else None
     return None
 
 
 def indexes_of(settings: NetworkSettings, profile: Sequence[str]) -> list[str]:
-    """The indexes that a build asks, in its order: the profile's, then the host's settings or pip's default, ''."""
+    """Return the indexes that a build asks, in its order: the profile's, then the host's or pip's default, ''."""
     variables = settings.variables
     return [*profile, *variables.get("PIP_EXTRA_INDEX_URL", "").split(), variables.get("PIP_INDEX_URL", "")]
 
 
 def default_index() -> str:
-    """Where pip looks when nothing tells it otherwise."""
-    return process.run([sys.executable, "-c", DEFAULT_INDEX], timeout=PIP_SECONDS).strip()
+    """Return the index that pip asks when nothing names another one."""
+    from pypi_simple import PYPI_SIMPLE_ENDPOINT
+
+    return PYPI_SIMPLE_ENDPOINT
 
 
 def choose(names: Iterable[str], requirement: Requirement, target: Target) -> str | None:
-    """The newest of the wheels called *names* that meets *requirement* and runs on *target*."""
+    """Return the newest of the wheels called *names* that meets *requirement* and runs on *target*."""
     fitting: list[tuple[Version, str]] = []
     for name in names:
         try:
@@ -120,96 +112,61 @@ def _requires(metadata: bytes) -> tuple[str, ...]:
 # --- an index
 
 
-def _get(url: str, ca_bundle: Path | None, **headers: str) -> Response:
-    import requests
-
-    answer = requests.get(url, headers=headers, timeout=TIMEOUT_SECONDS, verify=str(ca_bundle) if ca_bundle else True)
-    answer.raise_for_status()
-    return answer
-
-
-def _files(index: str, project: str, ca_bundle: Path | None) -> dict[str, _File]:
-    """The files of a project by name; none where the index has no such project."""
-    import requests
+def _packages(session: Session, index: str, project: str) -> dict[str, DistributionPackage]:
+    """Return the files of a project by name; none where the index has no such project."""
+    from pypi_simple import (
+        ACCEPT_JSON_PREFERRED,
+        NoSuchProjectError,
+        PyPISimple,
+        UnexpectedRepoVersionWarning,
+        UnsupportedRepoVersionError,
+    )
 
     try:
-        answer = _get(f"{index.rstrip('/')}/{project}/", ca_bundle, Accept=f"{JSON}, text/html;q=0.1")
-    except requests.HTTPError as error:
-        if error.response.status_code == requests.codes.not_found:
-            return {}
-        raise
-    if answer.headers.get("Content-Type", "").startswith(JSON):
-        found = [_of_json(entry) for entry in answer.json()["files"]]
-    else:
-        page = _Page()
-        page.feed(answer.text)
-        found = page.files
-    return {
-        file.name: _File(name=file.name, url=urljoin(answer.url, file.url), metadata=file.metadata) for file in found
-    }
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UnexpectedRepoVersionWarning)  # a newer index is still understood
+            page = PyPISimple(index, session=session, accept=ACCEPT_JSON_PREFERRED).get_project_page(project)
+    except NoSuchProjectError:
+        return {}
+    except UnsupportedRepoVersionError as error:
+        raise ValueError(str(error)) from error
+    return {package.filename: package for package in page.packages}
 
 
-def _of_json(entry: Mapping[str, Any]) -> _File:
-    metadata = entry.get("core-metadata") or entry.get("dist-info-metadata")
-    return _File(name=str(entry["filename"]), url=str(entry["url"]), metadata=bool(metadata))
+def _metadata(session: Session, package: DistributionPackage) -> bytes:
+    from pypi_simple import NoMetadataError, PyPISimple
 
-
-class _Page(HTMLParser):
-    """The links of an index's page (PEP 503), whose text is the file's name."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.files: list[_File] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        known = dict(attrs)
-        url = urldefrag(known.get("href") or "").url
-        if tag == "a" and url:
-            metadata = known.get("data-core-metadata") or known.get("data-dist-info-metadata") or "false"
-            name = _file_name(url)
-            self.files.append(_File(name=name, url=url, metadata=metadata != "false"))
-
-
-def _file_name(url: str) -> str:
-    from urllib.parse import unquote
-
-    return unquote(url.partition("?")[0].rpartition("/")[2])
-
-
-def _metadata(file: _File, ca_bundle: Path | None) -> bytes:
-    if file.metadata:
-        return _get(f"{file.url}.metadata", ca_bundle).content
-    return _member(io.BufferedReader(_Remote(file.url, ca_bundle), BUFFER))
+    if package.has_metadata:
+        with suppress(NoMetadataError):  # the index announces it, and does not have it
+            return PyPISimple(session=session).get_package_metadata_bytes(
+                package, verify=bool(package.metadata_digests)
+            )
+    return _member(io.BufferedReader(_Remote(package.url, session), BUFFER))
 
 
 def _member(file: IO[bytes]) -> bytes:
-    """The metadata in a wheel. ValueError where it is none."""
+    """Return the metadata in a wheel. Raises ValueError where *file* is not one."""
     try:
         with zipfile.ZipFile(file) as archive:
             name = next(name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
             return archive.read(name)
     except (zipfile.BadZipFile, StopIteration) as error:
-        raise ValueError("it is no wheel") from error
+        raise ValueError("it is not a wheel") from error
 
 
 class _Remote(io.RawIOBase):
-    """A file on a server, of which only those parts are fetched that are read."""
+    """A file on a server. Reading fetches only the parts that are read."""
 
-    def __init__(self, url: str, ca_bundle: Path | None) -> None:
+    def __init__(self, url: str, session: Session) -> None:
         super().__init__()
-        self.url, self.ca_bundle, self.place = url, ca_bundle, 0
+        self.url, self.session, self.place = url, session, 0
         self.length = int(self._part("bytes=0-0").headers["Content-Range"].rpartition("/")[2])
 
     def _part(self, wanted: str) -> Response:
         import requests
 
-        with requests.get(
-            self.url,
-            headers={"Range": wanted, "Accept-Encoding": "identity"},
-            timeout=TIMEOUT_SECONDS,
-            verify=str(self.ca_bundle) if self.ca_bundle else True,
-            stream=True,
-        ) as answer:
+        headers = {"Range": wanted, **network.AS_IT_IS}
+        with self.session.get(self.url, headers=headers, stream=True) as answer:
             answer.raise_for_status()
             if answer.status_code != requests.codes.partial_content:
                 raise OSError("the server gives whole files only")

@@ -16,7 +16,6 @@ import posixpath
 import re
 import struct
 import tarfile
-import tempfile
 import time
 import zipfile
 import zlib
@@ -27,7 +26,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jetpare import collector, engine, inventory
+from jetpare import collector, engine, files, inventory
 from jetpare.engine import Engine
 from jetpare.errors import EngineError, RecordError
 from jetpare.inventory import Distribution, Elf, File, Inventory, LayerInfo, Mention, Package, Settings
@@ -570,18 +569,12 @@ def _load(path: Path, image_id: str, say: Say) -> Inventory | None:
 
 
 def _store(path: Path, taken: Inventory) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     data = json.dumps({"reader": reader(), **taken.as_dict()}, separators=(",", ":")).encode()
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".new-", delete=False) as file:
-        try:
-            file.write(gzip.compress(data, COMPRESSION, mtime=0))
-            file.flush()
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+    files.write_atomically(path, gzip.compress(data, COMPRESSION, mtime=0))
     kept = sorted(path.parent.glob("*.json.gz"), key=_changed, reverse=True)
-    left = [each for each in path.parent.glob(".new-*") if time.time() - _changed(each) > UNFINISHED_SECONDS]
+    left = [
+        each for each in path.parent.glob(f"{files.TEMPORARY}*") if time.time() - _changed(each) > UNFINISHED_SECONDS
+    ]
     for old in kept[KEPT_INVENTORIES:] + left:
         old.unlink(missing_ok=True)
 

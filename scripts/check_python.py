@@ -87,7 +87,7 @@ def dependencies(found: Installed, provided: Sequence[str], machine: str) -> Ite
             if need.marker is not None and not need.marker.evaluate({"extra": "", "platform_machine": machine}):
                 continue
             key = canonicalize_name(need.name)
-            if any(fnmatchcase(key, pattern.lower()) for pattern in provided):
+            if any(fnmatchcase(key, canonicalize_name(pattern)) for pattern in provided):
                 continue
             if key not in found:
                 yield f"{name} needs {need}: pin it in the requirements, or name it as provided"

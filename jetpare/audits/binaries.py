@@ -7,8 +7,9 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from jetpare.audits.subject import Evidence, Finding, NotMeasured, Subject, libraries_folder, megabytes, some
+from jetpare.audits.subject import Evidence, Finding, NotMeasured, Subject, libraries_folder, some
 from jetpare.inventory import Elf
+from jetpare.units import size_text
 
 # Compute capabilities of NVIDIA's systems on a chip: TX1, TX2, Xavier, Orin, Thor (by its two names).
 TEGRA = frozenset({53, 62, 72, 87, 101, 110})
@@ -31,7 +32,7 @@ def symbols(image: Subject) -> Iterator[Finding]:
             "note",
             f"symbols and debug sections in {len(files)} files",
             subject="symbols",
-            evidence=[Evidence(path=elf.path, detail=megabytes(elf.symtab_bytes + elf.debug_bytes)) for elf in files],
+            evidence=[Evidence(path=elf.path, detail=size_text(elf.symtab_bytes + elf.debug_bytes)) for elf in files],
             size=total,
             advice="Strip them while the tree is assembled; never files of *.libs/ or changed by patchelf.",
         )

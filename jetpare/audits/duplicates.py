@@ -7,8 +7,11 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 
-from jetpare.audits.subject import Evidence, Finding, Severity, Subject, megabytes, normalized, some
+from packaging.utils import canonicalize_name
+
+from jetpare.audits.subject import Evidence, Finding, Severity, Subject, some
 from jetpare.inventory import Distribution, Elf, File
+from jetpare.units import size_text
 
 CPU = re.compile(r"^cuda\b.*= None$", re.MULTILINE)  # in torch/version.py
 
@@ -26,7 +29,7 @@ def copies(image: Subject) -> Iterator[Finding]:
             "warning" if chain else "note",
             f"{len(same)} copies of {posixpath.basename(same[0].path)}",
             subject=same[0].path,
-            evidence=[Evidence(path=file.path, detail=megabytes(file.size)) for file in same],
+            evidence=[Evidence(path=file.path, detail=size_text(file.size)) for file in same],
             size=waste,
             advice="These names were links once: copy them with `cp -a`, or the whole folder."
             if chain
@@ -68,7 +71,7 @@ def twice(image: Subject) -> Iterator[Finding]:
     by_name: dict[str, list[Distribution]] = defaultdict(list)
     by_import: dict[tuple[str, str], list[Distribution]] = defaultdict(list)
     for each in image.inventory.distributions:
-        by_name[normalized(each.name)].append(each)
+        by_name[canonicalize_name(each.name)].append(each)
         for name in each.top_level:
             if name != "nvidia" and not name.startswith("_"):  # a folder that many distributions share on purpose
                 by_import[each.location, name].append(each)
@@ -84,7 +87,7 @@ def twice(image: Subject) -> Iterator[Finding]:
                 severity,
             )
     for (_, name), found in by_import.items():
-        if len({normalized(each.name) for each in found}) > 1 and _one_overwrites_the_other(found):
+        if len({canonicalize_name(each.name) for each in found}) > 1 and _one_overwrites_the_other(found):
             who = some(sorted(each.name for each in found))
             yield _several(
                 image, f"import {name}", found, f"{who} overwrite each other: both are `import {name}`", "warning"
@@ -137,7 +140,7 @@ def _version_file(image: Subject, torch: Distribution) -> str:
 def _second_cuda(image: Subject) -> Iterator[Finding]:
     folders = {image.tree.folder(folder) for folder in image.inventory.loader_dirs}
     for each in image.inventory.distributions:
-        if not normalized(each.name).startswith("nvidia-"):
+        if not canonicalize_name(each.name).startswith("nvidia-"):
             continue
         own = {image.tree.real(path) for path in each.files or ()}
         both = [

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from jetpare.audits.subject import Evidence, Finding, NotMeasured, Subject, megabytes
+from jetpare.audits.subject import Evidence, Finding, NotMeasured, Subject
 from jetpare.inventory import LayerInfo
+from jetpare.units import size_text
 
 WARN_LAYERS = 100
 MOST_LAYERS = 127  # Docker's limit for one chain
@@ -49,13 +50,13 @@ def overwritten(image: Subject) -> Iterator[Finding]:
         yield image.finding(
             "A6",
             "warning",
-            f"{megabytes(hidden)} are in layers and overwritten or deleted later",
+            f"{size_text(hidden)} are in layers and overwritten or deleted later",
             subject="layers",
             evidence=[
                 Evidence(
                     path="/",
-                    detail=f"layers {megabytes(image.layers_bytes)}, what a container sees "
-                    f"{megabytes(image.inventory.bytes)}",
+                    detail=f"layers {size_text(image.layers_bytes)}, what a container sees "
+                    f"{size_text(image.inventory.bytes)}",
                 )
             ],
             size=hidden,
@@ -84,9 +85,9 @@ def budget(image: Subject) -> Iterator[Finding]:
         yield image.finding(
             "A23",
             "error",
-            f"{megabytes(image.layers_bytes)} of layers, {megabytes(over)} over the budget",
+            f"{size_text(image.layers_bytes)} of layers, {size_text(over)} over the budget",
             subject="budget",
-            evidence=[Evidence(path="/", detail=f"the budget allows {megabytes(image.budget)}")],
+            evidence=[Evidence(path="/", detail=f"the budget allows {size_text(image.budget)}")],
             size=over,
             advice="`invoke audit --prune-plan` shows what could go; else raise the budget of this profile.",
         )

@@ -8,8 +8,11 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from jetpare.audits.subject import Evidence, Finding, Subject, megabytes, normalized
+from packaging.utils import canonicalize_name
+
+from jetpare.audits.subject import Evidence, Finding, Subject
 from jetpare.inventory import File, Package
+from jetpare.units import size_text
 
 SECTIONS = frozenset({"devel", "libdevel", "doc", "debug"})
 SUFFIXES = ("-dev", "-doc", "-dbg", "-dbgsym")
@@ -65,9 +68,9 @@ def leftovers(image: Subject) -> Iterator[Finding]:
             yield image.finding(
                 "A10",
                 "warning" if kind in WARNED else "note",
-                f"{kind}: {megabytes(total)}",
+                f"{kind}: {size_text(total)}",
                 subject=kind,
-                evidence=[Evidence(path=each.name, detail=megabytes(each.bytes)) for each in parts],
+                evidence=[Evidence(path=each.name, detail=size_text(each.bytes)) for each in parts],
                 size=total,
                 advice=ADVICE.get(kind, "Nothing that runs reads them; `invoke audit --prune-plan` lists them."),
             )
@@ -100,13 +103,13 @@ def _whole(image: Subject) -> Iterator[tuple[str, str, list[str]]]:
         if builds(package) and not image.allowed(package.name):
             yield "build packages", package.name, [image.tree.real(path) for path in package.files]
     wanted = {
-        normalized(re.split(r"[^\w.-]", text, maxsplit=1)[0])
+        canonicalize_name(re.split(r"[^\w.-]", text, maxsplit=1)[0])
         for each in image.inventory.distributions
         for text in each.requires
         if "extra" not in text
     }
     for each in image.inventory.distributions:
-        name = normalized(each.name)
+        name: str = canonicalize_name(each.name)
         if (
             name in BUILD_DISTRIBUTIONS - wanted
             and not image.allowed(name)

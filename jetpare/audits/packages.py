@@ -10,9 +10,10 @@ from typing import Any
 
 from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from jetpare.audits.subject import Evidence, Finding, NotMeasured, Severity, Subject, normalized
+from jetpare.audits.subject import Evidence, Finding, NotMeasured, Severity, Subject
 from jetpare.compare import DIFFERS, VersionRow
 from jetpare.inventory import Distribution, Inventory
 
@@ -121,7 +122,7 @@ def _requirements(image: Subject, each: Distribution) -> Iterator[Finding]:
         requirement = _parsed(text)
         if requirement is None or not _applies(requirement, image.inventory.platform, image.versions.get("python")):
             continue
-        name = normalized(requirement.name)
+        name = canonicalize_name(requirement.name)
         there = image.distributions.get(name)
         if there is not None:
             if not requirement.specifier.contains(there.version, prereleases=True):
@@ -129,7 +130,7 @@ def _requirements(image: Subject, each: Distribution) -> Iterator[Finding]:
                     f"{each.name} {each.version} wants {requirement.name}{requirement.specifier}, not {there.version}"
                 )
                 yield _version(image, f"{each.name} -> {name}", title, each.info)
-        elif not any(fnmatch.fnmatchcase(name, normalized(pattern)) for pattern in image.provided):
+        elif not any(fnmatch.fnmatchcase(name, canonicalize_name(pattern)) for pattern in image.provided):
             yield image.finding(
                 "A17",
                 "warning",
@@ -161,7 +162,7 @@ def _wanted(image: Subject, package: str) -> str | None:
         requirement = _parsed(text)
         if requirement is None or not _applies(requirement, image.inventory.platform, python):
             continue
-        if re.fullmatch(rf"{package}(-cu\d+)?", normalized(requirement.name)):
+        if re.fullmatch(rf"{package}(-cu\d+)?", canonicalize_name(requirement.name)):
             return next((each.version for each in requirement.specifier if each.operator == "=="), None)
     return None
 

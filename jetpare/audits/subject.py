@@ -10,14 +10,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
+from packaging.utils import canonicalize_name
+
 from jetpare.config import Audit as Rules
 from jetpare.host_libraries import HOST_LIBRARIES
 from jetpare.inventory import Distribution, Elf, Inventory, Package
 from jetpare.linkage import Linkage, resolve
+from jetpare.units import MB
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")  # the worst first
-MB = 10**6
 
 
 class NotMeasured(Exception):  # noqa: N818 - what happened, in words
@@ -118,7 +120,7 @@ class Subject:
     @cached_property
     def distributions(self) -> Mapping[str, Distribution]:
         """Python distributions by normalized name; of several of one name, the last."""
-        return {normalized(each.name): each for each in self.inventory.distributions}
+        return {canonicalize_name(each.name): each for each in self.inventory.distributions}
 
     @cached_property
     def libraries(self) -> Mapping[str, tuple[str, ...]]:
@@ -263,16 +265,6 @@ def _fits(names: list[str], parts: list[str]) -> bool:
     if parts[0] == "**":
         return _fits(names, parts[1:]) or (bool(names) and _fits(names[1:], parts))
     return bool(names) and fnmatch.fnmatchcase(names[0], parts[0]) and _fits(names[1:], parts[1:])
-
-
-def normalized(name: str) -> str:
-    """A distribution's name in the form in which names are compared."""
-    return name.lower().replace("_", "-").replace(".", "-")
-
-
-def megabytes(count: int) -> str:
-    """'81.6 MB', '1.23 GB'."""
-    return f"{count / 10**9:.2f} GB" if count >= 10**9 else f"{count / MB:.1f} MB"
 
 
 def some(words: Iterable[str], most: int = 3) -> str:

@@ -16,9 +16,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from packaging.utils import canonicalize_name
+
 from jetpare.audits.data import interpreter
-from jetpare.audits.subject import Evidence, Finding, Subject, megabytes, normalized, some
+from jetpare.audits.subject import Evidence, Finding, Subject, some
 from jetpare.inventory import Elf, Package
+from jetpare.units import size_text
 
 # Packages of these sections are there for others; any other one is there because somebody wants it.
 FOR_OTHERS = frozenset({"libs", "oldlibs", "libdevel", "devel", "doc", "debug", "introspection"})
@@ -47,7 +50,7 @@ def unused(image: Subject) -> Iterator[Finding]:
                 "note",
                 f"users of {each.name}: {each.users}",
                 subject=each.name,
-                evidence=[Evidence(path=name, detail=megabytes(size)) for name, size in each.parts],
+                evidence=[Evidence(path=name, detail=size_text(size)) for name, size in each.parts],
                 size=each.bytes,
                 advice="Leave it out where your own code does not load it either.",
             )
@@ -174,7 +177,7 @@ class Graph:
 
     def _requires(self) -> Iterator[tuple[str, set[str]]]:
         for each in self.inventory.distributions:
-            names = [normalized(_first(text)) for text in each.requires if "extra ==" not in text]
+            names = [canonicalize_name(_first(text)) for text in each.requires if "extra ==" not in text]
             others = {f"python:{there.name}" for name in names if (there := self.image.distributions.get(name))}
             yield f"python:{each.name}", others
 

@@ -8,8 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from jetpare.audit import CHECKS, NOT_MEASURED, Audit
-from jetpare.audits.subject import SEVERITIES, Finding, megabytes, some
+from jetpare.audits.subject import SEVERITIES, Finding, some
 from jetpare.prune_plan import Item
+from jetpare.units import size_text
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 EVIDENCE = 3  # lines of it; --json has all
@@ -37,14 +38,14 @@ def prune_plan(plan: list[Item]) -> RenderableType:
     parts: list[RenderableType] = []
     for name in dict.fromkeys(item.image for item in plan):
         items = [item for item in plan if item.image == name]
-        title = f"{name}: {megabytes(sum(item.bytes for item in items))} could go"
+        title = f"{name}: {size_text(sum(item.bytes for item in items))} could go"
         table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
         table.add_column("check", no_wrap=True)
         table.add_column("what, and the proof", overflow="fold", ratio=1)
         table.add_column("bytes", justify="right", no_wrap=True)
         for item in items:
             words = Text(printable(item.name)).append(f"\n  {printable(item.proof)}", "dim")
-            table.add_row(item.check, words, megabytes(item.bytes))
+            table.add_row(item.check, words, size_text(item.bytes))
         parts += [table, Text()]
     hint = "A list to choose from: what your own code loads by other means is not seen. Nothing is removed by itself."
     return Group(*parts, Text(hint, style="dim"), Text())
@@ -73,7 +74,7 @@ def _table(name: str, findings: list[Finding]) -> Table:
     table.add_column("bytes", justify="right", no_wrap=True)
     for number, each in enumerate(findings):
         following = findings[number + 1] if number + 1 < len(findings) else None
-        size = "" if each.bytes is None else megabytes(each.bytes)
+        size = "" if each.bytes is None else size_text(each.bytes)
         if not number or findings[number - 1].severity != each.severity:
             table.add_row("", Text(f"{each.severity}s", style=STYLES[each.severity]), "")
         # What to do stands once below findings for which it is the same.

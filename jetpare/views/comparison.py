@@ -21,8 +21,8 @@ from jetpare.compare import (
     RECOMMENDED,
     Comparison,
     Waterfall,
-    size_text,
 )
+from jetpare.units import size_text
 from jetpare.views import rows
 from jetpare.views.rows import NONE, plain
 

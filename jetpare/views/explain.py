@@ -12,7 +12,8 @@ from rich.text import Text
 from jetpare.compare import NOT_MEASURED
 from jetpare.explain import Brought, Need, Subject
 from jetpare.text import plain
-from jetpare.views.progress import brief, size
+from jetpare.units import size_text
+from jetpare.views.progress import brief
 
 MOST = 12  # rows of one kind
 PATHS = 3
@@ -49,7 +50,7 @@ def _lines(subject: Subject, image_bytes: int) -> Iterator[tuple[str, str]]:
     percent = 100 * subject.bytes / image_bytes if image_bytes else 0.0
     share = f", {percent:.1f} % of the image" if percent >= LEAST_PERCENT else ""
     files = f" in {_files(subject.files)}" if subject.files != 1 else ""
-    yield "takes", f"{size(subject.bytes)}{files}{share}"
+    yield "takes", f"{size_text(subject.bytes)}{files}{share}"
     for reason in subject.reasons:
         yield "here because", reason
     yield from _chain(subject)
@@ -95,9 +96,9 @@ def _layers(subject: Subject) -> Iterator[tuple[str, str]]:
 def _brought(layer: Brought) -> str:
     said = []
     if layer.files:
-        said.append(f"brings {size(layer.bytes)} in {_files(layer.files)}")
+        said.append(f"brings {size_text(layer.bytes)} in {_files(layer.files)}")
     if layer.hidden_files:
-        said.append(f"{size(layer.hidden_bytes)} that a later layer overwrites or deletes")
+        said.append(f"{size_text(layer.hidden_bytes)} that a later layer overwrites or deletes")
     if layer.deletes:
         said.append("deletes it")
     return " and ".join(said)

@@ -12,13 +12,13 @@ from rich.text import Text
 from jetpare import history as statistics
 from jetpare import trace
 from jetpare.compare import NOT_MEASURED
-from jetpare.config import GB
 from jetpare.history import Group as Runs
 from jetpare.history import Point
 from jetpare.telemetry import Figure, StageTelemetry
 from jetpare.timeline import Step, union_seconds
 from jetpare.trace import Run, Stage
-from jetpare.views.progress import TENTHS_UNTIL, brief, clock_face
+from jetpare.units import TENTHS_UNTIL, clock_face, size_text
+from jetpare.views.progress import brief
 from jetpare.views.rows import seconds_text
 from jetpare.views.terminal import STYLES
 
@@ -213,7 +213,7 @@ def _telemetry_notes(run: Run, measured: Sequence[tuple[str, StageTelemetry]]) -
     for name, figure in (("memory available", "memory_available"), ("disk free", "disk_free")):
         least = [value for sample in run.samples if (value := getattr(sample, figure)) is not None]
         if least:
-            lines.append((f"Least {name}: {min(least) / GB:.1f} GB.", "dim"))
+            lines.append((f"Least {name}: {size_text(min(least))}.", "dim"))
     for stage in run.stages:
         found = trace.telemetry_of(run, stage)
         if found and found.tripped:

@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-from jetpare.compare import Check, Comparison, ImageFigures, PackageRow, size_text
+from jetpare.compare import Check, Comparison, ImageFigures, PackageRow
 from jetpare.inventory import Inventory
+from jetpare.units import size_text
 from jetpare.views import rows
 
 NOBODY = -1  # the number of the component of a file that none owns

@@ -25,8 +25,8 @@ from jetpare.compare import (
     RECOMMENDED,
     Comparison,
     ImageFigures,
-    size_text,
 )
+from jetpare.units import size_text
 from jetpare.views import rows
 from jetpare.views.rows import NONE, plain
 
@@ -244,7 +244,7 @@ def _host(result: Comparison) -> str:
     host = result.host or {}
     parts = [str(host["model"])] if host.get("model") else []
     parts += [f"{host['cores']} cores"] if host.get("cores") else []
-    parts += [f"{humanize.naturalsize(host['memory_bytes'])} of memory"] if host.get("memory_bytes") else []
+    parts += [f"{size_text(host['memory_bytes'])} of memory"] if host.get("memory_bytes") else []
     return f"Host: {prose(', '.join(parts))}." if parts else "Host: not measured."
 
 

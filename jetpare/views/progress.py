@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jetpare.timeline import Activity, Kind, Place, Recorder, Step, clean
+from jetpare.units import clock_face, duration, of_about, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -110,30 +111,6 @@ def of_label(label: str) -> tuple[str, str | None]:
     return label.replace("/", "-").replace(".", "_"), None if group == "inputs" else stage
 
 
-TENTHS_UNTIL = 59.95  # seconds; up to here tenths are worth their width
-
-
-def duration(seconds: float) -> str:
-    """'4.2 s', '4 min 46 s'."""
-    if seconds < TENTHS_UNTIL:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02} s"
-
-
-def clock_face(seconds: float) -> str:
-    """'4.2 s', '4:46': the same, in a narrow column."""
-    if seconds < TENTHS_UNTIL:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02}"
-
-
-def of_about(show: Callable[[float], str], seconds: float, usual: float | None) -> str:
-    """'1:12 of about 1:40' where it is known how long it usually takes, else '1:12'."""
-    return show(seconds) + (f" of about {show(usual)}" if usual is not None else "")
-
-
 _FLAG = re.compile(r" --(?:mount|network|security|link|chmod|chown)\b\S*")
 
 
@@ -141,13 +118,6 @@ def brief(name: str) -> str:
     """The name of a step without its mounts, on one line, cropped: '[gdal 3/5] RUN compile-gdal.sh'."""
     bare = " ".join(_FLAG.sub("", name).split())
     return bare if len(bare) <= NAME_WIDTH else bare[: NAME_WIDTH - 1] + "…"
-
-
-def size(count: float) -> str:
-    """Bytes, in decimal units: '14.2 GB'."""
-    from humanize import naturalsize
-
-    return naturalsize(count).replace("Bytes", "bytes").replace("Byte", "byte")
 
 
 @contextmanager
@@ -319,8 +289,8 @@ class LiveProgress:
             row.rated = now, done
         elif now - row.rated[0] >= RATE_SECONDS:
             row.rate, row.rated = (done - row.rated[1]) / (now - row.rated[0]), (now, done)
-        rate = f", {size(row.rate)}/s" if row.rate else ""
-        return f"{size(done)} of {size(total)}{rate}"
+        rate = f", {size_text(row.rate)}/s" if row.rate else ""
+        return f"{size_text(done)} of {size_text(total)}{rate}"
 
 
 # --- elsewhere
@@ -382,7 +352,7 @@ class PlainProgress:
     def transfer(self, label: str, done: int, total: int | None) -> None:
         """Say when a download has ended."""
         if total and done >= total:
-            self._line(f"{label}: {size(total)} downloaded")
+            self._line(f"{label}: {size_text(total)} downloaded")
 
     def finish(self, label: str, status: str, detail: str) -> None:
         """Say how *label* ended, once."""
@@ -417,7 +387,7 @@ class PlainProgress:
         self._once(begun, f"{label}: {name}")
         short = place.name.partition("]")[0] + "]" if place.kind is Kind.STAGE else name
         ended = "failed after" if step.error else "done in"
-        moved = f", {size(step.transferred)}" if step.transferred else ""
+        moved = f", {size_text(step.transferred)}" if step.transferred else ""
         took = duration(step.seconds)
         self._once((label, place.name, "end"), f"{label}: {short} {ended} {took}{moved}")
 

@@ -21,10 +21,9 @@ from jetpare.compare import (
     ImageFigures,
     PackageRow,
     StageTime,
-    size_text,
 )
 from jetpare.text import plain as plain  # noqa: PLC0414 - the other views take it from here
-from jetpare.views.progress import duration
+from jetpare.units import common_unit, duration, size_text
 
 SIZE_TITLES = {
     "layers": "uncompressed layers",
@@ -40,7 +39,7 @@ PACKAGE_TITLES = {"debian": "Debian packages", "python": "Python packages"}
 
 
 def signed(count: int) -> str:
-    """'-0.91 GB', '+3.4 MB', '0 B'."""
+    """Return a change in bytes with its sign: '-910 MB', '+3.40 MB', '0 B'."""
     return f"{'+' if count > 0 else ''}{size_text(count)}"
 
 
@@ -77,11 +76,11 @@ def image_rows(result: Comparison) -> list[tuple[str, list[str]]]:
 
 
 def size_cell(result: Comparison, image: ImageFigures, size: str) -> str:
-    """'5.41 GB (-13.4 %)'; a dash for an image that is not built."""
+    """Return '5.41 GB (-13.4 %)', in the same unit for every image; a dash for an image that is not built."""
     if image.status != BUILT:
         return NONE
     difference = result.difference(image.name, size)
-    text = size_text(image.sizes.get(size))
+    text = size_text(image.sizes.get(size), unit=common_unit(each.sizes.get(size) for each in result.images))
     return f"{text} ({percent(difference)})" if difference else text
 
 

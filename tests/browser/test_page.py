@@ -153,11 +153,11 @@ def test_no_box_is_wider_than_the_one_above_it(show: Show) -> None:
 
 def test_the_search_finds_files_in_all_images_sums_them_and_leads_there(show: Show) -> None:
     browser = show(pages.usual())
-    assert seek(browser, "CUBLAS") == "jetpack: 2 files, 1.39 GB; cuda: 1 file, 0.48 GB"
+    assert seek(browser, "CUBLAS") == "jetpack: 2 files, 1.39 GB; cuda: 1 file, 480 MB"
     listed = [each.text for each in all_of(browser, "#matches li")]
     assert listed == [
-        "/usr/local/cuda/lib64/libcublasLt_static.a 0.91 GB only in jetpack",
-        "/usr/local/cuda/lib64/libcublasLt.so.12 0.48 GB in all",
+        "/usr/local/cuda/lib64/libcublasLt_static.a 910 MB only in jetpack",
+        "/usr/local/cuda/lib64/libcublasLt.so.12 480 MB in all",
     ]
     hits = {str(each.get_attribute("aria-label")).partition(",")[0] for each in all_of(browser, ".box.hit")}
     assert {"/usr/local/cuda/lib64", "/usr/local/cuda/lib64/libcublasLt.so.12"} <= hits

@@ -228,6 +228,8 @@ def test_distributions_that_overwrite_each_other() -> None:
 def test_a_distribution_in_two_places_is_told() -> None:
     system = wheel("numpy", location="/usr/lib/python3/dist-packages", files=None)
     assert said(duplicates.twice(subject(image({}, distributions=(wheel("NumPy"), system))))) == {"note numpy"}
+    spelled = wheel("foo__bar"), wheel("Foo.-bar", location="/usr/lib/python3/dist-packages", files=None)
+    assert said(duplicates.twice(subject(image({}, distributions=spelled)))) == {"note foo-bar"}
 
 
 def test_cuda_of_a_wheel_beside_the_systems() -> None:

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from jetpare import budget
 from jetpare.budget import Line, judge
-from jetpare.config import GB, Budget
+from jetpare.config import Budget
 from jetpare.ledger import StageRecord
+from jetpare.units import GB
 
 LABEL = "cuda/gdal"
 
@@ -29,10 +30,10 @@ def only(limits: Budget, made: StageRecord | None = None) -> Line:
 @pytest.mark.parametrize(
     ("limits", "passed", "words"),
     [
-        (Budget(image_gb={"cuda": 4.5}), True, "cuda: 5.00 GB uncompressed layers, 0.5 GB (11.1 %) over its budget of 4.50 GB"),
-        (Budget(image_gb={"cuda": 4.5}, tolerance=20), False, "cuda: 5.00 GB uncompressed layers, 0.5 GB (11.1 %) over its budget of 4.50 GB (+20 % tolerated)"),
-        (Budget(image_gb={"cuda": 5.0}), False, "cuda: 5.00 GB uncompressed layers, 0 GB (0.0 %) under its budget of 5.00 GB"),
-        (Budget(stage_gb={LABEL: 1.5}), True, "cuda/gdal: 2.00 GB /opt/stage, 0.5 GB (33.3 %) over its budget of 1.50 GB"),
+        (Budget(image_gb={"cuda": 4.5}), True, "cuda: 5.00 GB uncompressed layers, 500 MB (11.1 %) over its budget of 4.50 GB"),
+        (Budget(image_gb={"cuda": 4.5}, tolerance=20), False, "cuda: 5.00 GB uncompressed layers, 500 MB (11.1 %) over its budget of 4.50 GB (+20 % tolerated)"),
+        (Budget(image_gb={"cuda": 5.0}), False, "cuda: 5.00 GB uncompressed layers, 0 B (0.0 %) under its budget of 5.00 GB"),
+        (Budget(stage_gb={LABEL: 1.5}), True, "cuda/gdal: 2.00 GB /opt/stage, 500 MB (33.3 %) over its budget of 1.50 GB"),
         (Budget(cold_seconds={LABEL: 80}), True, "cuda/gdal: 1 min 40 s cold, 20.0 s (25.0 %) over its budget of 1 min 20 s"),
         (Budget(cold_seconds={LABEL: 80}, tolerance=25), False, "cuda/gdal: 1 min 40 s cold, 20.0 s (25.0 %) over its budget of 1 min 20 s (+25 % tolerated)"),
         (Budget(cold_seconds={LABEL: 200}), False, "cuda/gdal: 1 min 40 s cold, 1 min 40 s (50.0 %) under its budget of 3 min 20 s"),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from jetpare.compare import VersionRow, size_text, version_matches
+from jetpare.compare import VersionRow, version_matches
 from tests.comparisons import figures, full
 
 
@@ -40,17 +40,6 @@ def test_a_version_row_says_ok_differs_or_not_measured() -> None:
     assert [status("1", "1.2"), status("2", "1.2"), status("2", None), status(None, "1")] == [
         "ok", "differs", "not measured", "ok",
     ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [
-        (None, "not measured"), (0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (3_400_000, "3.4 MB"),
-        (99_900_000, "99.9 MB"), (100_000_000, "0.10 GB"), (5_450_000_000, "5.45 GB"), (-840_000_000, "-0.84 GB"),
-    ],
-)  # fmt: skip
-def test_units_are_decimal(count: int | None, text: str) -> None:
-    assert size_text(count) == text
 
 
 def test_the_build_time_is_known_when_every_stage_is() -> None:

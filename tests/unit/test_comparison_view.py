@@ -41,13 +41,13 @@ def test_every_part_is_there() -> None:
         "2.50 GB (-28.9 %)",
         "2 (125 left)",
         "From jetpack to cuda",
-        "-0.91 GB",
+        "-910 MB",
         "12.6.77 ✅",
         "tensorrt",
         "CUDA math libraries",
         "libgdal32",
         "Debian packages: 1 added, 2 removed, 1 changed, 1 the same",
-        "1 added (3.4 MB), 5 removed (1.02 GB), 1 changed (700.0 kB)",
+        "1 added (3.40 MB), 5 removed (1.02 GB), 1 changed (700 kB)",
         "env NVIDIA_DRIVER_CAPABILITIES",
         "cuda: compute,utility,video",
         "5 min 06 s cold",
@@ -55,9 +55,9 @@ def test_every_part_is_there() -> None:
         "Power mode: not measured.",
         "cuda/runtime: the clocks fell to 1.2 GHz",
         "third: run 20250101-000000 failed before it was finished",
-        "Owned by nothing: 0.03 % of jetpack (1.1 MB), 0.04 % of cuda (1.1 MB).",
-        "The same contents under several names: 7.0 MB in jetpack, 7.0 MB in cuda.",
-        "Overwritten or deleted by later layers: 2.4 MB in jetpack, 0 B in cuda.",
+        "Owned by nothing: 0.03 % of jetpack (1.11 MB), 0.04 % of cuda (1.11 MB).",
+        "The same contents under several names: 7.00 MB in jetpack, 7.00 MB in cuda.",
+        "Overwritten or deleted by later layers: 2.40 MB in jetpack, 0 B in cuda.",
     ):
         assert said in text
 

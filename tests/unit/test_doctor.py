@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -9,10 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 from packaging.version import Version
 
-from jetpare import doctor, pipeline, process
+from jetpare import doctor, pipeline, wheel_index
 from jetpare.doctor import Finding, Needs
 from jetpare.engine import Engine, EngineFacts
 from jetpare.errors import EngineError, ToolError
+from jetpare.network import NetworkSettings, read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -187,55 +187,33 @@ def index() -> Iterator[str]:
 
 @pytest.mark.parametrize(("code", "status"), [(200, "ok"), (404, "warning"), (403, "warning"), (502, "failed")])
 def test_index(index: str, code: int, status: str) -> None:
-    found = doctor.check_index(f"{index}/{code}", {})
+    found = doctor.check_index(f"{index}/{code}", NetworkSettings())
     assert (found.name, found.status) == ("index", status)
     assert found.detail.startswith(f"http://{index.rpartition('@')[2]}/{code}: answers")
     assert "secret" not in f"{found}"
 
 
-def test_the_default_index_is_asked_without_this_hosts_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[list[str], dict[str, str]]] = []
-
-    def run(argv: list[str], *, env: dict[str, str], timeout: float) -> str:
-        calls.append((argv, env))
-        assert timeout
-        return ""
-
-    monkeypatch.setattr(process, "run", run)
-    kept = {"PIP_CERT": "/ca.pem", "SSL_CERT_FILE": "/ca.pem", "https_proxy": "http://p", "PATH": "/bin"}
-    local = {"PIP_FIND_LINKS": "/opt/wheels", "PIP_EXTRA_INDEX_URL": "file:///i", "UV_INDEX": "x", "PIP_NO_INDEX": "1"}
-    assert doctor.check_index(None, {**kept, **local}).detail == "pip's default: answers"
-    doctor.check_index(None, {})
-    (argv, env), (bare, _) = calls
-    assert env == {**kept, "PIP_CONFIG_FILE": os.devnull}
-    assert "--isolated" in argv
-    assert argv[argv.index("--cert") + 1] == "/ca.pem"
-    assert "--cert" not in bare
-
-    def refuse(*_: object, **__: object) -> str:
-        raise ToolError("`pip` failed:\nno route")
-
-    monkeypatch.setattr(process, "run", refuse)
-    found = doctor.check_index(None, local)
-    assert (found.name, found.status, found.detail) == ("index", "failed", "pip's default: no route")
+def test_pips_default_index_is_asked_without_pip(index: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wheel_index, "default_index", lambda: f"{index}/200")  # a process would fail here
+    assert doctor.check_index(None, NetworkSettings()).detail == "pip's default: answers"
+    monkeypatch.setattr(wheel_index, "default_index", lambda: "http://127.0.0.1:1/")
+    found = doctor.check_index(None, NetworkSettings())
+    assert found.status == "failed"
+    assert found.detail.startswith("pip's default: no answer")
+    assert "Connection refused" in found.detail
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/simple", "https://nowhere.invalid/simple", "no url at all"])
 def test_an_index_that_is_not_there(url: str) -> None:
-    assert doctor.check_index(url, {}).status == "failed"
+    assert doctor.check_index(url, NetworkSettings()).status == "failed"
 
 
-def test_a_proxy_that_is_not_there_is_used_unless_told_not_to(index: str) -> None:
-    environ = {"http_proxy": "http://127.0.0.1:1"}
-    assert doctor.check_index(f"{index}/200", environ).status == "failed"
-    assert doctor.check_index(f"{index}/200", {**environ, "NO_PROXY": "127.0.0.1"}).status == "ok"
+def test_a_proxy_that_is_not_there_is_used_unless_told_not_to(index: str, tmp_path: Path) -> None:
+    def status(**environ: str) -> str:
+        return doctor.check_index(f"{index}/200", read_settings(environ, tmp_path, tmp_path)).status
 
-
-def test_a_missing_certificate_bundle_is_a_finding(tmp_path: Path) -> None:
-    found = doctor._guarded(
-        "index", lambda: doctor.check_index("https://127.0.0.1:1/", {"PIP_CERT": str(tmp_path / "no")})
-    )
-    assert found.status in ("warning", "failed")
+    assert status(http_proxy="http://127.0.0.1:1") == "failed"
+    assert status(http_proxy="http://127.0.0.1:1", NO_PROXY="127.0.0.1") == "ok"
 
 
 def test_without_an_engine_the_rest_is_still_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: str) -> None:

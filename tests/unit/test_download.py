@@ -2,61 +2,94 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
+import re
+import socket
+import struct
 import threading
+import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from jetpare import download
-from jetpare.errors import DownloadError
+from jetpare import download, network
+from jetpare.errors import DownloadError, HostError, JetpareError, SpaceError
 from jetpare.network import NetworkSettings
 
 CONTENT = bytes(range(256)) * 20_000  # 5 MB: several pieces
+ETAG = '"1"'
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 PLAIN = NetworkSettings(ca_bundle=None, variables={}, left_out=())
 
 
-class Server(HTTPServer):
-    """Serves CONTENT; ``break_after`` cuts the first answer off, ``ranges`` says whether it resumes."""
+class Server(ThreadingHTTPServer):
+    """Serves CONTENT with the ``headers``; ``break_after`` cuts each of the next answers off after so many bytes."""
 
-    break_after: int | None = None
+    break_after: list[int]
+    faults: list[int]  # the status of each of the next answers
     ranges = True
-    asked: list[str | None]
+    headers: dict[str, str]
+    asked: list[tuple[str, str | None, str | None]]  # path, Range, If-Range
+
+    def handle_error(self, *_: object) -> None:
+        """Whoever asked has hung up."""
 
 
 class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        self.server.asked.append(self.headers.get("Range"))
+        server, wanted = self.server, self.headers.get("Range")
+        server.asked.append((self.path, wanted, self.headers.get("If-Range")))
         if self.path.startswith("/gone"):
             self.send_error(404)
             return
+        if server.faults:
+            self.send_error(server.faults.pop(0))
+            return
         body = CONTENT if not self.path.startswith("/other") else b"something else"
         start = 0
-        if self.server.ranges and (asked := self.headers.get("Range")):
-            start = int(asked.removeprefix("bytes=").rstrip("-"))
+        if server.ranges and wanted and self.headers.get("If-Range") in server.headers.values():
+            start = int(wanted.removeprefix("bytes=").rstrip("-"))
             if start >= len(body):
                 self.send_error(416)
                 return
         self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(body) - start))
+        answer = {"Content-Length": str(len(body) - start), **server.headers}
+        if start:
+            answer["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
+        if self.path.startswith("/words"):
+            answer["Content-Length"] = "many"
+        if self.path.startswith("/shifted") and start:
+            answer["Content-Range"] = f"bytes {start - 1}-{len(body) - 1}/{len(body)}"
+        for name, value in answer.items():
+            self.send_header(name, value)
         self.end_headers()
-        end = self.server.break_after
-        self.server.break_after = None
+        end = start + server.break_after.pop(0) if server.break_after else None
         self.wfile.write(body[start:end])
+        if end is not None and self.path.startswith("/reset"):
+            self.wfile.flush()
+            time.sleep(0.2)  # until the bytes were read: a reset discards what waits
+            linger = struct.pack("ii", 1, 0)
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
     def log_message(self, *_: object) -> None:
         pass
 
 
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "BACKOFF_SECONDS", 0.0)
+
+
 @pytest.fixture
 def server() -> Iterator[Server]:
     made = Server(("127.0.0.1", 0), Handler)
-    made.asked = []
+    made.asked, made.break_after, made.faults, made.headers = [], [], [], {"ETag": ETAG}
     thread = threading.Thread(target=made.serve_forever, args=(0.01,))
     thread.start()
     yield made
@@ -82,19 +115,174 @@ def test_the_next_mirror_is_asked(server: Server, tmp_path: Path) -> None:
     assert fetch(server, tmp_path / "d", "/gone/a.tar", "/other/a.tar", "/good/a.tar")[1]
 
 
-def test_a_transfer_that_broke_off_is_resumed(server: Server, tmp_path: Path) -> None:
-    server.break_after = 2_000_000
-    path, _ = fetch(server, tmp_path / "d", "/one/a.tar", "/two/a.tar")
+@pytest.mark.parametrize("kind", ["one", "reset"])
+def test_a_transfer_that_broke_off_is_resumed_to_the_byte(server: Server, tmp_path: Path, kind: str) -> None:
+    server.break_after = [2_000_123, 7, 1_500_000]
+    path, _ = fetch(server, tmp_path / "d", f"/{kind}/a.tar", "/two/a.tar")
     assert path.read_bytes() == CONTENT
-    assert server.asked[0] is None
-    assert server.asked[1] is not None
+    ranges = [None, "bytes=2000123-", "bytes=2000130-", "bytes=3500130-"]
+    assert server.asked == [(f"/{kind}/a.tar", each, ETAG if each else None) for each in ranges]
+    assert [each.name for each in tmp_path.iterdir()] == ["d"]
+
+
+def test_a_line_that_breaks_often_brings_all_of_it_as_long_as_it_brings_something(
+    server: Server, tmp_path: Path
+) -> None:
+    server.break_after = [1_200_000] * (network.RETRIES + 1)
+    assert fetch(server, tmp_path / "d", "/a.tar")[0].read_bytes() == CONTENT
+    assert len(server.asked) == network.RETRIES + 2
+
+
+def test_a_mirror_that_brings_next_to_nothing_is_given_up(server: Server, tmp_path: Path) -> None:
+    server.break_after = [10] * (network.RETRIES + 1)
+    assert fetch(server, tmp_path / "d", "/a.tar", "/b.tar")[0].read_bytes() == CONTENT
+    assert [each[0] for each in server.asked] == ["/a.tar"] * (network.RETRIES + 1) + ["/b.tar"]
+
+
+def test_a_command_goes_on_where_the_last_one_broke_off(server: Server, tmp_path: Path) -> None:
+    server.break_after, server.faults = [2_000_123], []
+    seen: list[int] = []
+
+    def stop_the_server(done: int, _: int | None) -> None:
+        seen.append(done)
+        server.faults = [503] * 20
+
+    url = f"http://127.0.0.1:{server.server_port}/a.tar"
+    with pytest.raises(DownloadError, match="503"):
+        download.fetch([url], sha256=SHA256, folder=tmp_path / "d", settings=PLAIN, tell=stop_the_server)
+    server.faults, server.asked = [], []
+    assert fetch(server, tmp_path / "d", "/a.tar")[0].read_bytes() == CONTENT
+    assert server.asked == [("/a.tar", f"bytes={seen[-1]}-", ETAG)]
+    assert seen[-1] == 2_000_123
+
+
+def test_no_more_is_asked_for_when_all_of_it_had_come(server: Server, tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{server.server_port}/a.tar"
+    download._Partial.of(url, tmp_path / "d").path.write_bytes(CONTENT)
+    assert fetch(server, tmp_path / "d", "/a.tar")[0].read_bytes() == CONTENT
+    assert server.asked == []
+
+
+def broken(server: Server, folder: Path, path: str, *, size: int, etag: str = ETAG) -> None:
+    """What an earlier command left behind: *size* bytes that are not those of CONTENT."""
+    partial = download._Partial.of(f"http://127.0.0.1:{server.server_port}{path}", folder)
+    partial.begin(etag)
+    partial.path.write_bytes(b"x" * size)
+
+
+@pytest.mark.parametrize(
+    ("headers", "etag"), [({"ETag": '"2"'}, ETAG), ({"ETag": 'W/"1"'}, 'W/"1"'), ({}, ""), ({"Last-Modified": "now"}, ETAG)]
+)  # fmt: skip
+def test_a_file_that_is_another_one_now_is_not_continued(
+    server: Server, tmp_path: Path, headers: dict[str, str], etag: str
+) -> None:
+    server.headers = headers
+    broken(server, tmp_path / "d", "/a.tar", size=1000, etag=etag if etag == ETAG else "")
+    assert fetch(server, tmp_path / "d", "/a.tar")[0].read_bytes() == CONTENT
+    assert len(server.asked) == 1
+
+
+def test_the_time_of_change_is_a_validator_too(server: Server, tmp_path: Path) -> None:
+    changed = "Wed, 01 Jan 2025 00:00:00 GMT"
+    server.headers, server.break_after = {"ETag": 'W/"1"', "Last-Modified": changed}, [1000]
+    assert fetch(server, tmp_path / "d", "/a.tar")[0].read_bytes() == CONTENT
+    assert server.asked[1] == ("/a.tar", "bytes=1000-", changed)
+
+
+def test_what_came_from_one_mirror_is_not_continued_at_another(server: Server, tmp_path: Path) -> None:
+    broken(server, tmp_path / "d", "/gone/a.tar", size=1000)
+    assert fetch(server, tmp_path / "d", "/gone/a.tar", "/good/a.tar")[0].read_bytes() == CONTENT
+    assert server.asked[-1] == ("/good/a.tar", None, None)
+
+
+def test_a_checksum_that_fails_starts_from_0_at_the_next_mirror(server: Server, tmp_path: Path) -> None:
+    for path in ("/one/a.tar", "/two/a.tar"):
+        broken(server, tmp_path / "d", path, size=1000)
+    with pytest.raises(DownloadError, match="sha256 is"):
+        fetch(server, tmp_path / "d", "/one/a.tar")
+    server.asked = []
+    assert fetch(server, tmp_path / "d", "/one/a.tar")[0].read_bytes() == CONTENT
+    assert server.asked == [("/one/a.tar", None, None)]
+
+
+def test_too_many_bytes_start_over(server: Server, tmp_path: Path) -> None:
+    broken(server, tmp_path / "d", "/a.tar", size=len(CONTENT) + 5)
+    assert fetch(server, tmp_path / "d", "/a.tar")[0].read_bytes() == CONTENT
+    assert [each[1] for each in server.asked] == [f"bytes={len(CONTENT) + 5}-", None]
+
+
+def test_another_range_than_the_one_asked_for_starts_over(server: Server, tmp_path: Path) -> None:
+    broken(server, tmp_path / "d", "/shifted/a.tar", size=1000)
+    assert fetch(server, tmp_path / "d", "/shifted/a.tar")[0].read_bytes() == CONTENT
+    assert [each[1] for each in server.asked] == ["bytes=1000-", None]
+
+
+@pytest.mark.parametrize(
+    ("path", "faults", "said"),
+    [
+        ("/words/a.tar", [], "its Content-Length is not a number: 'many'"),
+        ("/one/a.tar", [416], "416"),
+        ("/one/a.tar", [503] * (network.RETRIES + 1), "503"),
+        ("/one/a.tar", [403], "403"),
+    ],
+)
+def test_whatever_is_wrong_with_a_mirror_leads_to_the_next(
+    server: Server, tmp_path: Path, path: str, faults: list[int], said: str
+) -> None:
+    server.faults = list(faults)
+    assert fetch(server, tmp_path / "both", path, "/good/a.tar")[0].read_bytes() == CONTENT
+    server.faults = list(faults)
+    with pytest.raises(DownloadError, match=re.escape(said)):
+        fetch(server, tmp_path / "alone", path)
+
+
+@pytest.mark.parametrize("url", ["https://127.0.0.1:{port}/a.tar", "http://127.0.0.1:1/a.tar"])
+def test_a_mirror_that_cannot_be_reached_leads_to_the_next(server: Server, tmp_path: Path, url: str) -> None:
+    urls = [url.format(port=server.server_port), f"http://127.0.0.1:{server.server_port}/a.tar"]
+    path, _ = download.fetch(urls, sha256=SHA256, folder=tmp_path / "d", settings=PLAIN, tell=lambda *_: None)
+    assert path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(("status", "times"), [(503, network.RETRIES), (429, 1), (500, 2)])
+def test_a_server_that_is_busy_is_asked_again(server: Server, tmp_path: Path, status: int, times: int) -> None:
+    server.faults = [status] * times
+    assert fetch(server, tmp_path / "d", "/a.tar")[0].read_bytes() == CONTENT
+    assert len(server.asked) == times + 1
+
+
+def test_other_refusals_are_not_asked_again(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(DownloadError, match="404"):
+        fetch(server, tmp_path / "d", "/gone/a.tar")
+    assert len(server.asked) == 1
+
+
+def test_an_archive_that_its_server_calls_gzip_encoded_is_kept_as_it_was_sent(server: Server, tmp_path: Path) -> None:
+    server.headers = {"Content-Encoding": "gzip", "Content-Type": "application/x-tar"}
+    assert fetch(server, tmp_path / "d", "/a.tar.gz")[0].read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(errno.ENOSPC, SpaceError), (errno.EDQUOT, SpaceError), (errno.EIO, HostError)]
+)
+def test_a_disk_that_fails_is_not_the_mirrors_fault(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[JetpareError]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    before = download._write
+    monkeypatch.setattr(download, "_write", fail)
+    with pytest.raises(kind, match=r"\.part"):
+        fetch(server, tmp_path / "d", "/a.tar", "/b.tar")
+    assert len(server.asked) == 1
+    monkeypatch.setattr(download, "_write", before)
+    assert fetch(server, tmp_path / "d", "/a.tar")[0].read_bytes() == CONTENT
 
 
 def test_what_is_not_whole_never_lies_in_the_folder(server: Server, tmp_path: Path) -> None:
     seen: list[list[Path]] = []
     folder = tmp_path / "d"
-    server.break_after = 2_000_000
-    for break_after in (2_000_000, None):
+    for break_after in ([2_000_000] * 2, []):
         server.break_after = break_after
         try:
             download.fetch(
@@ -109,7 +297,7 @@ def test_what_is_not_whole_never_lies_in_the_folder(server: Server, tmp_path: Pa
 
 
 def test_a_server_that_cannot_resume_starts_over(server: Server, tmp_path: Path) -> None:
-    server.break_after, server.ranges = 2_000_000, False
+    server.break_after, server.ranges = [2_000_000], False
     assert fetch(server, tmp_path / "d", "/one/a.tar", "/two/a.tar")[0].read_bytes() == CONTENT
 
 
@@ -150,7 +338,7 @@ def test_proxies_are_those_of_the_settings_not_of_this_process(
 
 def test_no_proxy_is_heeded() -> None:
     known = {"https_proxy": "http://p:1", "all_proxy": "socks5://q:2", "no_proxy": "local.example,10.0.0.0/8"}
-    assert download.proxies("https://osgeo.example/x", known) == {"https": "http://p:1", "all": "socks5://q:2"}
-    assert download.proxies("https://a.local.example/x", known) == {}
-    assert download.proxies("https://10.1.2.3/x", known) == {}
-    assert download.proxies("https://osgeo.example/x", {}) == {}
+    assert network.proxies("https://osgeo.example/x", known) == {"https": "http://p:1", "all": "socks5://q:2"}
+    assert network.proxies("https://a.local.example/x", known) == {}
+    assert network.proxies("https://10.1.2.3/x", known) == {}
+    assert network.proxies("https://osgeo.example/x", {}) == {}

@@ -228,7 +228,7 @@ def test_it_is_told_in_80_columns_with_the_answer_first(sample: Image) -> None:
     assert lines[0] == "libsqlite3-0 in cuda"
     assert all(len(line) <= 80 for line in lines)
     text = " ".join(" ".join(lines).split())
-    assert "takes 1.0 kB, 10.0 % of the image" in text
+    assert "takes 1.00 kB, 10.0 % of the image" in text
     assert 'python:torch was asked for: [python] requirements of build.toml: "torch==2.8.0"' in text
     assert "debian:libproj25 links with libsqlite3-0 (libsqlite3.so.0)" in text
     assert "layers not measured: the layers were not asked for" in text

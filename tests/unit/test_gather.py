@@ -297,7 +297,7 @@ def test_space(project: Project, monkeypatch: pytest.MonkeyPatch, free: int | No
     if not refused:
         pipeline.check_space(plan, ENGINE, FACTS, project.state_path)
         return
-    with pytest.raises(SpaceError, match="needs 1 GB"):
+    with pytest.raises(SpaceError, match=r"needs 1\.00 GB"):
         pipeline.check_space(plan, ENGINE, FACTS, project.state_path)
 
 

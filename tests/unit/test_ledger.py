@@ -35,7 +35,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     ((found, folder),) = list(kept.records())
     assert found == record(status="succeeded", wall_seconds=1.5)
     assert json.loads((folder / "run.json").read_text())["schema_version"] == 1
-    assert not list(folder.glob("*.new"))
+    assert [each.name for each in folder.iterdir()] == ["run.json"]
 
 
 def test_a_run_whose_process_is_gone_was_interrupted(tmp_path: Path) -> None:

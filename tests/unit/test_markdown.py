@@ -81,16 +81,16 @@ def test_it_tells_what_was_measured() -> None:
         "> **✅ RECOMMENDED**: cuda is 1.02 GB (28.9 %) smaller than jetpack and passes every check: recommended.",
         "> ⚠ A rehearsal: the base system and the GPU are not real",
         "- **`cuda`: 1.02 GB smaller (28.9 %)**",
-        "| CUDA math libraries | -0.91 GB | 2.60 GB |",
+        "| CUDA math libraries | -910 MB | 2.60 GB |",
         "| compressed (pull) | not measured | not measured | - |",
         "| gdal | 5 min 06 s cold | 25.2 s warm | - |",
         "| tensorrt | - | not measured | not measured | - | - |",
         "| gdal | `3.10.3` | `3.10.3` | `3.10.3` | - | ✅ |",
         "Power mode: not measured. Host: 2 cores, 25.3 GB of memory.",
-        "| `libssl3` | debian | changed | 3.0.15 (690.0 kB) | 3.0.17 (700.0 kB) |",
+        "| `libssl3` | debian | changed | 3.0.15 (690 kB) | 3.0.17 (700 kB) |",
         "| `env NVIDIA_REQUIRE_CUDA` | `cuda>=12.6` | *not set* |",
         "  - **NOT BUILT**",
-        "- What `cuda` has less, above all: CUDA math libraries (0.91 GB), development files (83.0 MB), GDAL (20.6 MB)",
+        "- What `cuda` has less, above all: CUDA math libraries (910 MB), development files (83.0 MB), GDAL (20.6 MB)",
     ):
         assert said in text
     assert text.count("<details>") == text.count("</details>") >= 6

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import ssl
 import stat
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from jetpare.network import read_settings, write_secrets
+import pytest
+import requests
+
+from jetpare import doctor, network
+from jetpare.network import NetworkSettings, read_settings, session, write_secrets
 
 
 def write(path: Path, text: str) -> None:
@@ -92,3 +103,168 @@ def test_damaged_settings_are_not_our_error(tmp_path: Path) -> None:
     write(tmp_path / "pip.conf", "no section\n\xff")
     write(tmp_path / ".config/uv/uv.toml", "= broken")
     assert read_settings({"SSL_CERT_FILE": "/nowhere"}, tmp_path, tmp_path).variables == {}
+
+
+def test_pip_reads_no_file_where_it_is_told_so(tmp_path: Path) -> None:
+    write(tmp_path / "pip.conf", "[global]\nindex-url = https://a/simple\n")
+    assert read_settings({"PIP_CONFIG_FILE": os.devnull}, tmp_path, tmp_path).variables == {}
+
+
+def test_the_first_certificate_bundle_that_exists_counts(tmp_path: Path) -> None:
+    for name in ("ssl.pem", "pip.pem", "conf.pem"):
+        write(tmp_path / name, "PEM")
+    write(tmp_path / "pip.conf", f"[global]\ncert = {tmp_path}/conf.pem\n")
+
+    def found(**environ: str) -> Path | None:
+        return read_settings(environ, tmp_path / "home", tmp_path).ca_bundle
+
+    ours, pips, gone = (str(tmp_path / name) for name in ("ssl.pem", "pip.pem", "gone.pem"))
+    assert found() == tmp_path / "conf.pem"
+    assert found(PIP_CERT=pips) == tmp_path / "pip.pem"
+    assert found(PIP_CERT=pips, SSL_CERT_FILE=ours) == tmp_path / "ssl.pem"
+    assert found(PIP_CERT=pips, SSL_CERT_FILE=gone) == tmp_path / "pip.pem"
+
+
+# --- requests of our own
+
+
+class Server(ThreadingHTTPServer):
+    """Answers with the ``statuses``, then with 200; keeps the headers that it got."""
+
+    statuses: list[int]
+    got: list[dict[str, str]]
+    redirect = ""
+
+    def handle_error(self, *_: object) -> None:
+        """Whoever asked has hung up."""
+
+    @property
+    def port(self) -> int:
+        return self.server_port
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        self.server.got.append(dict(self.headers))
+        status = self.server.statuses.pop(0) if self.server.statuses else 200
+        self.send_response(302 if self.server.redirect else status)
+        if self.server.redirect:
+            self.send_header("Location", self.server.redirect)
+        self.send_header("Retry-After", "0")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def serving(context: ssl.SSLContext | None = None) -> Iterator[Server]:
+    with Server(("127.0.0.1", 0), Handler) as made:
+        made.statuses, made.got = [], []
+        if context:
+            made.socket = context.wrap_socket(made.socket, server_side=True)
+        thread = threading.Thread(target=made.serve_forever, args=(0.01,))
+        thread.start()
+        yield made
+        made.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
+    monkeypatch.setattr(network, "BACKOFF_SECONDS", 0.0)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with serving() as made:
+        yield made
+
+
+def get(url: str, settings: NetworkSettings | None = None, **options: int) -> requests.Response:
+    with session(settings or NetworkSettings(), **options) as made:
+        return made.get(url)
+
+
+@pytest.mark.parametrize(
+    ("statuses", "status", "asked"),
+    [
+        ([503, 502, 500], 200, 4),
+        ([429], 200, 2),
+        ([503] * 9, 503, network.RETRIES + 1),
+        ([404], 404, 1),
+        ([403], 403, 1),
+        ([408], 408, 1),
+    ],
+)
+def test_what_is_asked_again(server: Server, statuses: list[int], status: int, asked: int) -> None:
+    server.statuses = statuses
+    assert get(f"http://127.0.0.1:{server.port}/").status_code == status
+    assert len(server.got) == asked
+
+
+def test_waits_grow(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(network, "BACKOFF_SECONDS", 0.5)
+    monkeypatch.setattr("time.sleep", waits.append)
+    with session(NetworkSettings()) as made, pytest.raises(requests.ConnectionError):
+        made.get("http://127.0.0.1:1/")
+    assert server.got == []
+    assert waits == [1.0, 2.0]  # the first retry is at once
+
+
+def test_who_asks(server: Server) -> None:
+    get(f"http://127.0.0.1:{server.port}/")
+    assert server.got[0]["User-Agent"].startswith("jetpare/")
+
+
+def test_the_login_of_the_url_or_of_netrc(server: Server, tmp_path: Path) -> None:
+    get(f"http://me:hunter2@127.0.0.1:{server.port}/")
+    get(f"http://127.0.0.1:{server.port}/")
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login other password secret\n")
+    get(f"http://127.0.0.1:{server.port}/")
+    assert [got.get("Authorization") for got in server.got] == [
+        requests.auth._basic_auth_str("me", "hunter2"), None, requests.auth._basic_auth_str("other", "secret"),
+    ]  # fmt: skip
+
+
+def test_each_hop_of_a_redirect_gets_its_own_proxy(server: Server) -> None:
+    with serving() as proxy:
+        proxy.redirect = f"http://127.0.0.1:{server.port}/"
+        settings = NetworkSettings(variables={"http_proxy": f"http://127.0.0.1:{proxy.port}", "no_proxy": "127.0.0.1"})
+        assert get("http://mirror.invalid/", settings).status_code == 200
+        assert (len(proxy.got), len(server.got)) == (1, 1)
+
+
+@pytest.mark.processes
+def test_the_certificate_of_pips_settings_counts_for_every_request(tmp_path: Path) -> None:
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    argv += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]
+    subprocess.run(argv, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    write(tmp_path / "pip.conf", f"[global]\ncert = {cert}\n")
+    with serving(context) as server:
+        url = f"https://127.0.0.1:{server.port}/"
+        assert doctor.check_index(url, read_settings({}, tmp_path / "home", tmp_path)).status == "ok"
+        refused = doctor.check_index(url, NetworkSettings())
+        assert refused.status == "failed"
+        assert "certificate" in refused.detail
+        with pytest.raises(requests.exceptions.SSLError) as caught:
+            get(url)
+        assert "certificate verify failed" in network.reason(caught.value).lower()
+    assert len(server.got) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (requests.HTTPError("404 Client Error: Not Found for url: http://me:x@h/"), "404 Client Error: Not Found for url: http://h/"),
+        (requests.ConnectionError(OSError("aborted", ConnectionResetError(104, "reset by peer"))), "[Errno 104] reset by peer"),
+        (requests.Timeout(), "Timeout"),
+        (ValueError("one\ntwo"), "one"),
+    ],
+)  # fmt: skip
+def test_the_reason_is_the_innermost_one_without_a_password(error: Exception, said: str) -> None:
+    assert network.reason(error) == said

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -119,8 +120,8 @@ def test_of_what_is_not_trusted_only_the_end_is_kept() -> None:
 @pytest.mark.parametrize(
     ("script", "limits", "why"),
     [
-        ("yes", {}, "it said more than 1.04858 MB"),
-        ("exec 1>&2; yes", {}, "it said more than 1.04858 MB"),
+        ("yes", {}, "it said more than 1.05 MB"),
+        ("exec 1>&2; yes", {}, "it said more than 1.05 MB"),
         ("echo begun; exec sleep 55", {"timeout": 0.3}, "no answer within 0.3 s"),
         ("exec >/dev/null 2>&1; exec sleep 55", {"timeout": 0.3}, "no answer within 0.3 s"),
     ],
@@ -151,6 +152,75 @@ def test_a_terminal_that_closes_disturbs_nothing_under_nohup() -> None:
             signal.raise_signal(signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_signal_that_is_held_comes_when_it_is_released_or_at_the_end() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    done: list[str] = []
+    with pytest.raises(KeyboardInterrupt), process.signals_held() as signals:  # noqa: PT012 - the order is the point
+        signal.raise_signal(signal.SIGTERM)
+        done.append("held")
+        signals.release()
+        done.append("never")
+    with pytest.raises(KeyboardInterrupt), process.signals_held():  # noqa: PT012
+        signal.raise_signal(signal.SIGINT)
+        done.append("to the end")
+    assert done == ["held", "to the end"]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_after_an_interrupt_nothing_disturbs_the_clean_up_of_its_block() -> None:
+    done: list[str] = []
+    with process.signals_as_interrupt():
+        with pytest.raises(KeyboardInterrupt), process.signals_held() as signals:  # noqa: PT012
+            try:
+                signals.release()
+                signal.raise_signal(signal.SIGINT)
+            finally:
+                signals.hold()
+                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(signal.SIGTERM)
+                done.append("cleaned up")
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert done == ["cleaned up"]
+
+
+def test_a_hold_within_a_hold_releases_nothing() -> None:
+    done: list[str] = []
+    with pytest.raises(KeyboardInterrupt), process.signals_held():  # noqa: PT012
+        with process.signals_held():
+            signal.raise_signal(signal.SIGTERM)
+        done.append("still held")
+    assert done == ["still held"]
+
+
+def test_a_failure_while_signals_are_held_leaves_none_held() -> None:
+    with pytest.raises(ZeroDivisionError), process.signals_held() as signals:  # noqa: PT012
+        try:
+            _ = 1 / 0
+        finally:
+            signals.hold()
+    with pytest.raises(KeyboardInterrupt), process.signals_as_interrupt():
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_other_threads_have_no_signals_to_handle() -> None:
+    def held() -> object:
+        with process.signals_held() as signals:
+            signals.release()
+            return signal.getsignal(signal.SIGTERM)
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(held).result() is signal.getsignal(signal.SIGTERM)
+
+
+def test_ctrl_c_is_for_an_interactive_program_alone() -> None:
+    # The program signals us and itself: it ends as by Ctrl-C, and we go on.
+    with process.signals_as_interrupt():
+        assert process.interactive(["sh", "-c", "kill -INT $PPID; kill -INT $$; exit 0"]) == -signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_a_command_that_is_told_to_end_says_so() -> None:

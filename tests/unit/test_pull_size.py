@@ -258,7 +258,7 @@ def test_docker_save_needs_room_at_the_engine(free: int | None, enough: bool, mo
     monkeypatch.setattr(doctor, "free_bytes", lambda *_: free)
     reason = pull_size._no_room(ENGINE, image(), Path("state"))
     assert (not reason) == enough
-    assert enough or "20 Bytes" in reason
+    assert enough or "20 B" in reason
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"gzip level 6": 3}', "\x00"])

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from jetpare import repeat as module
-from jetpare.config import GB
 from jetpare.errors import SpaceError
 from jetpare.repeat import Machine, hottest_zone, repeat
+from jetpare.units import GB
 
 
 @dataclass
@@ -142,7 +142,7 @@ def test_a_disk_that_cannot_hold_another_run_ends_it(board: Board) -> None:
     board.heat = board.room
     board.free = [25 * GB, 15 * GB, 15 * GB, 5 * GB, 5 * GB]
     with pytest.raises(
-        SpaceError, match=r"Run 3 of 4 was not started: the one before left 10\.0 GB .* 5\.0 GB are free"
+        SpaceError, match=r"Run 3 of 4 was not started: the one before left 10\.0 GB .* 5\.00 GB are free"
     ):
         board.repeat(4)
     assert len(board.runs) == 2

@@ -309,6 +309,10 @@ def test_check_python_passes_and_records(venv: Path) -> None:
     assert report["indexes"] == ["https://index.example/simple"]
 
 
+def test_check_python_takes_any_spelling_of_a_provided_name(venv: Path) -> None:
+    assert checked(venv, *PINS, provided="NVIDIA__*")[0] == 0
+
+
 def test_check_python_names_every_fault(venv: Path) -> None:
     code, report = checked(venv, "torch==2.7.0", "numpy==1.26.4", "sympy==1.14.0", "rich==1.0", provided="")
     assert code == 1

@@ -157,7 +157,7 @@ def test_what_is_kept_is_found_again_and_damage_is_none(tmp_path: Path) -> None:
     assert verify.load(tmp_path, "sha256:other") is None
 
 
-@pytest.mark.parametrize("there", ["verify/ab.json/", "verify/ab.json.new/", "verify"])
+@pytest.mark.parametrize("there", ["verify/ab.json/", "verify"])
 def test_what_cannot_be_kept_is_shown_all_the_same(there: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / there
     path.mkdir(parents=True) if there.endswith("/") else path.write_text("a file stands where the folder should")

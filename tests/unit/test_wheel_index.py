@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import random
@@ -16,13 +17,16 @@ import pytest
 import requests
 from packaging.requirements import Requirement
 
-from jetpare import process, wheel_index
+from jetpare import wheel_index
 from jetpare.network import NetworkSettings
 from jetpare.wheel_index import Target, Wheel
 
+PLAIN = NetworkSettings(ca_bundle=None, variables={}, left_out=())
+JSON = "application/vnd.pypi.simple.v1+json"
 X86 = Target(machine="x86_64", python="3.11")
 NAME = "torch-2.8.0-cp311-cp311-manylinux_2_28_x86_64.whl"
 METADATA = b"Metadata-Version: 2.1\nName: torch\nRequires-Dist: filelock\nRequires-Dist: nvidia-cudnn-cu12==9.10.2.21\n\nText\n"
+DIGEST = hashlib.sha256(METADATA).hexdigest()
 REQUIRES = ("filelock", "nvidia-cudnn-cu12==9.10.2.21")
 
 
@@ -97,25 +101,31 @@ def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
         thread.join()
 
 
-def as_json(index: Index, *, metadata: bool) -> None:
+def as_json(index: Index, *, metadata: bool, digest: str = DIGEST) -> None:
     entries = [
-        {"filename": NAME.replace("2.8.0", "2.7.0"), "url": "../../gone"},
-        {"filename": "torch-2.8.0.tar.gz", "url": "../../gone"},
-        {"filename": NAME, "url": f"../../files/{NAME}", "core-metadata": {"sha256": "0"} if metadata else False},
+        {"filename": NAME.replace("2.8.0", "2.7.0"), "url": "../../gone", "hashes": {}},
+        {"filename": "torch-2.8.0.tar.gz", "url": "../../gone", "hashes": {}},
+        {
+            "filename": NAME,
+            "url": f"../../files/{NAME}",
+            "hashes": {},
+            "core-metadata": {"sha256": digest} if metadata else False,
+        },
     ]
-    index.pages["/simple/torch/"] = (wheel_index.JSON, json.dumps({"files": entries}).encode())
+    content = {"meta": {"api-version": "1.0"}, "name": "torch", "files": entries}
+    index.pages["/simple/torch/"] = (JSON, json.dumps(content).encode())
     index.pages[f"/files/{NAME}.metadata"] = ("text/plain", METADATA)
 
 
 def as_page(index: Index, *, metadata: bool) -> None:
-    known = 'data-core-metadata="sha256=0"' if metadata else ""
+    known = f'data-core-metadata="sha256={DIGEST}"' if metadata else ""
     text = f'<html><a href="/files/{NAME}#sha256=0" {known}>{NAME}</a><a name="x">no file</a></html>'
     index.pages["/simple/torch/"] = ("text/html", text.encode())
     index.pages[f"/files/{NAME}.metadata"] = ("text/plain", METADATA)
 
 
 def find(*indexes: str, folders: tuple[Path, ...] = (), target: Target = X86) -> Wheel | None:
-    return wheel_index.find("torch==2.8.0", target, folders=folders, indexes=indexes, ca_bundle=None)
+    return wheel_index.find("torch==2.8.0", target, folders=folders, indexes=indexes, settings=PLAIN)
 
 
 @pytest.mark.parametrize("metadata", [True, False])
@@ -160,7 +170,7 @@ def test_what_is_no_wheel(index: Index, content: bytes) -> None:
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b'{"files": [{}]}'])
 def test_what_is_no_index(index: Index, content: bytes) -> None:
-    index.pages["/simple/torch/"] = (wheel_index.JSON, content)
+    index.pages["/simple/torch/"] = (JSON, content)
     with pytest.raises((ValueError, KeyError, TypeError)):
         find(f"{index.url}/simple")
 
@@ -197,10 +207,24 @@ def test_the_indexes_of_a_build() -> None:
 
 def test_pips_default_is_asked_where_no_other_is_named(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     as_json(index, metadata=True)
-    monkeypatch.setattr(process, "run", lambda *_, **__: f"{index.url}/simple\n")
+    monkeypatch.setattr(wheel_index, "default_index", lambda: f"{index.url}/simple")
     assert find("") == Wheel(name=NAME, requires=REQUIRES)
 
 
-@pytest.mark.processes
-def test_pip_tells_its_default() -> None:
-    assert wheel_index.default_index().startswith("https://")
+def test_metadata_that_is_not_what_the_index_says(index: Index) -> None:
+    as_json(index, metadata=True, digest="0" * 64)
+    with pytest.raises(ValueError, match="digest"):
+        find(f"{index.url}/simple")
+
+
+def test_metadata_that_is_announced_and_missing_is_read_from_the_wheel(index: Index) -> None:
+    as_json(index, metadata=True)
+    del index.pages[f"/files/{NAME}.metadata"]
+    assert find(f"{index.url}/simple") == Wheel(name=NAME, requires=REQUIRES)
+
+
+def test_an_index_of_another_version(index: Index) -> None:
+    content = {"meta": {"api-version": "2.0"}, "name": "torch", "files": []}
+    index.pages["/simple/torch/"] = (JSON, json.dumps(content).encode())
+    with pytest.raises(ValueError, match=r"2\.0"):
+        find(f"{index.url}/simple")

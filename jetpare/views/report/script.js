@@ -19,10 +19,10 @@ function make(tag, className, text) {
 }
 
 function amount(bytes) {
-  for (const [unit, size, digits, from] of [["GB", 1e9, 2, 1e8], ["MB", 1e6, 1, 1e6], ["kB", 1e3, 1, 1e3]]) {
-    if (bytes >= from) return `${(bytes / size).toFixed(digits)} ${unit}`;
-  }
-  return `${bytes} B`;
+  // Three significant figures, as size_text in units.py.
+  const [unit, size] = [["B", 1], ["kB", 1e3], ["MB", 1e6], ["GB", 1e9]].find(([, each]) => bytes / each < 999.5) || ["TB", 1e12];
+  const value = bytes / size;
+  return `${value.toFixed(size === 1 || value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2)} ${unit}`;
 }
 
 const count = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
