@@ -17,13 +17,19 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import starmap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
+
+from msgspec import Struct
+from msgspec.structs import astuple
+
+from jetpare.inventory import Count, decoded
 
 if TYPE_CHECKING:
     from jetpare.engine import Engine
 
-SCHEMA = "jetpare.layers/1"
+SCHEMA: Literal["jetpare.layers/1"] = "jetpare.layers/1"
 WHITEOUT, OPAQUE, AUFS = ".wh.", ".wh..wh..opq", ".wh..wh."  # OCI image-spec, layer.md
 OVERLAY_XATTRS = ("trusted.overlay.", "user.overlay.")  # the second: of a rootless engine
 CHUNK = 1 << 20
@@ -37,8 +43,7 @@ class Unreadable(Exception):  # noqa: N818 - the reason why a source gives no li
     """A source cannot tell what the layers hold."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True, gc=False):
     """One name in one layer.
 
     ``whiteout``: the name, and all below it, is gone from here on. ``opaque``: all that lower layers have in this
@@ -48,7 +53,7 @@ class Entry:
 
     path: str
     kind: Kind
-    size: int = 0
+    size: Count = 0
     hardlink: str | None = None
 
     @property
@@ -366,8 +371,7 @@ def _layer_names(texts: Mapping[str, bytes], diff_ids: Sequence[str]) -> list[st
 def save(listing: Listing, path: Path) -> None:
     """Write *listing* to *path*, whole or not at all."""
     layers = [
-        {"diff_id": layer.diff_id, "rows": [[row.path, row.kind, row.size, row.hardlink] for row in layer.entries]}
-        for layer in listing.layers or ()
+        {"diff_id": layer.diff_id, "rows": [astuple(row) for row in layer.entries]} for layer in listing.layers or ()
     ]
     content = {"schema": SCHEMA, "image_id": listing.image_id, "how": listing.how, "layers": layers}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -380,23 +384,24 @@ def save(listing: Listing, path: Path) -> None:
 
 
 def load(path: Path, image_id: str) -> Listing | None:
-    """What `save` wrote for *image_id*; None where it is not there, of another form or damaged: it is made anew."""
+    """Return what `save` wrote for *image_id*; None where that is missing, damaged or of another form."""
     try:
-        content = json.loads(gzip.decompress(path.read_bytes()))
-        if (content["schema"], content["image_id"]) != (SCHEMA, image_id):
-            return None
-        layers = tuple(
-            Layer(diff_id=layer["diff_id"], entries=tuple(_kept(*row) for row in layer["rows"]))
-            for layer in content["layers"]
-        )
-        return Listing(image_id=image_id, how=content["how"], layers=layers)
-    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, RecursionError):
+        content = decoded(gzip.decompress(path.read_bytes()), _Kept)
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError):
         return None
+    if content.image_id != image_id:
+        return None
+    layers = tuple(Layer(diff_id=each.diff_id, entries=tuple(starmap(Entry, each.rows))) for each in content.layers)
+    return Listing(image_id=image_id, how=content.how, layers=layers)
 
 
-def _kept(path: object, kind: Any, size: object, hardlink: object) -> Entry:  # noqa: ANN401
-    if type(path) is not str or type(size) is not int or not isinstance(hardlink, (str, type(None))):
-        raise TypeError(f"no entry: {path!r:.80}")
-    if size < 0 or kind not in get_args(Kind):
-        raise ValueError(f"no entry: {path!r:.80}")
-    return Entry(path=path, kind=kind, size=size, hardlink=hardlink)
+class _KeptLayer(Struct):
+    diff_id: str
+    rows: list[tuple[str, Kind, Count, str | None]]
+
+
+class _Kept(Struct):
+    schema: Literal["jetpare.layers/1"]
+    image_id: str
+    how: Literal["overlay2", "stream"] | None
+    layers: list[_KeptLayer]
