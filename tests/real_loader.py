@@ -141,9 +141,9 @@ def differences(model: Listing, real: Listing) -> list[str]:
     return found
 
 
-def compare(inventory: Inventory, said: str, *, hwcaps: Sequence[str]) -> dict[str, Any]:
+def compare(inventory: Inventory, said: str) -> dict[str, Any]:
     """Both over every ELF file of *inventory*: counts, and the files that differ."""
-    loader = Loader(inventory, hwcaps=hwcaps)
+    loader = Loader(inventory)
     real = {path: listed(lines) for path, lines in split(said)}
     reasons: Counter[str] = Counter()
     differing: dict[str, list[str]] = {}
@@ -185,17 +185,10 @@ def ask(argv: Sequence[str], inventory: Inventory, env: Mapping[str, str], cwd: 
     return done.stdout
 
 
-def levels(argv: Sequence[str], env: Mapping[str, str]) -> tuple[str, ...]:
-    """The glibc-hwcaps subfolders that ld.so searches on this processor, in its order."""
-    said = subprocess.run(argv, env=env, capture_output=True, text=True, check=True).stdout
-    return tuple(re.findall(r"^  (\S+) \(supported, searched\)", said.partition("glibc-hwcaps")[2], re.MULTILINE))
-
-
 def compare_image(running: Engine, inventory: Inventory) -> dict[str, Any]:
     """`compare` with the ld.so of an image, in a container without network or privileges, its root read-only."""
     path = Loader(inventory).interpreter or ""
     closed = ["--network", "none", "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
     run = [running.docker, "run", "-i", "--rm", *closed, "--memory", "2g", "--pids-limit", "100", "--entrypoint"]
-    hwcaps = levels([*run, path, inventory.image_id, "--help"], running.env)
     said = ask([*run, "/bin/sh", inventory.image_id, "-c", LIST, "sh", path], inventory, running.env)
-    return compare(inventory, said, hwcaps=hwcaps)
+    return compare(inventory, said)

@@ -8,8 +8,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from jetpare.attribution import distribution_keys
 from jetpare.audits.subject import Evidence, Finding, Subject, megabytes, normalized
 from jetpare.inventory import File, Package
+from jetpare.needs import REQUIRES
 
 SECTIONS = frozenset({"devel", "libdevel", "doc", "debug"})
 SUFFIXES = ("-dev", "-doc", "-dbg", "-dbgsym")
@@ -98,21 +100,18 @@ def _whole(image: Subject) -> Iterator[tuple[str, str, list[str]]]:
     """Packages, distributions and programs that go as a whole: kind, name, files."""
     for package in image.inventory.packages:
         if builds(package) and not image.allowed(package.name):
-            yield "build packages", package.name, [image.tree.real(path) for path in package.files]
-    wanted = {
-        normalized(re.split(r"[^\w.-]", text, maxsplit=1)[0])
-        for each in image.inventory.distributions
-        for text in each.requires
-        if "extra" not in text
-    }
-    for each in image.inventory.distributions:
+            yield "build packages", package.name, [image.inventory.placed(path) for path in package.files]
+    keys = distribution_keys(image.inventory)
+    wanted = {use.used for use in image.uses if use.how == REQUIRES}
+    for key, each in zip(keys, image.inventory.distributions, strict=True):
         name = normalized(each.name)
         if (
-            name in BUILD_DISTRIBUTIONS - wanted
+            name in BUILD_DISTRIBUTIONS
+            and key not in wanted
             and not image.allowed(name)
-            and image.tree.real(each.info) not in image.owners
+            and image.inventory.placed(each.info) not in image.owners
         ):
-            yield "build packages", each.name, [image.tree.real(path) for path in each.files or ()]
+            yield "build packages", each.name, [image.inventory.placed(path) for path in each.files or ()]
     for file in image.inventory.files:
         name = posixpath.basename(file.path)
         if (

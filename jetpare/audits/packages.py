@@ -12,15 +12,15 @@ from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import InvalidVersion, Version
 
+from jetpare.attribution import unpacked_at
 from jetpare.audits.subject import Evidence, Finding, NotMeasured, Severity, Subject, normalized
 from jetpare.compare import DIFFERS, VersionRow
-from jetpare.inventory import Distribution, Inventory
+from jetpare.inventory import Distribution
 
 # What slim images leave out when packages are unpacked (dpkg's path-exclude), beside what /etc/dpkg says.
 EXCLUDED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/lintian/*")
 # What every clean-up of an image empties, and what an engine puts in place of the image's own.
 VOLATILE = ("/var/log/*", "/var/cache/*", "/var/lib/apt/lists*", "/dev", "/proc", "/sys", "/run/*", "/dev/*")
-DIVERSIONS = "/var/lib/dpkg/diversions"
 BYTECODE = re.compile(r"\.py[co]$")
 CODE = re.compile(r"(\.so(\.[\d.]+)?|\.py|\.pyd)$|^(/usr|/usr/local|/opt/venv)?/s?bin/")
 
@@ -63,14 +63,14 @@ def gone(image: Subject) -> Iterator[Finding]:
         lost = [path for path in each.files or () if _lost(image, path)]
         if lost:
             yield _gone(image, f"{each.name} {each.version}", each.name, lost)
-    diverted = diversions(image.inventory)
+    place = unpacked_at(image.inventory)
     for package in image.inventory.packages:
         lost = [
             path
             for path in package.files
-            if _lost(image, path)
+            if _lost(image, place(package, path))
+            and not image.was_pruned(path)
             and not any(fnmatch.fnmatchcase(path, pattern) for pattern in EXCLUDED + VOLATILE)
-            and not image.tree.exists(diverted.get(path, path))
         ]
         if lost:
             yield _gone(image, f"{package.name} {package.version}", package.name, lost)
@@ -91,12 +91,6 @@ def _gone(image: Subject, title: str, subject: str, lost: list[str]) -> Finding:
         evidence=[Evidence(path=path, detail="gone") for path in code + [each for each in lost if each not in code]],
         advice="Install it again; a clean-up by name or pattern took more than it should.",
     )
-
-
-def diversions(inventory: Inventory) -> dict[str, str]:
-    """Files that dpkg keeps under another name -> that name; lines go by three: name, other name, package."""
-    lines = inventory.texts.get(DIVERSIONS, "").splitlines()
-    return dict(zip(lines[::3], lines[1::3], strict=False))
 
 
 def versions(image: Subject) -> Iterator[Finding]:

@@ -422,7 +422,7 @@ def test_files_that_are_gone() -> None:
             package("dash", files=("/bin/sh",)),
             package("tool", files=("/usr/bin/tool",)),
         ),
-        texts={"/var/lib/dpkg/diversions": "/bin/sh\n/bin/sh.distrib\ndash\n"},
+        texts={"/var/lib/dpkg/diversions": "/bin/sh\n/bin/sh.distrib\nbash\n"},
     )
     assert said(packages.gone(subject(inventory))) == {"error a", "warning b", "error tool"}
 
