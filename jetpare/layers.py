@@ -16,23 +16,22 @@ import stat
 import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import starmap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import IO, Any, Literal
 
 from msgspec import Struct
 from msgspec.structs import astuple
 
+from jetpare.engine import CHUNK, Engine, members
+from jetpare.errors import EngineError
 from jetpare.inventory import Count, decoded
-
-if TYPE_CHECKING:
-    from jetpare.engine import Engine
 
 SCHEMA: Literal["jetpare.layers/1"] = "jetpare.layers/1"
 WHITEOUT, OPAQUE, AUFS = ".wh.", ".wh..wh..opq", ".wh..wh."  # OCI image-spec, layer.md
 OVERLAY_XATTRS = ("trusted.overlay.", "user.overlay.")  # the second: of a rootless engine
-CHUNK = 1 << 20
+GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"  # what such streams begin with
 JSON_BYTES = 8 << 20  # no manifest or configuration is larger
 
 Kind = Literal["file", "dir", "link", "other", "whiteout", "opaque"]
@@ -245,27 +244,6 @@ def _counted(chunks: Iterable[bytes], progress: Progress) -> Iterator[bytes]:
         yield chunk
 
 
-@dataclass
-class _Reader:
-    """A file to read from, out of chunks."""
-
-    chunks: Iterator[bytes]
-    rest: bytes = field(default=b"")
-
-    def read(self, size: int = -1) -> bytes:
-        parts, have = [self.rest], len(self.rest)
-        while size < 0 or have < size:
-            chunk = next(self.chunks, b"")
-            if not chunk:
-                break
-            parts.append(chunk)
-            have += len(chunk)
-        data = b"".join(parts)
-        end = len(data) if size < 0 else size
-        self.rest = data[end:]
-        return data[:end]
-
-
 def from_stream(chunks: Iterable[bytes], *, diff_ids: Sequence[str]) -> tuple[Layer, ...]:
     """The layers *diff_ids* out of a Docker archive or an OCI layout, plain, gzip or zstd. Raises Unreadable."""
     import zstandard
@@ -274,18 +252,15 @@ def from_stream(chunks: Iterable[bytes], *, diff_ids: Sequence[str]) -> tuple[La
     texts: dict[str, bytes] = {}
     links: dict[str, str] = {}  # older engines give a layer that occurs twice as a link
     try:
-        with tarfile.open(fileobj=_Reader(iter(chunks)), mode="r|", bufsize=CHUNK) as archive:  # type: ignore[call-overload]
-            for member in archive:
-                archive.members.clear()  # tarfile keeps every member otherwise
-                content = _content(archive, member)
-                if member.issym() or member.islnk():
-                    folder = posixpath.dirname(member.name) if member.issym() else ""
-                    links[member.name] = posixpath.normpath(posixpath.join(folder, member.linkname))
-                elif content is not None and (layer := _layer(content)) is not None:
-                    listings[member.name] = _tar_entries(layer)
-                elif content is not None and member.size <= JSON_BYTES:
-                    texts[member.name] = content.read()
-    except (tarfile.TarError, OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
+        for member, content in members(chunks, "it"):
+            if member.issym() or member.islnk():
+                folder = posixpath.dirname(member.name) if member.issym() else ""
+                links[member.name] = posixpath.normpath(posixpath.join(folder, member.linkname))
+            elif content is not None and _is_layer(content):
+                listings[member.name] = _tar_entries(uncompressed(content))
+            elif content is not None and member.size <= JSON_BYTES:
+                texts[member.name] = content.read()
+    except (EngineError, tarfile.TarError, OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
         raise Unreadable(f"the engine's stream cannot be read: {error}") from error
     real = [links.get(name, name) for name in _layer_names(texts, diff_ids)]
     if any(name not in listings for name in real):
@@ -293,22 +268,30 @@ def from_stream(chunks: Iterable[bytes], *, diff_ids: Sequence[str]) -> tuple[La
     return tuple(Layer(diff_id=one, entries=listings[name]) for one, name in zip(diff_ids, real, strict=True))
 
 
-def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> _Reader | None:
-    opened = archive.extractfile(member) if member.isreg() else None
-    return None if opened is None else _Reader(iter(lambda: opened.read(CHUNK), b""))
+def starts(content: IO[bytes], magic: bytes) -> bool:
+    """Say whether *content*, of `engine.members`, begins with *magic*; nothing of it is lost."""
+    return _head(content).startswith(magic)
 
 
-def _layer(content: _Reader) -> Any:  # noqa: ANN401 - anything with read()
-    """*content* uncompressed where it is a layer, by its first bytes; None for anything else, with nothing lost."""
+def _head(content: IO[bytes]) -> bytes:
+    head: bytes = content.peek(tarfile.BLOCKSIZE)[: tarfile.BLOCKSIZE]  # type: ignore[attr-defined] # a BufferedReader
+    return head
+
+
+def _is_layer(content: IO[bytes]) -> bool:
+    head = _head(content)
+    return head.startswith((GZIP, ZSTD)) or head[257:262] == b"ustar" or bool(head and not head.strip(b"\0"))
+
+
+def uncompressed(content: IO[bytes]) -> Any:  # noqa: ANN401 - anything with read()
+    """Return *content* as it is, or unpacked where its first bytes are those of gzip or zstd."""
     import zstandard
 
-    head = content.read(tarfile.BLOCKSIZE)
-    content.rest = head + content.rest
-    if head.startswith(b"\x1f\x8b"):
-        return gzip.GzipFile(fileobj=content)  # type: ignore[call-overload]
-    if head.startswith(b"\x28\xb5\x2f\xfd"):
-        return zstandard.ZstdDecompressor().stream_reader(content, read_across_frames=True)  # type: ignore[arg-type]
-    return content if head[257:262] == b"ustar" or (head and not head.strip(b"\0")) else None
+    if starts(content, GZIP):
+        return gzip.GzipFile(fileobj=content)
+    if starts(content, ZSTD):
+        return zstandard.ZstdDecompressor().stream_reader(content, read_across_frames=True)
+    return content
 
 
 def _tar_entries(stream: Any) -> tuple[Entry, ...]:  # noqa: ANN401
