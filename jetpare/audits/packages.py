@@ -10,12 +10,13 @@ from typing import Any
 
 from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.version import InvalidVersion, Version
+from packaging.version import InvalidVersion
 
 from jetpare.attribution import unpacked_at
 from jetpare.audits.subject import Evidence, Finding, NotMeasured, Severity, Subject, normalized
 from jetpare.compare import DIFFERS, VersionRow
 from jetpare.inventory import Distribution
+from jetpare.versions import fits, release
 
 # What slim images leave out when packages are unpacked (dpkg's path-exclude), beside what /etc/dpkg says.
 EXCLUDED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/lintian/*")
@@ -140,7 +141,7 @@ def _compiled(image: Subject) -> Iterator[Finding]:
     for library in LIBRARIES:
         compiled = image.versions.get(library.compiled) or _wanted(image, library.package)
         present = image.versions.get(library.present) or library_version(image, library.stem)
-        if torch is None or not compiled or not present or fits(compiled, present):
+        if torch is None or not compiled or not present or fits(present, made_for=compiled):
             continue
         title = f"torch was compiled against {library.name} {compiled}, {present} is there"
         # Within a major version NVIDIA keeps CUDA's interfaces; torch refuses an older cuDNN when it is first used.
@@ -178,21 +179,6 @@ def library_version(image: Subject, stem: str) -> str | None:
     return max(exact, key=len, default=None)
 
 
-def fits(compiled: str, present: str) -> bool:
-    """Whether *present* serves what was compiled against *compiled*: the same major version, and no older minor."""
-    wanted, have = _release(compiled), _release(present)
-    if wanted is None or have is None:
-        return True  # not comparable: nothing can be said against it
-    return wanted[:1] == have[:1] and have[1:2] >= wanted[1:2]
-
-
-def _release(version: str | None) -> tuple[int, ...] | None:
-    try:
-        return Version(version or "").release
-    except InvalidVersion:
-        return None
-
-
 def _parsed(text: str) -> Requirement | None:
     try:
         return Requirement(text)
@@ -205,12 +191,12 @@ def _applies(requirement: Requirement, platform: str, python: str | None) -> boo
     if requirement.marker is None:
         return True
     machine = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}.get("/".join(platform.split("/")[:2]), "")
-    release = _release(python) or (3, 10)
+    python_release = release(python) or (3, 10)
     environment: Mapping[str, Any] = {
         "platform_system": "Linux", "sys_platform": "linux", "os_name": "posix", "platform_machine": machine,
         "implementation_name": "cpython", "platform_python_implementation": "CPython", "extra": "",
-        "python_version": ".".join(str(part) for part in release[:2]),
-        "python_full_version": ".".join(str(part) for part in (*release, 0)[:3]),
+        "python_version": ".".join(str(part) for part in python_release[:2]),
+        "python_full_version": ".".join(str(part) for part in (*python_release, 0)[:3]),
     }  # fmt: skip
     try:
         return requirement.marker.evaluate(dict(environment))
