@@ -77,15 +77,14 @@ class Linkage:
 def resolve(
     inventory: Inventory,
     *,
-    env: Mapping[str, str] | None = None,
     allow: Mapping[str, str] = HOST_LIBRARIES,
     optional: Sequence[Dispensable] = OPTIONAL_LIBRARIES,
 ) -> Linkage:
-    """Resolve every NEEDED and every dlopen name of *inventory*; *env* and *allow* as `Loader` has them.
+    """Resolve every NEEDED and every dlopen name of *inventory*; *allow* as `Loader` has it.
 
     *optional*: which dlopen names code does without.
     """
-    loader = Loader(inventory, env=env, allow=allow)
+    loader = Loader(inventory, allow=allow)
     skipped = {elf.path: why for elf in inventory.elfs if (why := loader.why_not(elf))}
     processes = {elf.path: loader.start(elf) for elf in inventory.elfs if elf.path not in skipped}
     image = _Image(inventory, loader, processes)
