@@ -132,8 +132,14 @@ def _edges(image: _Image, process: Process) -> Iterator[Edge]:
 def _edge(image: _Image, process: Process, need: Need) -> Edge:
     elf, name = need.user.elf, need.name
     if need.object:
-        unmet = _unmet(elf, name, need.object.elf)
-        return Edge(user=elf.path, name=name, status="found", path=need.object.elf.path, rule=need.rule, unmet=unmet)
+        return Edge(
+            user=elf.path,
+            name=name,
+            status="found",
+            path=need.object.elf.path,
+            rule=need.rule,
+            unmet=unmet(elf, name, need.object.elf),
+        )
     if need.host:
         return Edge(user=elf.path, name=name, status="host", by=need.host)
     if need.wrong:
@@ -142,14 +148,14 @@ def _edge(image: _Image, process: Process, need: Need) -> Edge:
     if company := image.company(elf.path, name):
         provided, by = company
         return Edge(
-            user=elf.path, name=name, status="company", path=provided.path, by=by, unmet=_unmet(elf, name, provided)
+            user=elf.path, name=name, status="company", path=provided.path, by=by, unmet=unmet(elf, name, provided)
         )
     searched = image.loader.searched(process, process.root, name)
     return Edge(user=elf.path, name=name, status="missing", searched=searched, elsewhere=image.elsewhere(name))
 
 
-def _unmet(user: Elf, name: str, provider: Elf) -> tuple[str, ...]:
-    """The versions that *user* wants and *provider* lacks; one that defines none is taken for one that has them all."""
+def unmet(user: Elf, name: str, provider: Elf) -> tuple[str, ...]:
+    """Return the versions that *user* wants of *name* and *provider* lacks; one that defines none has them all."""
     defined = set(provider.versions_defined)
     return tuple(version for version in user.versions_needed.get(name, ()) if defined and version not in defined)
 

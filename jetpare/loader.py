@@ -75,15 +75,6 @@ class Process:
     names: dict[str, Object] = field(default_factory=dict)  # whatever an object is known by already
     identities: dict[str, Object] = field(default_factory=dict)
 
-    def unmet(self, user: Object) -> Iterator[tuple[str, str]]:
-        """What *user* wants of the process's objects and they do not define: the library's name, the version.
-
-        A library that defines no version at all is taken for one that has them all, with a warning.
-        """
-        for name, versions in user.elf.versions_needed.items():
-            defined = self.names[name].elf.versions_defined if name in self.names else ()
-            yield from ((name, version) for version in versions if defined and version not in defined)
-
 
 class Loader:
     """ld.so of one image.

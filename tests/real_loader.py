@@ -16,6 +16,7 @@ from typing import Any
 
 from jetpare.engine import Engine
 from jetpare.inventory import Elf, Inventory
+from jetpare.linkage import unmet
 from jetpare.loader import Loader, Process, Rule
 
 SECONDS = 600
@@ -96,7 +97,12 @@ def modelled(loader: Loader, elf: Elf) -> Listing:
     return Listing(
         loaded=tuple(loaded),
         absent=tuple(need.name for need in process.needs if not need.object),
-        versions=frozenset((version, user.found) for user in process.objects for _, version in process.unmet(user)),
+        versions=frozenset(
+            (version, user.found)
+            for user in process.objects
+            for name in user.elf.versions_needed.keys() & process.names.keys()
+            for version in unmet(user.elf, name, process.names[name].elf)
+        ),
         refused=next((need.wrong[1] for need in process.needs if need.wrong), ""),
     )
 
