@@ -318,16 +318,28 @@ def check_names(files: Sequence[File], others: Iterable[Elf | Mention]) -> None:
         raise ValueError("names of files that are not there")
 
 
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Keep the garbage collector out of a block: it would go through 100,000 new rows again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@uncollected()
 def loads(data: bytes) -> Inventory:
     """Decode the JSON of `Inventory.as_dict`. ValueError for another schema, or where a value does not fit."""
-    with _uncollected():
-        stored = decoded(data, _stored())
-        tables: dict[str, Any] = {}
-        for name, kind in TABLES.items():
-            table = getattr(stored, name)
-            if table.columns != list(kind.__struct_fields__):
-                raise ValueError(f"the columns of {name} are not those of this version")
-            tables[name] = tuple(_made(kind, table.rows))
+    stored = decoded(data, _stored())
+    tables: dict[str, Any] = {}
+    for name, kind in TABLES.items():
+        table = getattr(stored, name)
+        if table.columns != list(kind.__struct_fields__):
+            raise ValueError(f"the columns of {name} are not those of this version")
+        tables[name] = tuple(_made(kind, table.rows))
     check_names(tables["files"], (*tables["elfs"], *tables["mentions"]))
     return Inventory(
         image_id=stored.image_id,
@@ -341,18 +353,6 @@ def loads(data: bytes) -> Inventory:
         faults=tuple(stored.faults),
         **tables,
     )
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Keep the garbage collector out of the block: it would go through 100,000 new rows again and again."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 @cache

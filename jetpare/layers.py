@@ -26,7 +26,7 @@ from msgspec.structs import astuple
 
 from jetpare.engine import CHUNK, Engine, members
 from jetpare.errors import EngineError
-from jetpare.inventory import Count, decoded
+from jetpare.inventory import Count, decoded, uncollected
 
 SCHEMA: Literal["jetpare.layers/1"] = "jetpare.layers/1"
 WHITEOUT, OPAQUE, AUFS = ".wh.", ".wh..wh..opq", ".wh..wh."  # OCI image-spec, layer.md
@@ -366,6 +366,7 @@ def save(listing: Listing, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
+@uncollected()
 def load(path: Path, image_id: str) -> Listing | None:
     """Return what `save` wrote for *image_id*; None where that is missing, damaged or of another form."""
     try:
