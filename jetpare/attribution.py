@@ -319,22 +319,37 @@ def _debian(inventory: Inventory) -> Finder:
 
 def _listed(inventory: Inventory, ends: tuple[str, ...] = ("",)) -> dict[str, Owner]:
     """What dpkg's lists have that *ends* so, by the real names of its folders (usrmerge), where it is if diverted."""
-    real = _real_folders(inventory)
-    diverted = _diversions(inventory.texts.get(DIVERSIONS, ""))
+    place = unpacked_at(inventory)
     owners: dict[str, Owner] = {}
     for package, key in zip(inventory.packages, package_keys(inventory.packages), strict=True):
         owner = Owner(key=key, kind="debian", name=package.name, version=package.version)
         for path in package.files:
             if path.endswith(ends):
-                target, by = diverted.get(path, (path, package.name))
-                owners.setdefault(real(path if by == package.name else target), owner)
+                owners.setdefault(place(package, path), owner)
     return owners
 
 
-def _diversions(text: str) -> dict[str, tuple[str, str]]:
-    """Of dpkg's database: the name that is diverted -> where to, and which package may still have the name."""
-    lines = text.splitlines()
-    return {old: (new, by) for old, new, by in zip(lines[::3], lines[1::3], lines[2::3], strict=False)}
+def unpacked_at(inventory: Inventory) -> Callable[[Package, str], str]:
+    """Return where dpkg put a path of a package's list: by the real name of its folder, and elsewhere if diverted."""
+    lines = inventory.texts.get(DIVERSIONS, "").splitlines()  # by three: name, other name, who still has the name
+    diverted = {old: (new, by) for old, new, by in zip(lines[::3], lines[1::3], lines[2::3], strict=False)}
+
+    def place(package: Package, path: str) -> str:
+        target, by = diverted.get(path, (path, package.name))
+        return inventory.placed(path if by == package.name else target)
+
+    return place
+
+
+def listed_by(inventory: Inventory) -> dict[str, str]:
+    """Map the real path of every file that a list names to the key of its package, or else of its distribution."""
+    keys, packages = distribution_keys(inventory), packaged(inventory)
+    found = {
+        inventory.placed(path): package or key
+        for key, package, each in zip(keys, packages, inventory.distributions, strict=True)
+        for path in each.files or ()
+    }
+    return found | {path: owner.key for path, owner in _listed(inventory).items()}
 
 
 def package_keys(packages: Sequence[Package]) -> list[str]:
@@ -345,7 +360,7 @@ def package_keys(packages: Sequence[Package]) -> list[str]:
 
 def _python(inventory: Inventory) -> Finder:
     """RECORD's names; where a distribution has no such list, its metadata and what can be imported of it."""
-    real = _real_folders(inventory)
+    real = inventory.placed
     owners: dict[str, Owner] = {}
     folders: dict[str, Owner] = {}
     keys, packages = distribution_keys(inventory), packaged(inventory)
@@ -504,16 +519,6 @@ def _patterns(patterns: Iterable[str], owner: Owner) -> Finder:
 
 def _any(finders: Sequence[Finder]) -> Finder:
     return lambda path: next((owner for finder in finders if (owner := finder(path))), None)
-
-
-def _real_folders(inventory: Inventory) -> Callable[[str], str]:
-    """A path by the real name of the folder that it stands in; unchanged where that is not there."""
-
-    @cache
-    def folder(path: str) -> str:
-        return inventory.real_path(path) or path
-
-    return lambda path: posixpath.join(folder(posixpath.dirname(path)), posixpath.basename(path))
 
 
 def unowned(inventory: Inventory, attribution: Attribution) -> tuple[File, ...]:

@@ -15,6 +15,7 @@ from jetpare import __version__
 from jetpare.audits import binaries, configuration, data, duplicates, layers, leftovers, linkage, packages, users
 from jetpare.audits.subject import SEVERITIES, Evidence, Finding, NotMeasured, Severity, Subject
 from jetpare.config import Waiver
+from jetpare.inventory import Inventory
 
 if TYPE_CHECKING:
     from jetpare.engine import Engine
@@ -322,15 +323,17 @@ def run(
     running: Engine,
     *,
     images: Sequence[str] = (),
+    known: Iterable[Inventory] = (),
     say: Callable[[str], None] = lambda _: None,
 ) -> Audit:
     """Audit the images of *plan*, or *images*: names of build.toml, or references of any image in the engine.
 
-    Images of build.toml that are not built are named in the result. *say* hears of inventories that are being taken,
-    which takes a minute for an image of 5 GB. RecordError for a reference that is not there.
+    Images of build.toml that are not built are named in the result. *known*: inventories that the caller has already.
+    *say* hears of others that are being taken, which takes a minute for an image of 5 GB. RecordError for a reference
+    that is not there.
     """
     from jetpare.audits import gather
 
-    found, missing = gather.subjects(project, plan, running, images, say=say)
+    found, missing = gather.subjects(project, plan, running, images, known=known, say=say)
     result = audit(found, now=dt.datetime.now(dt.timezone.utc), profile=plan.profile_name)
     return replace(result, missing=missing)

@@ -5,7 +5,6 @@ Nothing here reboots, passes --force, or answers a question with yes.
 
 from __future__ import annotations
 
-import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from jetpare.errors import PowerError, ToolError
 from jetpare.host import SUDO, Host, host_facts, read_number, read_optional
 from jetpare.nvpmodel import CONF, Clocks, Mode, Modes, Present, parse_conf, parse_query, parse_show
+from jetpare.telemetry import core_numbers
 
 NVPMODEL = "/usr/sbin/nvpmodel"
 JETSON_CLOCKS = "/usr/bin/jetson_clocks"
@@ -167,7 +167,7 @@ def not_ours(host: Host) -> str:
 
 def online_cpus(host: Host) -> tuple[Cpu, ...]:
     """The cores that are online, with their clocks."""
-    cores = core_list(read_optional(host, "/sys/devices/system/cpu/online") or "")
+    cores = sorted(core_numbers(read_optional(host, "/sys/devices/system/cpu/online") or ""))
     folder = "/sys/devices/system/cpu/cpu{}/cpufreq/scaling_{}"
     return tuple(
         Cpu(
@@ -181,14 +181,6 @@ def online_cpus(host: Host) -> tuple[Cpu, ...]:
     )
 
 
-def core_list(text: str) -> list[int]:
-    """'0-3,5' -> [0, 1, 2, 3, 5]."""
-    cores: list[int] = []
-    for first, last in re.findall(r"(\d+)(?:-(\d+))?", text):
-        cores += range(int(first), int(last or first) + 1)
-    return cores
-
-
 def locked_clocks(cpus: tuple[Cpu, ...], clocks: Clocks) -> bool | None:
     """Whether no clock may fall below its maximum; None where sysfs does not tell."""
     if not cpus or any(cpu.min_khz is None or cpu.max_khz is None for cpu in cpus):
@@ -200,7 +192,7 @@ def locked_clocks(cpus: tuple[Cpu, ...], clocks: Clocks) -> bool | None:
 def summary(host: Host) -> str:
     """'2 of 2 cores, governor performance, up to 3.50 GHz': what decides the speed where there is no power mode."""
     cpus = online_cpus(host)
-    present = len(core_list(read_optional(host, "/sys/devices/system/cpu/present") or ""))
+    present = len(core_numbers(read_optional(host, "/sys/devices/system/cpu/present") or ""))
     governors = sorted({cpu.governor for cpu in cpus if cpu.governor})
     top = max((cpu.max_khz for cpu in cpus if cpu.max_khz), default=None)
     parts = [

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from jetpare.audit import Audit
     from jetpare.compare import Comparison
     from jetpare.engine import Engine
-    from jetpare.explain import Image
     from jetpare.gather import Gathered
     from jetpare.ledger import Record, StageRecord
+    from jetpare.needs import Image
     from jetpare.pipeline import Request
     from jetpare.plan import Plan
     from jetpare.project import Project
@@ -434,7 +434,7 @@ class Session:
         """What is in an image, whose it is, and its layers; those from the engine's stream only if *stream*."""
         from rich.progress import Progress
 
-        from jetpare import attribution, explain, layers, xray
+        from jetpare import attribution, host_libraries, layers, needs, xray
 
         state, config = self.project.state_path, self.project.config
         inventory = xray.take(self.engine, reference, state=state, say=self.say)
@@ -444,7 +444,8 @@ class Session:
             told = (lambda done: progress.update(bar, completed=done)) if stream else None
             listing = layers.take(self.engine, inventory.image_id, state=state, stream=told)
         owned = attribution.attribute(inventory, groups=config.groups)
-        return explain.Image(inventory, owned, listing, explain.sources(config, inventory.settings.labels))
+        asked = needs.sources(config, inventory.settings.labels)
+        return needs.Image(inventory, owned, listing, asked, host_libraries.allowed(config.audit.host_libraries))
 
     def deliver(self, show: Callable[[Console], None], output: str | None, what: str) -> None:
         """Show *what* on stdout, or write it to a file and say so."""

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from msgspec import to_builtins
 from packaging.version import InvalidVersion, Version
 
 from jetpare.attribution import Component
@@ -351,7 +352,7 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """The documented JSON form (docs/compare.md)."""
-        content = asdict(self)
+        content: dict[str, Any] = to_builtins(self)
         for image, row in zip(content["images"], self.images, strict=True):
             image["versions"] = [asdict(version) | {"status": version.status} for version in row.versions]
         for difference, each in zip(content["differences"], self.differences, strict=True):

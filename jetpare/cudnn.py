@@ -21,6 +21,7 @@ from jetpare.config import MULTIARCH, Profile, architecture_of
 from jetpare.errors import ConfigError, JetpareError
 from jetpare.plan import CUDNN, Plan
 from jetpare.project import Project
+from jetpare.versions import fits
 from jetpare.wheel_index import Target, Wheel
 
 KEPT = "wheels.json"  # what wheels require, by where it was looked for: a wheel of a version never changes
@@ -40,18 +41,12 @@ def faults(have: str, *, where: str, need: Need | None, expected: str | None) ->
     found = []
     if expected and not version_matches(have, expected):
         found.append(f"{where}: cuDNN is {have}, and {expected} is expected")
-    if need and not fits(have, need.version):
+    if need and not fits(have, made_for=need.version):
         wanted = ".".join(str(part) for part in Version(need.version).release[:2])
         found.append(
             f"{where}: cuDNN is {have}, and {wanted} or later of the same major version is needed: {need.said}"
         )
     return found
-
-
-def fits(have: str, need: str) -> bool:
-    """Whether PyTorch, compiled against *need*, takes *have*: the same major version, and no older minor one."""
-    mine, wanted = Version(have).release, Version(need).release
-    return mine[0] == wanted[0] and mine[1:2] >= wanted[1:2]
 
 
 def collected_version(manifest: Path) -> str | None:

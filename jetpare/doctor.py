@@ -18,12 +18,13 @@ from jetpare import network, wheel_index
 from jetpare.config import MULTIARCH
 from jetpare.engine import Engine, EngineFacts, facts, find, inspect_image, registry_trouble
 from jetpare.errors import JetpareError
+from jetpare.host import LocalHost, host_facts
 from jetpare.network import NetworkSettings, without_login
 from jetpare.private_engine import OLDEST_BUILDX, OLDEST_ENGINE, Places
 from jetpare.units import size_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
 Status = Literal["ok", "warning", "failed"]
 
@@ -221,15 +222,6 @@ def _handler_trouble(handler: Path) -> str:
     return "" if "F" in flags else f"{handler.name} is registered without flag F, so containers cannot use it"
 
 
-def is_jetson(sysroot: Path) -> bool:
-    """Whether this machine's device tree is that of an NVIDIA Tegra."""
-    try:
-        compatible = (sysroot / "proc/device-tree/compatible").read_bytes()
-    except OSError:
-        return False
-    return any(entry.startswith(b"nvidia,tegra") for entry in compatible.split(b"\0"))
-
-
 def has_raw_table(sysroot: Path) -> bool:
     """Whether the kernel has iptable_raw: in use, loaded, built in, or there to be loaded."""
     release = _text(sysroot / "proc/sys/kernel/osrelease").strip()
@@ -255,7 +247,7 @@ def check_raw_table(version: Version | None, sysroot: Path, *, ours: bool) -> Fi
     *ours*: the engine runs elsewhere, or without iptables (a private one), so the trap cannot close here.
     """
     name = "jetson network"
-    if not is_jetson(sysroot):
+    if host_facts(LocalHost(environ={}, root=sysroot)).family is None:
         return Finding(name=name, status="ok", detail="not a Jetson")
     if ours or version is None or version < RAW_TABLE_ENGINE:
         return Finding(name=name, status="ok", detail="this engine does not need iptable_raw")
@@ -312,8 +304,3 @@ def check_index(url: str | None, settings: NetworkSettings) -> Finding:
 def _index_name(url: str | None) -> str:
     """What to call an index in the report: without the password that its URL may hold."""
     return "pip's default" if url is None else without_login(url).partition("?")[0]
-
-
-def failed(findings: Sequence[Finding]) -> tuple[Finding, ...]:
-    """Those that will make a build fail."""
-    return tuple(finding for finding in findings if finding.status == "failed")

@@ -25,7 +25,7 @@ from jetpare import process
 from jetpare.errors import ConfigError, EngineError, ToolError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
     from docker import DockerClient
 
@@ -35,6 +35,10 @@ CALL_SECONDS = 120.0
 REGISTRY_SECONDS = 15.0
 CONTAINER_MEMORY = 512 << 20  # for whatever runs in an image to look at it; page cache counts, and can be dropped
 CONTAINER_PROCESSES = 64
+CHUNK = 1 << 20
+FIND_SECONDS = 120
+FIND_BEGINS = b"begin"
+LOG_LIMITS = {"max-size": "64m", "max-file": "1"}  # of what an image's own program says; 60,000 files make 6 MB
 SAVE_SECONDS = 3600.0  # an engine writes all of an image to its disk before it sends the first byte of it
 MANIFESTS_API = Version("1.47")  # from then on an engine lists an image's manifests with their sizes
 
@@ -559,7 +563,7 @@ def container_of(docker: DockerClient, image_id: str, argv: Sequence[str], *, at
         mem_limit=CONTAINER_MEMORY,
         memswap_limit=CONTAINER_MEMORY,
         pids_limit=CONTAINER_PROCESSES,
-        log_config=LogConfig(type="none" if attached else "json-file"),
+        log_config=LogConfig(type="none") if attached else LogConfig(type="json-file", config=LOG_LIMITS),
     )
     remove_orphans(docker)
     try:
@@ -584,50 +588,69 @@ def container_of(docker: DockerClient, image_id: str, argv: Sequence[str], *, at
 
 
 def _sizes_by_find(docker: DockerClient, image_id: str) -> int | None:
+    import requests
     from docker.errors import APIError
 
     mounted = [word for path in ENGINE_FILES for word in ("!", "-path", path)]
-    argv = ["find", "/", "-xdev", "-type", "f", *mounted, "-printf", "%D:%i %s\n"]
+    begin = ["(", "-path", "/", "-printf", f"{FIND_BEGINS.decode()}\n", ")"]  # `find` comes to "/" first
+    argv = ["find", "/", "-xdev", *begin, "-o", "(", "-type", "f", *mounted, "-printf", "%D:%i %s\n", ")"]
     with container_of(docker, image_id, argv) as container:
         try:
             docker.api.start(container)
-        except APIError:
-            return None  # no such program, or not for this processor
-        if docker.api.wait(container).get("StatusCode") != 0:
-            return None
+            if docker.api.wait(container, timeout=FIND_SECONDS).get("StatusCode") != 0:
+                return None
+        except (APIError, requests.exceptions.RequestException):
+            return None  # no such program, or not for this processor, or it never ends
         said = docker.api.logs(container, stdout=True, stderr=False)
     return _sum_of_find(said)
 
 
 def _sum_of_find(said: bytes) -> int | None:
-    """The sum of lines "INODE SIZE", of each inode once; None where an image's find says anything else."""
-    lines = said.splitlines()
-    found = [match for line in lines if (match := re.fullmatch(rb"(\d+:\d+) (\d{1,19})", line))]
-    return sum({match[1]: int(match[2]) for match in found}.values()) if len(found) == len(lines) else None
+    """Add up lines "INODE SIZE", each inode once; None where an image's find says anything else.
+
+    None too where the first line is missing: it said so much that the engine dropped the beginning of its log.
+    """
+    first, *lines = said.splitlines() or [b""]
+    sizes: dict[bytes, int] = {}
+    for line in lines:
+        match = re.fullmatch(rb"(\d+:\d+) (\d{1,19})", line)
+        if match is None:
+            return None
+        sizes[match[1]] = int(match[2])
+    return sum(sizes.values()) if first == FIND_BEGINS else None
 
 
 def _sum_of_export(docker: DockerClient, image_id: str) -> int:
     with container_of(docker, image_id, ["/never-started"]) as container:
-        reader = ChunkReader(iter(docker.api.export(container, chunk_size=1 << 20)))
-        total = 0
-        with tarfile.open(fileobj=reader, mode="r|", bufsize=1 << 20) as archive:  # type: ignore[call-overload]
-            for member in archive:
-                total += member.size if member.isreg() and f"/{member.name}" not in ENGINE_FILES else 0
-                archive.members.clear()  # tarfile keeps every member otherwise
-        return total
+        found = members(docker.api.export(container, chunk_size=CHUNK), f"{image_id}: what `docker export` gives")
+        return sum(
+            member.size for member, content in found if content is not None and f"/{member.name}" not in ENGINE_FILES
+        )
 
 
 def saved(engine: Engine, image_id: str) -> Generator[tuple[tarfile.TarInfo, IO[bytes] | None], None, None]:
-    """The members of what `docker save` gives of an image as they come, each with its content if it is a file.
-
-    A content has to be read before the next member is asked for. To be closed where it is not read to its end.
-    """
+    """Yield what `docker save` gives of an image, as `members` does. Close it if it is not read to its end."""
     with client(engine, timeout=SAVE_SECONDS) as docker:
-        reader = ChunkReader(iter(docker.api.get_image(image_id, chunk_size=1 << 20)))
-        with tarfile.open(fileobj=reader, mode="r|", bufsize=1 << 20) as archive:  # type: ignore[call-overload]
+        chunks = docker.api.get_image(image_id, chunk_size=CHUNK)
+        yield from members(chunks, f"{image_id}: what `docker save` gives")
+
+
+def members(chunks: Iterable[bytes], what: str) -> Generator[tuple[tarfile.TarInfo, IO[bytes] | None], None, None]:
+    """Yield the members of an archive that an engine sends as they come, each with its content if it is a file.
+
+    A content has to be read before the next member is asked for. Raises EngineError, of *what*, where that is no
+    archive or ends too early; where a content does, reading it raises tarfile's own error.
+    """
+    reader = ChunkReader(iter(chunks))
+    try:
+        with tarfile.open(fileobj=reader, mode="r|", bufsize=CHUNK) as archive:  # type: ignore[call-overload]
             for member in archive:
                 archive.members.clear()  # tarfile keeps every member otherwise
                 yield member, archive.extractfile(member) if member.isreg() else None
+    except tarfile.TarError as error:
+        raise EngineError(
+            f"{what} is not a whole archive ({error}). Check the engine's log and its free disk space, and try again."
+        ) from error
 
 
 def content_bytes(engine: Engine, image: ImageFacts) -> int | None:

@@ -9,55 +9,18 @@ import difflib
 import posixpath
 import re
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from jetpare.attribution import Attribution, Component, distribution_keys, package_keys, packaged
-from jetpare.config import Config
+from jetpare.attribution import distribution_keys, packaged
 from jetpare.inventory import Inventory, Package
-from jetpare.layers import Listing
-from jetpare.linkage import resolve
+from jetpare.needs import HOW, MISSES, OPENS, Image, Use
 
 EXAMPLES = 3
 GDAL_PACKAGES = "/usr/share/jetpare/gdal-packages.txt"  # scripts/compile-gdal.sh
-LINKS, OPENS, DEPENDS, REQUIRES, RUNS = "links with", "may open", "depends on", "requires", "runs with"
-HOW = (LINKS, DEPENDS, REQUIRES, RUNS, OPENS)  # from what cannot do without to what may
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sources:
-    """What of build.toml brings things into an image: of an image that was built from it, else all empty."""
-
-    packages: tuple[str, ...] = ()
-    requirements: tuple[str, ...] = ()
-    collect: tuple[str, ...] = ()
-
-
-def sources(config: Config, labels: Mapping[str, str]) -> Sources:
-    """What *config* says of an image with these *labels*; nothing where it is not of this project."""
-    if labels.get("jetpare.project") != config.project.name:
-        return Sources()
-    return Sources(
-        packages=config.runtime.packages,
-        requirements=config.python.requirements,
-        collect=(*config.collect.required, *config.collect.optional),
-    )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Use:
-    """One thing that needs another: component and file of both (the file is None for what is said of the whole)."""
-
-    user: str
-    user_path: str | None
-    how: str
-    name: str  # a soname, a requirement, a program
-    used: str
-    used_path: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,31 +85,6 @@ class Subject:
     layers_reason: str | None = None
 
 
-@dataclass(frozen=True)
-class Image:
-    """One image, with what is worked out of it once for all questions."""
-
-    inventory: Inventory
-    attribution: Attribution
-    listing: Listing | None = None
-    sources: Sources = field(default_factory=Sources)
-
-    @cached_property
-    def components(self) -> Mapping[str, Component]:
-        """By key."""
-        return {component.key: component for component in self.attribution.components}
-
-    @cached_property
-    def packages(self) -> Mapping[str, Package]:
-        """By key."""
-        return dict(zip(package_keys(self.inventory.packages), self.inventory.packages, strict=True))
-
-    @cached_property
-    def uses(self) -> tuple[Use, ...]:
-        """All that needs something else, by component."""
-        return (*_file_uses(self), *_package_uses(self), *_distribution_uses(self))
-
-
 def explain(image: Image, word: str) -> tuple[Subject, ...]:
     """Every thing of *image* that *word* names; nothing where there is none (`similar` has names that are close)."""
     return tuple(_subject(image, found) for found in _find(image, word))
@@ -205,8 +143,7 @@ def _find(image: Image, word: str) -> Iterator[_Found]:
 def _path(image: Image, word: str) -> Iterator[_Found]:
     inventory = image.inventory
     asked = posixpath.normpath("/" + word.lstrip("/"))
-    parent = inventory.real_path(posixpath.dirname(asked)) or posixpath.dirname(asked)
-    path = posixpath.join(parent, posixpath.basename(asked))
+    path = inventory.placed(asked)
     real = inventory.real_path(asked)
     file = inventory.by_path.get(path)
     if file is None and asked != "/":
@@ -352,20 +289,19 @@ def _subject(image: Image, found: _Found) -> Subject:
 
 def _needs(image: Image, found: _Found) -> Iterator[Need]:
     """Who, outside the subject, needs it; what links first, and of that who has most files."""
-    whole = set(found.components) if found.kind != "path" else set()
+    subject = {*found.paths, *(found.components if found.kind != "path" else ())}
     rows: dict[tuple[str, str], list[Use]] = defaultdict(list)
     for use in image.uses:
-        ours = use.used in whole if use.used_path is None else use.used_path in found.paths
-        inside = use.user in whole or use.user_path in found.paths
-        if ours and not inside:
-            rows[use.how, use.user].append(use)
+        user = str(image.component(use.user))
+        if use.used in subject and subject.isdisjoint((user, use.user)):
+            rows[use.how, user].append(use)
     for how, user in sorted(rows, key=lambda row: (HOW.index(row[0]), -len(rows[row]), row[1])):
         uses = rows[how, user]
-        files = sorted({use.user_path for use in uses if use.user_path})
+        files = sorted({use.user for use in uses if use.user.startswith("/")})
         yield Need(
             component=user,
             how=how,
-            names=tuple(sorted({use.name for use in uses})),
+            names=tuple(sorted({use.evidence for use in uses})),
             count=len(files),
             examples=tuple(files[:EXAMPLES]),
         )
@@ -449,108 +385,30 @@ def _asked_package(image: Image, package: Package) -> str | None:
 
 def _chain(image: Image, found: _Found) -> tuple[tuple[Step, ...], str | None]:
     """The shortest way from something that was asked for down to the subject, and what asked for that."""
-    above: dict[str, list[Use]] = defaultdict(list)
+    above: dict[str, list[tuple[str, Use]]] = defaultdict(list)
     for use in image.uses:
-        if use.user != use.used and use.how != OPENS:
-            above[use.used].append(use)
-    first = [use for key in found.components for use in above[key]]
+        user, used = str(image.component(use.user)), str(image.component(use.used))
+        if user != used and use.how not in (OPENS, MISSES):
+            above[used].append((user, use))
+    first = [row for key in found.components for row in above[key]]
     if found.kind == "path":
-        first = [use for use in first if use.used_path is None or use.used_path in found.paths]
-    queue: deque[tuple[Use, tuple[Step, ...]]] = deque((use, (_step(use),)) for use in first)
+        first = [row for row in first if not row[1].used.startswith("/") or row[1].used in found.paths]
+    queue: deque[tuple[str, tuple[Step, ...]]] = deque((user, (_step(user, use),)) for user, use in first)
     done = set(found.components)
     while queue:
-        use, steps = queue.popleft()
-        if use.user in done:
+        user, steps = queue.popleft()
+        if user in done:
             continue
-        done.add(use.user)
-        reason = _asked(image, use.user)
+        done.add(user)
+        reason = _asked(image, user)
         if reason:
             return steps, reason
-        queue += [(up, (_step(up), *steps)) for up in above[use.user]]
+        queue += [(up, (_step(up, use), *steps)) for up, use in above[user]]
     return (), None
 
 
-def _step(use: Use) -> Step:
-    return Step(component=use.user, how=use.how, name=use.name)
-
-
-# --- who needs whom
-
-
-def _file_uses(image: Image) -> Iterator[Use]:
-    owners = image.attribution.owners
-    for user, how, name, used in (*links(image.inventory), *_interpreters(image.inventory)):
-        if user != used and user in owners and used in owners:
-            yield Use(user=owners[user], user_path=user, how=how, name=name, used=owners[used], used_path=used)
-
-
-def links(inventory: Inventory) -> Iterator[tuple[str, str, str, str]]:
-    """(user, how, name, provider) of every library, and interpreter, that an ELF file names, as the loader finds it."""
-    found = resolve(inventory)
-    for edge in found.edges:
-        if edge.path:
-            runs = edge.name == inventory.elf_by_path[edge.user].interpreter
-            yield edge.user, RUNS if runs else LINKS, edge.name, edge.path
-    for row in found.dlopens:
-        if row.path:
-            yield row.user, OPENS, row.name, row.path
-
-
-def _interpreters(inventory: Inventory) -> Iterator[tuple[str, str, str, str]]:
-    """Scripts and what their first line runs, `env` looked through."""
-    folders = inventory.settings.env.get("PATH", "").split(":")
-    for script, line in inventory.interpreters.items():
-        words = line.split()
-        program = words[0] if words else ""
-        if posixpath.basename(program) == "env":
-            name = next((word for word in words[1:] if not word.startswith("-") and "=" not in word), "")
-            places = (posixpath.join(folder, name) for folder in folders)
-            program = next((place for place in places if inventory.real_path(place)), "")
-        real = inventory.real_path(program) if program else None
-        if real:
-            yield script, RUNS, f"#!{line}", real
-
-
-def _package_uses(image: Image) -> Iterator[Use]:
-    providers: dict[str, list[str]] = defaultdict(list)
-    for key, package in image.packages.items():
-        for name in {package.name, *(_bare(each) for each in package.provides)}:
-            providers[name].append(key)
-    for key, package in image.packages.items():
-        for wanted in package.depends:
-            for used in {used for one in wanted.split("|") for used in providers.get(_bare(one), ())}:
-                yield Use(user=key, user_path=None, how=DEPENDS, name=wanted, used=used, used_path=None)
-
-
-def _bare(relation: str) -> str:
-    """The name in a relation of packages: 'libc6' of 'libc6:any (>= 2.34)'."""
-    match = re.match(r"\s*([^\s(:\[]+)", relation)
-    return match[1] if match else ""
-
-
-def _distribution_uses(image: Image) -> Iterator[Use]:
-    inventory = image.inventory
-    packages = packaged(inventory)
-    keys = [package or key for package, key in zip(packages, distribution_keys(inventory), strict=True)]
-    by_name: dict[str, list[str]] = defaultdict(list)
-    for key, each in zip(keys, inventory.distributions, strict=True):
-        by_name[canonicalize_name(each.name)].append(key)
-    for key, package, each in zip(keys, packages, inventory.distributions, strict=True):
-        for text in each.requires:
-            for used in by_name.get(_required(text) or "", ()):
-                # What a package brought uses what packages brought; what pip installed, what pip installed.
-                if bool(package) == used.startswith("debian:"):
-                    yield Use(user=key, user_path=None, how=REQUIRES, name=text, used=used, used_path=None)
-
-
-def _required(text: str) -> str | None:
-    """The distribution that a Requires-Dist names; None for one of an extra, and for what is none."""
-    try:
-        requirement = Requirement(text)
-    except InvalidRequirement:
-        return None
-    wanted = requirement.marker is None or "extra" not in str(requirement.marker)
-    return canonicalize_name(requirement.name) if wanted else None
+def _step(user: str, use: Use) -> Step:
+    return Step(component=user, how=use.how, name=use.evidence)
 
 
 def _files(count: int) -> str:

@@ -157,18 +157,24 @@ def comparison(
         notes=(ON_THE_CPU,) if any(image.checks for image in images) and not any(map(_saw_a_gpu, images)) else (),
     )
     if plan is not None and looking is not None:
-        made = replace(made, findings=_findings(project, plan, running, [image.name for image in images], looking))
+        made = replace(made, findings=_findings(project, plan, running, images, inventories.values(), looking))
     limit = project.config.verdict.min_saving_percent
     whole = complete(made, inventories, min_saving_percent=limit)
     return Gathered(comparison=whole, inventories=inventories, owners=owners)
 
 
 def _findings(
-    project: Project, plan: Plan, running: Engine, images: Sequence[str], looking: Looking
+    project: Project,
+    plan: Plan,
+    running: Engine,
+    images: Iterable[ImageFigures],
+    inventories: Iterable[Inventory],
+    looking: Looking,
 ) -> tuple[Mapping[str, Any], ...] | None:
-    """What the audit finds in the images of *plan*; None where it could not be done."""
+    """Return what the audit finds in *images* of *plan*; None where it could not be done."""
+    names = [image.name for image in images]
     try:
-        found = audit.run(project, plan, running, images=images, say=looking.say)
+        found = audit.run(project, plan, running, images=names, known=inventories, say=looking.say)
     except (JetpareError, OSError) as error:
         looking.say(f"The images were not audited: {error}")
         return None

@@ -112,11 +112,6 @@ class HostFacts:
     jetpack: str | None  # such as 6.2; None for a release that the table does not have
     container: bool  # we are inside one: its files may say Jetson, but it is no host
 
-    @property
-    def is_jetson(self) -> bool:
-        """Whether power modes are ours to ask for: a Jetson, and not a container on one."""
-        return self.family is not None and not self.container
-
 
 def host_facts(host: Host) -> HostFacts:
     """What *host* says about itself."""

@@ -6,7 +6,7 @@ Each entry is a name or a glob, with the reason. build.toml adds to the first ta
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -72,6 +72,11 @@ _DRIVERS_CSV = {
 HOST_LIBRARIES: Mapping[str, str] = {
     name: f"{package}, by drivers.csv" for package, names in _DRIVERS_CSV.items() for name in names.split()
 }
+
+
+def allowed(own: Iterable[str]) -> Mapping[str, str]:
+    """Return what the host mounts, by name or glob -> who says so: the table above, and *own* of build.toml."""
+    return {**HOST_LIBRARIES, **dict.fromkeys(own, "[audit] host_libraries")}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,19 +16,23 @@ import stat
 import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import starmap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import IO, Any, Literal
 
+from msgspec import Struct
+from msgspec.structs import astuple
+
+from jetpare.engine import CHUNK, Engine, members
+from jetpare.errors import EngineError
 from jetpare.files import write_atomically
+from jetpare.inventory import Count, decoded, uncollected
 
-if TYPE_CHECKING:
-    from jetpare.engine import Engine
-
-SCHEMA = "jetpare.layers/1"
+SCHEMA: Literal["jetpare.layers/1"] = "jetpare.layers/1"
 WHITEOUT, OPAQUE, AUFS = ".wh.", ".wh..wh..opq", ".wh..wh."  # OCI image-spec, layer.md
 OVERLAY_XATTRS = ("trusted.overlay.", "user.overlay.")  # the second: of a rootless engine
-CHUNK = 1 << 20
+GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"  # what such streams begin with
 JSON_BYTES = 8 << 20  # no manifest or configuration is larger
 
 Kind = Literal["file", "dir", "link", "other", "whiteout", "opaque"]
@@ -39,8 +43,7 @@ class Unreadable(Exception):  # noqa: N818 - the reason why a source gives no li
     """A source cannot tell what the layers hold."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True, gc=False):
     """One name in one layer.
 
     ``whiteout``: the name, and all below it, is gone from here on. ``opaque``: all that lower layers have in this
@@ -50,7 +53,7 @@ class Entry:
 
     path: str
     kind: Kind
-    size: int = 0
+    size: Count = 0
     hardlink: str | None = None
 
     @property
@@ -242,27 +245,6 @@ def _counted(chunks: Iterable[bytes], progress: Progress) -> Iterator[bytes]:
         yield chunk
 
 
-@dataclass
-class _Reader:
-    """A file to read from, out of chunks."""
-
-    chunks: Iterator[bytes]
-    rest: bytes = field(default=b"")
-
-    def read(self, size: int = -1) -> bytes:
-        parts, have = [self.rest], len(self.rest)
-        while size < 0 or have < size:
-            chunk = next(self.chunks, b"")
-            if not chunk:
-                break
-            parts.append(chunk)
-            have += len(chunk)
-        data = b"".join(parts)
-        end = len(data) if size < 0 else size
-        self.rest = data[end:]
-        return data[:end]
-
-
 def from_stream(chunks: Iterable[bytes], *, diff_ids: Sequence[str]) -> tuple[Layer, ...]:
     """The layers *diff_ids* out of a Docker archive or an OCI layout, plain, gzip or zstd. Raises Unreadable."""
     import zstandard
@@ -271,18 +253,15 @@ def from_stream(chunks: Iterable[bytes], *, diff_ids: Sequence[str]) -> tuple[La
     texts: dict[str, bytes] = {}
     links: dict[str, str] = {}  # older engines give a layer that occurs twice as a link
     try:
-        with tarfile.open(fileobj=_Reader(iter(chunks)), mode="r|", bufsize=CHUNK) as archive:  # type: ignore[call-overload]
-            for member in archive:
-                archive.members.clear()  # tarfile keeps every member otherwise
-                content = _content(archive, member)
-                if member.issym() or member.islnk():
-                    folder = posixpath.dirname(member.name) if member.issym() else ""
-                    links[member.name] = posixpath.normpath(posixpath.join(folder, member.linkname))
-                elif content is not None and (layer := _layer(content)) is not None:
-                    listings[member.name] = _tar_entries(layer)
-                elif content is not None and member.size <= JSON_BYTES:
-                    texts[member.name] = content.read()
-    except (tarfile.TarError, OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
+        for member, content in members(chunks, "it"):
+            if member.issym() or member.islnk():
+                folder = posixpath.dirname(member.name) if member.issym() else ""
+                links[member.name] = posixpath.normpath(posixpath.join(folder, member.linkname))
+            elif content is not None and _is_layer(content):
+                listings[member.name] = _tar_entries(uncompressed(content))
+            elif content is not None and member.size <= JSON_BYTES:
+                texts[member.name] = content.read()
+    except (EngineError, tarfile.TarError, OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
         raise Unreadable(f"the engine's stream cannot be read: {error}") from error
     real = [links.get(name, name) for name in _layer_names(texts, diff_ids)]
     if any(name not in listings for name in real):
@@ -290,22 +269,30 @@ def from_stream(chunks: Iterable[bytes], *, diff_ids: Sequence[str]) -> tuple[La
     return tuple(Layer(diff_id=one, entries=listings[name]) for one, name in zip(diff_ids, real, strict=True))
 
 
-def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> _Reader | None:
-    opened = archive.extractfile(member) if member.isreg() else None
-    return None if opened is None else _Reader(iter(lambda: opened.read(CHUNK), b""))
+def starts(content: IO[bytes], magic: bytes) -> bool:
+    """Say whether *content*, of `engine.members`, begins with *magic*; nothing of it is lost."""
+    return _head(content).startswith(magic)
 
 
-def _layer(content: _Reader) -> Any:  # noqa: ANN401 - anything with read()
-    """*content* uncompressed where it is a layer, by its first bytes; None for anything else, with nothing lost."""
+def _head(content: IO[bytes]) -> bytes:
+    head: bytes = content.peek(tarfile.BLOCKSIZE)[: tarfile.BLOCKSIZE]  # type: ignore[attr-defined] # a BufferedReader
+    return head
+
+
+def _is_layer(content: IO[bytes]) -> bool:
+    head = _head(content)
+    return head.startswith((GZIP, ZSTD)) or head[257:262] == b"ustar" or bool(head and not head.strip(b"\0"))
+
+
+def uncompressed(content: IO[bytes]) -> Any:  # noqa: ANN401 - anything with read()
+    """Return *content* as it is, or unpacked where its first bytes are those of gzip or zstd."""
     import zstandard
 
-    head = content.read(tarfile.BLOCKSIZE)
-    content.rest = head + content.rest
-    if head.startswith(b"\x1f\x8b"):
-        return gzip.GzipFile(fileobj=content)  # type: ignore[call-overload]
-    if head.startswith(b"\x28\xb5\x2f\xfd"):
-        return zstandard.ZstdDecompressor().stream_reader(content, read_across_frames=True)  # type: ignore[arg-type]
-    return content if head[257:262] == b"ustar" or (head and not head.strip(b"\0")) else None
+    if starts(content, GZIP):
+        return gzip.GzipFile(fileobj=content)
+    if starts(content, ZSTD):
+        return zstandard.ZstdDecompressor().stream_reader(content, read_across_frames=True)
+    return content
 
 
 def _tar_entries(stream: Any) -> tuple[Entry, ...]:  # noqa: ANN401
@@ -368,31 +355,32 @@ def _layer_names(texts: Mapping[str, bytes], diff_ids: Sequence[str]) -> list[st
 def save(listing: Listing, path: Path) -> None:
     """Replace *path* with *listing*."""
     layers = [
-        {"diff_id": layer.diff_id, "rows": [[row.path, row.kind, row.size, row.hardlink] for row in layer.entries]}
-        for layer in listing.layers or ()
+        {"diff_id": layer.diff_id, "rows": [astuple(row) for row in layer.entries]} for layer in listing.layers or ()
     ]
     content = {"schema": SCHEMA, "image_id": listing.image_id, "how": listing.how, "layers": layers}
     write_atomically(path, gzip.compress(json.dumps(content, separators=(",", ":")).encode(), 3, mtime=0))
 
 
+@uncollected()
 def load(path: Path, image_id: str) -> Listing | None:
-    """What `save` wrote for *image_id*; None where it is not there, of another form or damaged: it is made anew."""
+    """Return what `save` wrote for *image_id*; None where that is missing, damaged or of another form."""
     try:
-        content = json.loads(gzip.decompress(path.read_bytes()))
-        if (content["schema"], content["image_id"]) != (SCHEMA, image_id):
-            return None
-        layers = tuple(
-            Layer(diff_id=layer["diff_id"], entries=tuple(_kept(*row) for row in layer["rows"]))
-            for layer in content["layers"]
-        )
-        return Listing(image_id=image_id, how=content["how"], layers=layers)
-    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, RecursionError):
+        content = decoded(gzip.decompress(path.read_bytes()), _Kept)
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError):
         return None
+    if content.image_id != image_id:
+        return None
+    layers = tuple(Layer(diff_id=each.diff_id, entries=tuple(starmap(Entry, each.rows))) for each in content.layers)
+    return Listing(image_id=image_id, how=content.how, layers=layers)
 
 
-def _kept(path: object, kind: Any, size: object, hardlink: object) -> Entry:  # noqa: ANN401
-    if type(path) is not str or type(size) is not int or not isinstance(hardlink, (str, type(None))):
-        raise TypeError(f"no entry: {path!r:.80}")
-    if size < 0 or kind not in get_args(Kind):
-        raise ValueError(f"no entry: {path!r:.80}")
-    return Entry(path=path, kind=kind, size=size, hardlink=hardlink)
+class _KeptLayer(Struct):
+    diff_id: str
+    rows: list[tuple[str, Kind, Count, str | None]]
+
+
+class _Kept(Struct):
+    schema: Literal["jetpare.layers/1"]
+    image_id: str
+    how: Literal["overlay2", "stream"] | None
+    layers: list[_KeptLayer]

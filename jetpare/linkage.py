@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import posixpath
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -53,7 +53,7 @@ class Dlopen:
     'elsewhere': no search reaches it, but the image has it, and code may put its path together. 'alternative': not
     there, but another version that the same file names is, or, of a name without version, any version. 'optional': code
     is known to do without. ``path``: what is opened; of 'alternative', the other version. ``by``: the file in whose
-    process it is, what mounts it, or why code does without.
+    process it is, what mounts it, or why code does without. ``elsewhere``: all the files of that name, of 'elsewhere'.
     """
 
     user: str
@@ -61,6 +61,7 @@ class Dlopen:
     status: DlopenStatus
     path: str | None = None
     by: str | None = None
+    elsewhere: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,17 +77,14 @@ class Linkage:
 def resolve(
     inventory: Inventory,
     *,
-    env: Mapping[str, str] | None = None,
     allow: Mapping[str, str] = HOST_LIBRARIES,
     optional: Sequence[Dispensable] = OPTIONAL_LIBRARIES,
-    hwcaps: Iterable[str] = (),
 ) -> Linkage:
-    """Resolve every NEEDED and every dlopen name of *inventory*; *env*, *allow* and *hwcaps* as `Loader` has them.
+    """Resolve every NEEDED and every dlopen name of *inventory*; *allow* as `Loader` has it.
 
-    No *hwcaps* by default: what only they hold is missing on another processor. *optional*: which dlopen names code
-    does without.
+    *optional*: which dlopen names code does without.
     """
-    loader = Loader(inventory, env=env, allow=allow, hwcaps=hwcaps)
+    loader = Loader(inventory, allow=allow)
     skipped = {elf.path: why for elf in inventory.elfs if (why := loader.why_not(elf))}
     processes = {elf.path: loader.start(elf) for elf in inventory.elfs if elf.path not in skipped}
     image = _Image(inventory, loader, processes)
@@ -98,23 +96,24 @@ def resolve(
     )
 
 
-def users(linkage: Linkage) -> Mapping[str, tuple[str, ...]]:
-    """Who needs each file, by NEEDED, as its interpreter or by a dlopen name: its real path -> its users' paths."""
-    found: defaultdict[str, set[str]] = defaultdict(set)
-    needs: tuple[Edge | Dlopen, ...] = (*linkage.edges, *linkage.dlopens)
-    for each in needs:
-        if each.path is not None and each.path != each.user:
-            found[each.path].add(each.user)
-    return {path: tuple(sorted(found[path])) for path in sorted(found)}
+def libraries(inventory: Inventory) -> Mapping[str, tuple[str, ...]]:
+    """Map every name by which a shared object can be asked for to the real paths of the objects that have it.
 
-
-def lost(linkage: Linkage, *, baseline: Linkage) -> tuple[Dlopen, ...]:
-    """The dlopen names that are missing here, while the same file of *baseline*, another image, is served.
-
-    What is missing in both is mostly what code does without; what is missing in one was lost on the way.
+    A name is the object's soname, its file's name, or that of a link or hard link to it.
     """
-    served = {(each.user, each.name) for each in baseline.dlopens if each.path is not None}
-    return tuple(each for each in linkage.dlopens if each.status == "missing" and (each.user, each.name) in served)
+    found: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    for file in inventory.files:
+        if file.kind in ("file", "link") and ".so" in file.path:
+            real = inventory.by_path.get(inventory.real_path(file.path) or "")
+            elf = inventory.elf_by_path.get(real.hardlink or real.path) if real else None
+            if elf and elf.type == "dyn":
+                found[posixpath.basename(file.path)][elf.path] = None
+    for elf in inventory.elfs:
+        if elf.type == "dyn":
+            for name in (posixpath.basename(elf.path), elf.soname):
+                if name:
+                    found[name][elf.path] = None
+    return {name: tuple(paths) for name, paths in found.items()}
 
 
 def _edges(image: _Image, process: Process) -> Iterator[Edge]:
@@ -133,8 +132,14 @@ def _edges(image: _Image, process: Process) -> Iterator[Edge]:
 def _edge(image: _Image, process: Process, need: Need) -> Edge:
     elf, name = need.user.elf, need.name
     if need.object:
-        unmet = _unmet(elf, name, need.object.elf)
-        return Edge(user=elf.path, name=name, status="found", path=need.object.elf.path, rule=need.rule, unmet=unmet)
+        return Edge(
+            user=elf.path,
+            name=name,
+            status="found",
+            path=need.object.elf.path,
+            rule=need.rule,
+            unmet=unmet(elf, name, need.object.elf),
+        )
     if need.host:
         return Edge(user=elf.path, name=name, status="host", by=need.host)
     if need.wrong:
@@ -143,14 +148,14 @@ def _edge(image: _Image, process: Process, need: Need) -> Edge:
     if company := image.company(elf.path, name):
         provided, by = company
         return Edge(
-            user=elf.path, name=name, status="company", path=provided.path, by=by, unmet=_unmet(elf, name, provided)
+            user=elf.path, name=name, status="company", path=provided.path, by=by, unmet=unmet(elf, name, provided)
         )
     searched = image.loader.searched(process, process.root, name)
     return Edge(user=elf.path, name=name, status="missing", searched=searched, elsewhere=image.elsewhere(name))
 
 
-def _unmet(user: Elf, name: str, provider: Elf) -> tuple[str, ...]:
-    """The versions that *user* wants and *provider* lacks; one that defines none is taken for one that has them all."""
+def unmet(user: Elf, name: str, provider: Elf) -> tuple[str, ...]:
+    """Return the versions that *user* wants of *name* and *provider* lacks; one that defines none has them all."""
     defined = set(provider.versions_defined)
     return tuple(version for version in user.versions_needed.get(name, ()) if defined and version not in defined)
 
@@ -184,7 +189,7 @@ def _dlopen(image: _Image, process: Process, name: str) -> Dlopen:
     if company := image.company(user, name):
         return Dlopen(user=user, name=name, status="company", path=company[0].path, by=company[1])
     if elsewhere := image.elsewhere(name):
-        return Dlopen(user=user, name=name, status="elsewhere", path=elsewhere[0])
+        return Dlopen(user=user, name=name, status="elsewhere", path=elsewhere[0], elsewhere=elsewhere)
     return Dlopen(user=user, name=name, status="missing")
 
 
@@ -219,16 +224,9 @@ class _Image:
 
     @cached_property
     def _named(self) -> Mapping[str, tuple[str, ...]]:
-        named: defaultdict[str, dict[str, None]] = defaultdict(dict)
-        for file in self.inventory.files:
-            if file.kind in ("file", "link") and ".so" in file.path:
-                real = self.inventory.real_path(file.path)
-                if real is not None and real in self.processes:
-                    named[posixpath.basename(file.path)][real] = None
-        for process in self.processes.values():
-            if process.root.elf.soname:
-                named[process.root.elf.soname][process.root.elf.path] = None
-        return {name: tuple(paths) for name, paths in named.items()}
+        known = libraries(self.inventory).items()
+        loadable = {name: tuple(path for path in paths if path in self.processes) for name, paths in known}
+        return {name: paths for name, paths in loadable.items() if paths}
 
     @cached_property
     def _versions(self) -> Mapping[str, str]:
@@ -280,7 +278,7 @@ class _Image:
         closure, waiting = {distribution: None}, [distribution]
         while waiting:
             for each in self._distributions.get(waiting.pop(), ()):
-                new = [name for name in _required(each) if name not in closure]
+                new = [name for text in each.requires if (name := required(text)) and name not in closure]
                 closure |= dict.fromkeys(new)
                 waiting += new
         files = (path for name in closure for each in self._distributions.get(name, ()) for path in each.files or ())
@@ -301,14 +299,12 @@ def _canonical(name: str) -> str:
     return canonicalize_name(name)
 
 
-def _required(distribution: Distribution) -> Iterator[str]:
-    """The names that *distribution* requires, extras left out."""
+def required(text: str) -> str | None:
+    """Return the distribution that a Requires-Dist names; None for one of an extra, and for what is none."""
     from packaging.requirements import InvalidRequirement, Requirement
 
-    for text in distribution.requires:
-        try:
-            requirement = Requirement(text)
-        except InvalidRequirement:
-            continue
-        if "extra" not in str(requirement.marker or ""):
-            yield _canonical(requirement.name)
+    try:
+        requirement = Requirement(text)
+    except InvalidRequirement:
+        return None
+    return None if "extra" in str(requirement.marker or "") else _canonical(requirement.name)

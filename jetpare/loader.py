@@ -21,7 +21,7 @@ Rule = Literal["loaded", "path", "rpath", "LD_LIBRARY_PATH", "runpath", "cache",
 
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 _TOKEN = re.compile(r"\$(?:\{(ORIGIN|LIB|PLATFORM)\}|(ORIGIN|LIB|PLATFORM)(?![A-Za-z0-9_]))")
-_HWCAPS = re.compile(r"/glibc-hwcaps/([^/]+)/")
+_HWCAPS = "/glibc-hwcaps/"
 _CACHE = "/etc/ld.so.cache"
 _PRELOAD = "/etc/ld.so.preload"
 _SETID = 0o6000
@@ -75,22 +75,13 @@ class Process:
     names: dict[str, Object] = field(default_factory=dict)  # whatever an object is known by already
     identities: dict[str, Object] = field(default_factory=dict)
 
-    def unmet(self, user: Object) -> Iterator[tuple[str, str]]:
-        """What *user* wants of the process's objects and they do not define: the library's name, the version.
-
-        A library that defines no version at all is taken for one that has them all, with a warning.
-        """
-        for name, versions in user.elf.versions_needed.items():
-            defined = self.names[name].elf.versions_defined if name in self.names else ()
-            yield from ((name, version) for version in versions if defined and version not in defined)
-
 
 class Loader:
     """ld.so of one image.
 
     *env*: what the processes get; the image's own unless given. *allow*: names or globs that the host mounts at run
-    time -> what mounts them; an empty placeholder of such a file counts as the host's. *hwcaps*: glibc-hwcaps
-    subfolders, best first, such as x86-64-v3.
+    time -> what mounts them; an empty placeholder of such a file counts as the host's. Subfolders glibc-hwcaps are not
+    searched: what only they hold is missing on another processor.
     """
 
     def __init__(
@@ -99,24 +90,20 @@ class Loader:
         *,
         env: Mapping[str, str] | None = None,
         allow: Mapping[str, str] | None = None,
-        hwcaps: Iterable[str] = (),
     ) -> None:
         self.inventory = inventory
         self.env = inventory.settings.env if env is None else env
         self.allow = allow or {}
-        self.hwcaps = tuple(hwcaps)
         self.machine = _MACHINES.get(inventory.platform.partition("/")[2].partition("/")[0], "")
         self.lib, self.default = self._built_in()
         self.interpreter = self._usual_interpreter()
         self._left = _NEEDS
         self._cwd = inventory.settings.workdir or "/"
-        self._folders: dict[str, str | None] = {}
         self._opened: dict[str, tuple[str, Elf] | str | None] = {}
         self._hosts: dict[str, str | None] = {}
         self._cache: dict[str, list[str]] = {}
         for soname, path in inventory.loader_cache:
-            level = _HWCAPS.search(path)
-            if level is None or level[1] in self.hwcaps:
+            if _HWCAPS not in path:
                 self._cache.setdefault(soname, []).append(path)
 
     def why_not(self, elf: Elf) -> str | None:
@@ -209,7 +196,6 @@ class Loader:
             if rule == "cache":
                 yield from ((rule, path) for path in self._cached(name))
             for folder in folders:
-                yield from ((rule, f"{folder}/glibc-hwcaps/{level}/{name}") for level in self.hwcaps)
                 yield rule, f"{folder}/{name}"
 
     def _rules(self, process: Process, user: Object) -> Iterator[tuple[Rule, tuple[str, ...]]]:
@@ -314,15 +300,7 @@ class Loader:
         return self._opened[found]
 
     def _look(self, found: str) -> tuple[str, Elf] | str | None:
-        folder, name = posixpath.split(found)
-        if folder not in self._folders:
-            self._folders[folder] = self.inventory.real_path(folder)
-        inside = self._folders[folder]
-        path = None if inside is None else posixpath.join(inside, name)
-        file = self.inventory.by_path.get(path or "")
-        if file is not None and file.kind == "link":
-            path = self.inventory.real_path(file.path)
-            file = self.inventory.by_path.get(path or "")
+        file = self.inventory.by_path.get(self.inventory.real_path(found) or "")
         if file is None:
             return None
         if file.kind == "dir":

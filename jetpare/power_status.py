@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from jetpare.board import Board, Cpu, core_list, locked_clocks, not_ours, online_cpus
+from jetpare.board import Board, Cpu, locked_clocks, not_ours, online_cpus
 from jetpare.errors import PowerError
 from jetpare.host import Host, HostFacts, host_facts, read_number, read_optional
 from jetpare.nvpmodel import Clocks, Mode, Modes, Present, needs_reboot
 from jetpare.power import Pending, pending
+from jetpare.telemetry import core_numbers
 
 T = TypeVar("T")
 
@@ -61,7 +62,7 @@ def status(*, state: Path, host: Host) -> PowerStatus:
         modes=_rows(modes, present) if modes else (),
         default=modes.default if modes else None,
         cpus=cpus,
-        cores_present=len(core_list(read_optional(host, "/sys/devices/system/cpu/present") or "")),
+        cores_present=len(core_numbers(read_optional(host, "/sys/devices/system/cpu/present") or "")),
         clocks=clocks,
         locked=locked_clocks(cpus, clocks),
         fan=_fan(host, clocks),

@@ -10,18 +10,16 @@ import json
 import posixpath
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from jetpare.audits.binaries import strippable
-from jetpare.audits.duplicates import sets
 from jetpare.audits.leftovers import found
 from jetpare.audits.subject import Subject, some
 from jetpare.audits.users import Graph
 from jetpare.inventory import Inventory
 from jetpare.units import size_text
+from jetpare.waste import duplicates
 
-SCHEMA = "jetpare.prune-plan/1"
 ROOTS = frozenset({"usr", "local", "opt", "etc", "var"})  # folders that are never named as a whole
 KEPT = frozenset({"bin", "sbin", "lib", "lib64", "share", "include"})  # of which only what they hold is named
 MOST_PATHS = 6  # of one item that are written out
@@ -111,8 +109,8 @@ def _leftovers(image: Subject, folders: Folders) -> Iterator[tuple[Item, set[str
 
 
 def _copies(image: Subject) -> Iterator[tuple[Item, set[str]]]:
-    for same in sets(image):
-        names = [file.path for file in same]
+    for same in duplicates(image.inventory.files):
+        names = same.paths
         yield (
             Item(
                 image=image.name,
@@ -120,7 +118,7 @@ def _copies(image: Subject) -> Iterator[tuple[Item, set[str]]]:
                 name=names[0],
                 proof=f"the same content as {some(names[1:])}, which could be links to it",
                 bytes=0,
-                links=tuple(names[1:]),
+                links=names[1:],
             ),
             set(names[1:]),
         )
@@ -197,15 +195,3 @@ def as_toml(plan: Iterable[Item]) -> str:
 def _array(paths: tuple[str, ...]) -> str:
     words = [json.dumps(path.lstrip("/")) for path in paths]
     return f"[{words[0]}]" if len(words) == 1 else "[\n" + "".join(f"    {word},\n" for word in words) + "]"
-
-
-def as_dict(plan: Iterable[Item]) -> dict[str, Any]:
-    """The documented JSON form (docs/audit.md)."""
-    return {"schema": SCHEMA, "items": [asdict(item) for item in plan]}
-
-
-def summary(plan: Iterable[Item]) -> str:
-    """'cuda: 312 MB could go in 14 items, the largest libgdal'."""
-    each = list(plan)
-    total = sum(item.bytes for item in each)
-    return f"{size_text(total)} could go in {len(each)} items, the largest {some(item.name for item in each[:1])}"

@@ -8,7 +8,6 @@ manifest too (some kilobytes).
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import posixpath
@@ -22,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from jetpare import doctor, engine, process
+from jetpare import doctor, engine, layers, process
 from jetpare.engine import Engine, ImageFacts
 from jetpare.errors import EngineError, ToolError
 from jetpare.files import json_object, update_json
@@ -34,7 +33,7 @@ Tell = Callable[[int, int | None], None]
 GZIP_LEVEL = 6  # what `docker push` and BuildKit use: the default level of Go's gzip
 ZSTD_LEVEL = 3  # BuildKit's and zstd's own default
 METHODS: Mapping[Method, str] = {"gzip": f"gzip level {GZIP_LEVEL}", "zstd": f"zstd level {ZSTD_LEVEL}"}
-MAGIC: Mapping[Method, bytes] = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}
+MAGIC: Mapping[Method, bytes] = {"gzip": layers.GZIP, "zstd": layers.ZSTD}
 PIECE = 1 << 20
 WINDOW = 1 << 15  # how far back gzip looks
 GZIP_FRAME = 20  # bytes of a gzip stream that are no compressed data: header 10, last block 2, checksum and length 8
@@ -236,24 +235,16 @@ def _after(before: int, total: int | None, tell: Tell) -> Callable[[int], None]:
 
 def _packed(file: IO[bytes], method: Method, *, size: int, tell: Callable[[int], None]) -> int:
     """How many bytes *method* makes of *file*; its own *size* where it is compressed so already."""
-    if _starts(file, MAGIC[method]):
+    if layers.starts(file, MAGIC[method]):
         return size
     return COMPRESSORS[method](_pieces(file, tell))
-
-
-def _starts(file: IO[bytes], magic: bytes) -> bool:
-    return file.peek(len(magic)).startswith(magic)  # type: ignore[attr-defined, no-any-return] # it is a BufferedReader
 
 
 def _pieces(file: IO[bytes], tell: Callable[[int], None]) -> Iterator[bytes]:
     """The content of *file*, unpacked where it is compressed; never more than a piece of it in memory."""
     import zstandard
 
-    stream: Any = file
-    if _starts(file, MAGIC["gzip"]):
-        stream = gzip.GzipFile(fileobj=file)
-    elif _starts(file, MAGIC["zstd"]):
-        stream = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+    stream = layers.uncompressed(file)
     try:
         while piece := stream.read(PIECE):
             yield piece

@@ -328,14 +328,6 @@ def work_seconds(steps: Iterable[Step]) -> float:
     return sum(step.seconds for step in steps)
 
 
-def wall_seconds(timeline: Timeline) -> float:
-    """From the first start to the last end, idle time included."""
-    intervals = [each for step in timeline.steps for each in step.intervals]
-    if not intervals:
-        return 0.0
-    return max(each.end for each in intervals) - min(each.start for each in intervals)
-
-
 # --- recording
 
 
@@ -599,7 +591,6 @@ class StageLog:
     def __init__(self, file: TextIO, *, target: str | None = None, stage: str | None = None) -> None:
         self._file, self._target, self._stage = file, target, stage
         self._speaker = ""
-        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
 
     def line(self, line: LogLine) -> None:
         """Write one line."""
@@ -612,7 +603,6 @@ class StageLog:
             self._speaker = line.digest
             self._file.write(f"#{places[0].name if places else line.digest}\n")
         self._file.write(f"{line.seconds:9.3f}  {line.text}\n")
-        self._tail.append(line.text)
 
     def finish(self, timeline: Timeline) -> None:
         """Write what each step took, so that the log of a stage that was cached says so too."""
@@ -623,10 +613,6 @@ class StageLog:
                 continue
             took = "CACHED" if step.cached else "ERROR" if step.error else f"{step.seconds:.3f} s"
             self._file.write(f"{took:>12}  {place.name}\n")
-
-    def tail(self) -> tuple[str, ...]:
-        """The last TAIL_LINES lines that were written, without their times."""
-        return tuple(self._tail)
 
 
 # --- figures

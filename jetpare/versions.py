@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
 
 from jetpare.compare import Check
 from jetpare.inventory import Inventory
@@ -30,6 +31,23 @@ class Told:
     versions: Mapping[str, str | None] = field(default_factory=dict)
     checks: tuple[Check, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+def fits(have: str, *, made_for: str) -> bool:
+    """Say whether version *have* of cuDNN or CUDA serves what was compiled against *made_for*.
+
+    It has to be of the same major version and of no older minor one. Nothing is said against what is no version.
+    """
+    mine, wanted = release(have), release(made_for)
+    return mine is None or wanted is None or (mine[0] == wanted[0] and mine[1:2] >= wanted[1:2])
+
+
+def release(version: str | None) -> tuple[int, ...] | None:
+    """Return the numbers of a version; None for what is none."""
+    try:
+        return Version(version or "").release
+    except InvalidVersion:
+        return None
 
 
 def told(inventory: Inventory) -> Told:

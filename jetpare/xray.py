@@ -12,7 +12,6 @@ import hashlib
 import io
 import json
 import os
-import posixpath
 import re
 import struct
 import tarfile
@@ -21,7 +20,6 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from jetpare import collector, engine, files, inventory
 from jetpare.engine import Engine
 from jetpare.errors import EngineError, RecordError
-from jetpare.inventory import Distribution, Elf, File, Inventory, LayerInfo, Mention, Package, Settings
+from jetpare.inventory import Inventory, LayerInfo, Settings
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -51,6 +49,9 @@ LINE_BYTES = 16 << 20
 COMPRESSION = 3
 BY_FILES = ("overlay2", "fuse-overlayfs", "vfs")  # stores whose sizes of layers are the sums of their files' bytes
 SLACK_BYTES = 16 << 20
+READ = tuple(name for name in (*inventory.TABLES, *inventory.LISTS) if name != "layers")  # what is read in an image
+TABLE_NAME = re.compile(rb'\s*\[\s*"(\w+)"')  # a line of the collector
+READER = re.compile(rb'\{\s*"reader"\s*:\s*"(\w+)"')  # a file that was kept
 
 # What the image's Python is started with: it takes the program from stdin into memory, since nothing can be written.
 READY = b"ready"
@@ -244,20 +245,22 @@ def _lines(parts: Iterable[bytes]) -> Iterator[bytes]:
 
 def gather(lines: Iterable[bytes], say: Say) -> Tables:
     """The tables that the collector's *lines* hold, checked. Raises _NoAnswerError where they are not what it says."""
-    tables: Tables = {name: [] for name in ROWS}
+    tables: Tables = {name: [] for name in READ}
     tell = _teller(say)
     for line in lines:
         try:
-            name, rows = json.loads(line)
+            found = TABLE_NAME.match(line)
+            name = found[1].decode() if found else ""
             if name == "end":
-                check_names(tables)
+                inventory.check_names(tables["files"], tables["elfs"] + tables["mentions"])
                 return tables
+            kind = tuple[int, int] if name == "progress" else inventory.rows_of(name)
+            _, rows = inventory.decoded(line, tuple[str, kind])  # type: ignore[valid-type]
             if name == "progress":
-                done, total = rows
-                tell(f"read {int(done)} of {int(total)} files")
+                tell(f"read {rows[0]} of {rows[1]} files")
             else:
-                tables[name] += [ROWS[name](row) for row in rows]
-        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+                tables[name] += inventory.read_rows(name, rows)
+        except (ValueError, KeyError, RecursionError) as error:
             raise _NoAnswerError(f"not what the collector says ({_short(repr(error))})") from error
     raise _NoAnswerError("its answer ends too early")
 
@@ -267,17 +270,6 @@ def check_bytes(tables: Tables, store: str, layers_bytes: int | None) -> None:
     said = sum(file.bytes for file in tables["files"])
     if store in BY_FILES and layers_bytes is not None and said > layers_bytes * 1.01 + SLACK_BYTES:
         raise _NoAnswerError(f"it tells of {said} bytes in files, its layers have {layers_bytes}")
-
-
-def check_names(tables: Tables) -> None:
-    """ValueError where a name stands twice, or out of order, or is of no file."""
-    names = [file.path for file in tables["files"]]
-    there = set(names)
-    if len(there) != len(names) or sorted(names) != names:
-        raise ValueError("files are not in the order of their paths")
-    named = {file.hardlink for file in tables["files"]} | {each.path for each in tables["elfs"] + tables["mentions"]}
-    if not named - {None} <= there:
-        raise ValueError("names of files that are not there")
 
 
 @cache
@@ -313,10 +305,13 @@ def from_stream(docker: DockerClient, image_id: str, *, state: Path, say: Say) -
             entries, looks = collector.read_tar(reader, lambda done: tell(f"read {done} files"), str(state))
         except (tarfile.TarError, TimeoutError) as error:
             raise EngineError(f"{image_id}: the engine's stream of it cannot be read ({error}).") from error
-    rows = json.loads(json.dumps(list(collector.tables(entries, looks, faults))))
+    tables = {name: json.dumps(rows).encode() for name, rows in collector.tables(entries, looks, faults)}
     try:
-        return {name: [ROWS[name](row) for row in table] for name, table in rows}
-    except (ValueError, TypeError) as error:
+        return {
+            name: inventory.read_rows(name, inventory.decoded(rows, inventory.rows_of(name)))
+            for name, rows in tables.items()
+        }
+    except (ValueError, KeyError) as error:
         raise EngineError(f"{image_id}: the engine's stream of it holds what no image has ({error}).") from error
 
 
@@ -338,123 +333,6 @@ def _teller(say: Say) -> Say:
             say(text)
 
     return tell
-
-
-# --- what comes back, checked
-
-
-def _text(value: object) -> str:
-    if type(value) is not str:
-        raise TypeError(f"no text: {value!r:.80}")
-    if not value.isascii():
-        value.encode("utf-8", "surrogateescape")  # UnicodeError where no bytes can be meant by it
-    return value
-
-
-def _number(value: object) -> int:
-    if type(value) is not int or not 0 <= value < 1 << 63:
-        raise TypeError(f"no number: {value!r:.80}")
-    return value
-
-
-def _flag(value: object) -> bool:
-    if type(value) is not bool:
-        raise TypeError(f"neither true nor false: {value!r:.80}")
-    return value
-
-
-def _many(value: object) -> tuple[str, ...]:
-    if type(value) is not list:
-        raise TypeError(f"no list: {value!r:.80}")
-    return tuple(_text(each) for each in value)
-
-
-def _by_name(value: object) -> dict[str, tuple[str, ...]]:
-    if type(value) is not dict:
-        raise TypeError(f"no object: {value!r:.80}")
-    return {key: _many(each) for key, each in value.items()}
-
-
-def _words(value: object) -> dict[str, str]:
-    if type(value) is not dict:
-        raise TypeError(f"no object: {value!r:.80}")
-    return {key: _text(each) for key, each in value.items()}
-
-
-def _path(value: object) -> str:
-    text = _text(value)
-    # Two slashes in front are a path of their own to posixpath, above which there is no "/".
-    if not text.startswith("/") or text.startswith("//") or "\0" in text or posixpath.normpath(text) != text:
-        raise ValueError(f"no path: {text!r:.80}")
-    return text
-
-
-def _kind(value: object) -> str:
-    if value not in set(collector.KINDS.values()):
-        raise ValueError(f"no kind of file: {value!r:.80}")
-    return str(value)
-
-
-def _hash(value: object) -> str:
-    text = _text(value)
-    if not re.fullmatch(r"[0-9a-f]{64}", text):
-        raise ValueError(f"no digest: {text!r:.80}")
-    return text
-
-
-def _pair(value: Any) -> tuple[str, str]:  # noqa: ANN401
-    first, second = value
-    return _text(first), _text(second)
-
-
-_BY_TYPE: Mapping[str, Callable[[object], Any]] = {
-    "str": _text,
-    "int": _number,
-    "bool": _flag,
-    "Kind": _kind,
-    "tuple[str, ...]": _many,
-    "Mapping[str, tuple[str, ...]]": _by_name,
-    "Mapping[str, str]": _words,
-}
-_BY_NAME: Mapping[str, Callable[[object], Any]] = {"path": _path, "hardlink": _path, "digest": _hash}
-
-
-def _checks(kind: type) -> list[tuple[str, Callable[[object], Any]]]:
-    """(column, check) of each column of *kind*, by what its annotation says."""
-
-    def optional(check: Callable[[object], Any]) -> Callable[[object], Any]:
-        return lambda value: None if value is None else check(value)
-
-    checks = []
-    for each in fields(kind):
-        annotation = str(each.type)
-        check = _BY_NAME.get(each.name) or _BY_TYPE[annotation.removesuffix(" | None")]
-        checks.append((each.name, optional(check) if annotation.endswith(" | None") else check))
-    return checks
-
-
-def _row(kind: type) -> Callable[[Any], Any]:
-    checks = _checks(kind)
-
-    def make(row: Any) -> Any:  # noqa: ANN401
-        values = [row[name] for name, _ in checks] if isinstance(row, dict) else row
-        return kind(**{name: check(value) for (name, check), value in zip(checks, values, strict=True)})
-
-    return make
-
-
-ROWS: Mapping[str, Callable[[Any], Any]] = {
-    "files": _row(File),
-    "elfs": _row(Elf),
-    "packages": _row(Package),
-    "distributions": _row(Distribution),
-    "mentions": _row(Mention),
-    "loader_dirs": _text,
-    "loader_cache": _pair,
-    "interpreters": _pair,
-    "texts": _pair,
-    "faults": _text,
-}
 
 
 def assemble(
@@ -530,37 +408,18 @@ def reader() -> str:
     return made.hexdigest()[:16]
 
 
-def unpacked(content: Mapping[str, Any]) -> Inventory:
-    """The inverse of `Inventory.as_dict`, checked: KeyError, TypeError or ValueError where a value does not fit."""
-    tables: Tables = {}
-    for name, check in ROWS.items():
-        rows = content[name]
-        if name in ("interpreters", "texts"):
-            rows = rows.items()
-        elif isinstance(rows, dict):
-            rows = rows["rows"]
-        tables[name] = [check(row) for row in rows]
-    check_names(tables)
-    rest = inventory.from_dict({**content, **{name: {"columns": [], "rows": []} for name in ROWS}})
-    return replace(
-        rest,
-        settings=_row(Settings)(content["settings"]),
-        layers=tuple(map(_row(LayerInfo), content["layers"]["rows"])),
-        **_frozen(tables),
-    )
-
-
 def _load(path: Path, image_id: str, say: Say) -> Inventory | None:
     try:
-        content = json.loads(gzip.decompress(path.read_bytes()))
-        if content.get("reader") != reader():
+        content = gzip.decompress(path.read_bytes())
+        made_by = READER.match(content)
+        if made_by and made_by[1].decode() != reader():
             return None
-        found = unpacked(content)
+        found = inventory.loads(content)
         if found.image_id != image_id:
             raise ValueError(f"it is of {found.image_id}")  # noqa: TRY301
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, KeyError, EOFError, AttributeError, RecursionError, zlib.error) as error:
+    except (OSError, ValueError, EOFError, RecursionError, zlib.error) as error:
         say(f"{path}: damaged ({error}); the image is read again")
         return None
     with suppress(OSError):

@@ -16,6 +16,7 @@ from typing import Any
 
 from jetpare.engine import Engine
 from jetpare.inventory import Elf, Inventory
+from jetpare.linkage import unmet
 from jetpare.loader import Loader, Process, Rule
 
 SECONDS = 600
@@ -96,7 +97,12 @@ def modelled(loader: Loader, elf: Elf) -> Listing:
     return Listing(
         loaded=tuple(loaded),
         absent=tuple(need.name for need in process.needs if not need.object),
-        versions=frozenset((version, user.found) for user in process.objects for _, version in process.unmet(user)),
+        versions=frozenset(
+            (version, user.found)
+            for user in process.objects
+            for name in user.elf.versions_needed.keys() & process.names.keys()
+            for version in unmet(user.elf, name, process.names[name].elf)
+        ),
         refused=next((need.wrong[1] for need in process.needs if need.wrong), ""),
     )
 
@@ -141,9 +147,9 @@ def differences(model: Listing, real: Listing) -> list[str]:
     return found
 
 
-def compare(inventory: Inventory, said: str, *, hwcaps: Sequence[str]) -> dict[str, Any]:
+def compare(inventory: Inventory, said: str) -> dict[str, Any]:
     """Both over every ELF file of *inventory*: counts, and the files that differ."""
-    loader = Loader(inventory, hwcaps=hwcaps)
+    loader = Loader(inventory)
     real = {path: listed(lines) for path, lines in split(said)}
     reasons: Counter[str] = Counter()
     differing: dict[str, list[str]] = {}
@@ -185,17 +191,10 @@ def ask(argv: Sequence[str], inventory: Inventory, env: Mapping[str, str], cwd: 
     return done.stdout
 
 
-def levels(argv: Sequence[str], env: Mapping[str, str]) -> tuple[str, ...]:
-    """The glibc-hwcaps subfolders that ld.so searches on this processor, in its order."""
-    said = subprocess.run(argv, env=env, capture_output=True, text=True, check=True).stdout
-    return tuple(re.findall(r"^  (\S+) \(supported, searched\)", said.partition("glibc-hwcaps")[2], re.MULTILINE))
-
-
 def compare_image(running: Engine, inventory: Inventory) -> dict[str, Any]:
     """`compare` with the ld.so of an image, in a container without network or privileges, its root read-only."""
     path = Loader(inventory).interpreter or ""
     closed = ["--network", "none", "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
     run = [running.docker, "run", "-i", "--rm", *closed, "--memory", "2g", "--pids-limit", "100", "--entrypoint"]
-    hwcaps = levels([*run, path, inventory.image_id, "--help"], running.env)
     said = ask([*run, "/bin/sh", inventory.image_id, "-c", LIST, "sh", path], inventory, running.env)
-    return compare(inventory, said, hwcaps=hwcaps)
+    return compare(inventory, said)

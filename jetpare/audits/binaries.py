@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from jetpare.audits.subject import Evidence, Finding, NotMeasured, Subject, libraries_folder, some
 from jetpare.inventory import Elf
+from jetpare.needs import LINKS, MISSES, NAMES
 from jetpare.units import size_text
 
 # Compute capabilities of NVIDIA's systems on a chip: TX1, TX2, Xavier, Orin, Thor (by its two names).
@@ -139,12 +140,18 @@ def opencv_features(image: Subject) -> dict[str, str] | None:
 
 def needed_below(image: Subject, starts: Iterable[str]) -> dict[str, None]:
     """The names that these files need, and what has those names needs, and so on."""
+    links: dict[str, list[str]] = defaultdict(list)
+    for use in image.uses:
+        if use.how in (LINKS, NAMES, MISSES):
+            links[use.user].append(use.used)
     names: dict[str, None] = {}
     waiting, seen = list(starts), set(starts)
     while waiting:
-        for name in image.inventory.elf_by_path[waiting.pop()].needed:
-            names[name] = None
-            fresh = [path for path in image.libraries.get(name, ()) if path not in seen]
-            seen.update(fresh)
-            waiting += fresh
+        path = waiting.pop()
+        names |= dict.fromkeys(image.inventory.elf_by_path[path].needed)
+        fresh = [
+            used for used in dict.fromkeys(links[path]) if used in image.inventory.elf_by_path and used not in seen
+        ]
+        seen.update(fresh)
+        waiting += fresh
     return names

@@ -39,7 +39,7 @@ def settings(image: Subject) -> Iterator[Finding]:
     lost = [
         folder
         for folder in baseline.loader_dirs
-        if folder not in image.inventory.loader_dirs and image.tree.folder(folder) is not None
+        if folder not in image.inventory.loader_dirs and image.inventory.real_path(folder) is not None
     ]
     if lost:
         yield image.finding(
@@ -69,7 +69,9 @@ def _variables(image: Subject, own: Mapping[str, str], other: Mapping[str, str])
 
 
 def _search_path(image: Subject, mine: str, theirs: str) -> Iterator[Finding]:
-    lost = [folder for folder in theirs.split(":") if folder not in mine.split(":") and image.tree.folder(folder)]
+    lost = [
+        folder for folder in theirs.split(":") if folder not in mine.split(":") and image.inventory.real_path(folder)
+    ]
     if lost:
         yield _differs(image, "warning", "PATH", mine, theirs)
 
@@ -123,7 +125,7 @@ def on_path(inventory: Inventory) -> dict[str, str]:
     tree = Tree(inventory)
     found: dict[str, str] = {}
     for folder in inventory.settings.env.get("PATH", "").split(":"):
-        real = tree.folder(folder)
+        real = inventory.real_path(folder)
         for name in tree.children.get(real or "", ()):
             path = f"{folder}/{name}"
             there = inventory.real_path(path)

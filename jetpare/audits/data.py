@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from jetpare.audits.subject import Evidence, Finding, Severity, Subject
 from jetpare.inventory import File
+from jetpare.needs import interpreter
 
 HOST = ("/proc/", "/dev/", "/sys/", "/run/", "/tmp/", "/var/run/", "/var/tmp/")  # noqa: S108 - filled when a container runs
 # Links that nothing follows while a container works: documentation (slim images leave it out), and boot files.
@@ -88,12 +89,12 @@ def _leads(image: Subject, file: File) -> bool:
 
 def _scripts(image: Subject) -> Iterator[Finding]:
     path = image.inventory.settings.env.get("PATH", "")
-    folders = {image.tree.folder(each) for each in path.split(":")}
+    folders = {image.inventory.real_path(each) for each in path.split(":")}
     for script, line in image.inventory.interpreters.items():
         wanted = interpreter(line)
         if wanted is None or UNREAD.match(script):
             continue
-        found = image.inventory.real_path(wanted) if wanted.startswith("/") else image.tree.command(wanted, path)
+        found = image.inventory.program(wanted)
         if found is None:
             severity: Severity = "error" if posixpath.dirname(script) in folders else "note"
             yield image.finding(
@@ -104,17 +105,6 @@ def _scripts(image: Subject) -> Iterator[Finding]:
                 evidence=[Evidence(path=script, detail=f"#!{line}")],
                 advice="Install the interpreter, or make the script for the one that is there.",
             )
-
-
-def interpreter(line: str) -> str | None:
-    """The program that a #! line starts: a path, or the name that env looks up; None for an empty line."""
-    words = line.split()
-    if not words:
-        return None
-    if posixpath.basename(words[0]) == "env":
-        rest = [word for word in words[1:] if not word.startswith("-") and "=" not in word]
-        return rest[0] if rest else words[0]
-    return words[0]
 
 
 def missing_data(image: Subject) -> Iterator[Finding]:

@@ -10,27 +10,27 @@ from collections.abc import Iterator
 from packaging.utils import canonicalize_name
 
 from jetpare.audits.subject import Evidence, Finding, Severity, Subject, some
-from jetpare.inventory import Distribution, Elf, File
+from jetpare.inventory import Distribution, Elf
 from jetpare.units import size_text
+from jetpare.waste import duplicates
 
 CPU = re.compile(r"^cuda\b.*= None$", re.MULTILINE)  # in torch/version.py
 
 
 def copies(image: Subject) -> Iterator[Finding]:
     """A5: the same content under several names that are no links; sonames without their link."""
-    for same in sets(image):
-        waste = sum(file.bytes for file in same[1:])
-        if waste < image.least:
+    for same in duplicates(image.inventory.files):
+        if same.bytes < image.least:
             continue
-        folders = {posixpath.dirname(file.path) for file in same}
-        chain = len(folders) == 1 and all(".so" in posixpath.basename(file.path) for file in same)
+        folders = {posixpath.dirname(path) for path in same.paths}
+        chain = len(folders) == 1 and all(".so" in posixpath.basename(path) for path in same.paths)
         yield image.finding(
             "A5",
             "warning" if chain else "note",
-            f"{len(same)} copies of {posixpath.basename(same[0].path)}",
-            subject=same[0].path,
-            evidence=[Evidence(path=file.path, detail=size_text(file.size)) for file in same],
-            size=waste,
+            f"{len(same.paths)} copies of {posixpath.basename(same.paths[0])}",
+            subject=same.paths[0],
+            evidence=[Evidence(path=path, detail=size_text(same.size)) for path in same.paths],
+            size=same.bytes,
             advice="These names were links once: copy them with `cp -a`, or the whole folder."
             if chain
             else "Keep one, and let the others be links to it.",
@@ -46,19 +46,9 @@ def copies(image: Subject) -> Iterator[Finding]:
         )
 
 
-def sets(image: Subject) -> list[tuple[File, ...]]:
-    """Regular files of the same content, the largest waste first; hard links are one file."""
-    same: dict[tuple[int, str], list[File]] = defaultdict(list)
-    for file in image.inventory.files:
-        if file.digest and file.bytes:
-            same[file.size, file.digest].append(file)
-    found = [tuple(files) for files in same.values() if len(files) > 1]
-    return sorted(found, key=lambda files: -sum(file.bytes for file in files[1:]))
-
-
 def unlinked(image: Subject) -> Iterator[Elf]:
     """Libraries in a folder of the loader whose soname, a shorter form of their name, is not there."""
-    folders = {image.tree.folder(folder) for folder in image.inventory.loader_dirs}
+    folders = {image.inventory.real_path(folder) for folder in image.inventory.loader_dirs}
     for elf in image.inventory.elfs:
         folder, name = posixpath.split(elf.path)
         named = elf.soname is not None and name.startswith(f"{elf.soname}.")
@@ -138,11 +128,11 @@ def _version_file(image: Subject, torch: Distribution) -> str:
 
 
 def _second_cuda(image: Subject) -> Iterator[Finding]:
-    folders = {image.tree.folder(folder) for folder in image.inventory.loader_dirs}
+    folders = {image.inventory.real_path(folder) for folder in image.inventory.loader_dirs}
     for each in image.inventory.distributions:
         if not canonicalize_name(each.name).startswith("nvidia-"):
             continue
-        own = {image.tree.real(path) for path in each.files or ()}
+        own = {image.inventory.placed(path) for path in each.files or ()}
         both = [
             Evidence(path=path, detail=f"also {other}")
             for path in sorted(own)

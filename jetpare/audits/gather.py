@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 from jetpare import bake, budget, engine, xray
@@ -24,21 +23,31 @@ PRUNED = "slim"  # the stage that leaves out what [[prune]] names
 
 
 def subjects(
-    project: Project, plan: Plan, running: Engine, names: Sequence[str], *, say: Callable[[str], None] = lambda _: None
+    project: Project,
+    plan: Plan,
+    running: Engine,
+    names: Sequence[str],
+    *,
+    known: Iterable[Inventory] = (),
+    say: Callable[[str], None] = lambda _: None,
 ) -> tuple[list[Subject], tuple[str, ...]]:
     """The images to audit, and those of build.toml among them that are not built.
 
+    *known*: inventories that the caller has, which are not loaded again.
     Raises RecordError for a reference that the engine does not have.
     """
-    known = [
+    built = [
         image for record in project.ledger.readable() if record.profile == plan.profile_name for image in record.images
     ]
     baseline_name = project.config.project.baseline
     baseline = _facts(project, plan, running, baseline_name)
 
-    @cache
+    taken = {each.image_id: each for each in known}
+
     def take(image_id: str) -> Inventory:
-        return xray.take(running, image_id, state=project.state_path, say=say)
+        if image_id not in taken:
+            taken[image_id] = xray.take(running, image_id, state=project.state_path, say=say)
+        return taken[image_id]
 
     found: list[Subject] = []
     missing: list[str] = []
@@ -59,7 +68,7 @@ def subjects(
                 baseline=None if other is None else take(other.id),
                 baseline_name=baseline_name,
                 layers_bytes=facts.layers_bytes if facts.layers_exact else None,
-                **_known(project, plan, name, next((row for row in known if row.id == facts.id), None)),
+                **_known(project, plan, name, next((row for row in built if row.id == facts.id), None)),
             )
         )
     return [_measured(each) for each in found], tuple(missing)

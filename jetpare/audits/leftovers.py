@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 from packaging.utils import canonicalize_name
 
+from jetpare.attribution import distribution_keys
 from jetpare.audits.subject import Evidence, Finding, Subject
 from jetpare.inventory import File, Package
+from jetpare.needs import REQUIRES
 from jetpare.units import size_text
 
 SECTIONS = frozenset({"devel", "libdevel", "doc", "debug"})
@@ -101,21 +103,18 @@ def _whole(image: Subject) -> Iterator[tuple[str, str, list[str]]]:
     """Packages, distributions and programs that go as a whole: kind, name, files."""
     for package in image.inventory.packages:
         if builds(package) and not image.allowed(package.name):
-            yield "build packages", package.name, [image.tree.real(path) for path in package.files]
-    wanted = {
-        canonicalize_name(re.split(r"[^\w.-]", text, maxsplit=1)[0])
-        for each in image.inventory.distributions
-        for text in each.requires
-        if "extra" not in text
-    }
-    for each in image.inventory.distributions:
+            yield "build packages", package.name, [image.inventory.placed(path) for path in package.files]
+    keys = distribution_keys(image.inventory)
+    wanted = {use.used for use in image.uses if use.how == REQUIRES}
+    for key, each in zip(keys, image.inventory.distributions, strict=True):
         name: str = canonicalize_name(each.name)
         if (
-            name in BUILD_DISTRIBUTIONS - wanted
+            name in BUILD_DISTRIBUTIONS
+            and key not in wanted
             and not image.allowed(name)
-            and image.tree.real(each.info) not in image.owners
+            and image.inventory.placed(each.info) not in image.owners
         ):
-            yield "build packages", each.name, [image.tree.real(path) for path in each.files or ()]
+            yield "build packages", each.name, [image.inventory.placed(path) for path in each.files or ()]
     for file in image.inventory.files:
         name = posixpath.basename(file.path)
         if (

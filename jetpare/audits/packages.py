@@ -11,17 +11,18 @@ from typing import Any
 from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion, Version
+from packaging.version import InvalidVersion
 
+from jetpare.attribution import unpacked_at
 from jetpare.audits.subject import Evidence, Finding, NotMeasured, Severity, Subject
 from jetpare.compare import DIFFERS, VersionRow
-from jetpare.inventory import Distribution, Inventory
+from jetpare.inventory import Distribution
+from jetpare.versions import fits, release
 
 # What slim images leave out when packages are unpacked (dpkg's path-exclude), beside what /etc/dpkg says.
 EXCLUDED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/lintian/*")
 # What every clean-up of an image empties, and what an engine puts in place of the image's own.
 VOLATILE = ("/var/log/*", "/var/cache/*", "/var/lib/apt/lists*", "/dev", "/proc", "/sys", "/run/*", "/dev/*")
-DIVERSIONS = "/var/lib/dpkg/diversions"
 BYTECODE = re.compile(r"\.py[co]$")
 CODE = re.compile(r"(\.so(\.[\d.]+)?|\.py|\.pyd)$|^(/usr|/usr/local|/opt/venv)?/s?bin/")
 
@@ -64,14 +65,14 @@ def gone(image: Subject) -> Iterator[Finding]:
         lost = [path for path in each.files or () if _lost(image, path)]
         if lost:
             yield _gone(image, f"{each.name} {each.version}", each.name, lost)
-    diverted = diversions(image.inventory)
+    place = unpacked_at(image.inventory)
     for package in image.inventory.packages:
         lost = [
             path
             for path in package.files
-            if _lost(image, path)
+            if _lost(image, place(package, path))
+            and not image.was_pruned(path)
             and not any(fnmatch.fnmatchcase(path, pattern) for pattern in EXCLUDED + VOLATILE)
-            and not image.tree.exists(diverted.get(path, path))
         ]
         if lost:
             yield _gone(image, f"{package.name} {package.version}", package.name, lost)
@@ -92,12 +93,6 @@ def _gone(image: Subject, title: str, subject: str, lost: list[str]) -> Finding:
         evidence=[Evidence(path=path, detail="gone") for path in code + [each for each in lost if each not in code]],
         advice="Install it again; a clean-up by name or pattern took more than it should.",
     )
-
-
-def diversions(inventory: Inventory) -> dict[str, str]:
-    """Files that dpkg keeps under another name -> that name; lines go by three: name, other name, package."""
-    lines = inventory.texts.get(DIVERSIONS, "").splitlines()
-    return dict(zip(lines[::3], lines[1::3], strict=False))
 
 
 def versions(image: Subject) -> Iterator[Finding]:
@@ -147,7 +142,7 @@ def _compiled(image: Subject) -> Iterator[Finding]:
     for library in LIBRARIES:
         compiled = image.versions.get(library.compiled) or _wanted(image, library.package)
         present = image.versions.get(library.present) or library_version(image, library.stem)
-        if torch is None or not compiled or not present or fits(compiled, present):
+        if torch is None or not compiled or not present or fits(present, made_for=compiled):
             continue
         title = f"torch was compiled against {library.name} {compiled}, {present} is there"
         # Within a major version NVIDIA keeps CUDA's interfaces; torch refuses an older cuDNN when it is first used.
@@ -185,21 +180,6 @@ def library_version(image: Subject, stem: str) -> str | None:
     return max(exact, key=len, default=None)
 
 
-def fits(compiled: str, present: str) -> bool:
-    """Whether *present* serves what was compiled against *compiled*: the same major version, and no older minor."""
-    wanted, have = _release(compiled), _release(present)
-    if wanted is None or have is None:
-        return True  # not comparable: nothing can be said against it
-    return wanted[:1] == have[:1] and have[1:2] >= wanted[1:2]
-
-
-def _release(version: str | None) -> tuple[int, ...] | None:
-    try:
-        return Version(version or "").release
-    except InvalidVersion:
-        return None
-
-
 def _parsed(text: str) -> Requirement | None:
     try:
         return Requirement(text)
@@ -212,12 +192,12 @@ def _applies(requirement: Requirement, platform: str, python: str | None) -> boo
     if requirement.marker is None:
         return True
     machine = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}.get("/".join(platform.split("/")[:2]), "")
-    release = _release(python) or (3, 10)
+    python_release = release(python) or (3, 10)
     environment: Mapping[str, Any] = {
         "platform_system": "Linux", "sys_platform": "linux", "os_name": "posix", "platform_machine": machine,
         "implementation_name": "cpython", "platform_python_implementation": "CPython", "extra": "",
-        "python_version": ".".join(str(part) for part in release[:2]),
-        "python_full_version": ".".join(str(part) for part in (*release, 0)[:3]),
+        "python_version": ".".join(str(part) for part in python_release[:2]),
+        "python_full_version": ".".join(str(part) for part in (*python_release, 0)[:3]),
     }  # fmt: skip
     try:
         return requirement.marker.evaluate(dict(environment))

@@ -12,10 +12,12 @@ from typing import Any, Literal
 
 from packaging.utils import canonicalize_name
 
+from jetpare.attribution import listed_by
 from jetpare.config import Audit as Rules
-from jetpare.host_libraries import HOST_LIBRARIES
+from jetpare.host_libraries import allowed
 from jetpare.inventory import Distribution, Elf, Inventory, Package
-from jetpare.linkage import Linkage, resolve
+from jetpare.linkage import Linkage, libraries, resolve
+from jetpare.needs import LINKS, RUNS, Use, uses
 from jetpare.units import MB
 
 Severity = Literal["error", "warning", "note"]
@@ -102,15 +104,8 @@ class Subject:
 
     @cached_property
     def owners(self) -> Mapping[str, str]:
-        """The real path of every file that a package or a distribution lists -> 'debian:NAME' or 'python:NAME'."""
-        found = {
-            self.tree.real(path): f"python:{each.name}"
-            for each in self.inventory.distributions
-            for path in each.files or ()
-        }
-        real = self.tree.real
-        found |= {real(path): f"debian:{each.name}" for each in self.inventory.packages for path in each.files}
-        return found
+        """The real path of every file that a package or a distribution lists -> its key: debian:NAME, python:NAME."""
+        return listed_by(self.inventory)
 
     @cached_property
     def packages(self) -> Mapping[str, Package]:
@@ -125,29 +120,22 @@ class Subject:
     @cached_property
     def libraries(self) -> Mapping[str, tuple[str, ...]]:
         """Every name under which a shared object can be asked for -> the real paths of the objects that have it."""
-        found: dict[str, dict[str, None]] = {}
-        elfs = self.inventory.elf_by_path
-        for elf in self.inventory.elfs:
-            if elf.type == "dyn":
-                for name in {elf.soname, posixpath.basename(elf.path)} - {None}:
-                    found.setdefault(str(name), {})[elf.path] = None
-        for file in self.inventory.files:
-            if file.kind == "link" and ".so" in file.path:
-                real = self.inventory.real_path(file.path)
-                if real in elfs:
-                    found.setdefault(posixpath.basename(file.path), {})[str(real)] = None
-        return {name: tuple(paths) for name, paths in found.items()}
+        return libraries(self.inventory)
 
     @cached_property
     def linkage(self) -> Linkage:
         """What every ELF file needs, and where the image's loader finds it."""
-        own = dict.fromkeys(self.rules.host_libraries, "[audit] host_libraries")
-        return resolve(self.inventory, allow={**HOST_LIBRARIES, **own})
+        return resolve(self.inventory, allow=allowed(self.rules.host_libraries))
+
+    @cached_property
+    def uses(self) -> tuple[Use, ...]:
+        """Who needs whom: the image's graph of files, packages and distributions."""
+        return uses(self.inventory, self.linkage)
 
     @cached_property
     def linked(self) -> frozenset[str]:
         """The files that another one links."""
-        return frozenset(edge.path for edge in self.linkage.edges if edge.path and edge.path != edge.user)
+        return frozenset(use.used for use in self.uses if use.how in (LINKS, RUNS))
 
     @cached_property
     def baseline_libraries(self) -> frozenset[str]:
@@ -200,27 +188,14 @@ class Subject:
 
 
 class Tree:
-    """Looks up names as a program in the image would; every folder is resolved once."""
+    """Looks up names as a program in the image would."""
 
     def __init__(self, inventory: Inventory) -> None:
         self.inventory = inventory
-        self._real: dict[str, str | None] = {"/": "/"}
-
-    def folder(self, path: str) -> str | None:
-        """The real path of a folder, None where it is not there."""
-        if path not in self._real:
-            self._real[path] = self.inventory.real_path(path)
-        return self._real[path]
-
-    def real(self, path: str) -> str:
-        """*path* with its folder's links followed, as dpkg means it; *path* itself where its folder is not there."""
-        folder, name = posixpath.split(path)
-        found = self.folder(folder)
-        return path if found is None else posixpath.join(found, name)
 
     def exists(self, path: str) -> bool:
         """Whether there is such a name; a link counts, wherever it leads."""
-        return self.real(path) in self.inventory.by_path
+        return self.inventory.placed(path) in self.inventory.by_path
 
     @cached_property
     def children(self) -> Mapping[str, tuple[str, ...]]:
@@ -236,7 +211,7 @@ class Tree:
         """The real paths that *pattern*, absolute or relative to the root, matches."""
         found: list[str] = ["/"]
         for part in (part for part in pattern.split("/") if part):
-            folders = [real for path in found if (real := self.folder(path)) is not None]
+            folders = [real for path in found if (real := self.inventory.real_path(path)) is not None]
             found = [
                 posixpath.join(folder, name)
                 for folder in folders
@@ -244,14 +219,6 @@ class Tree:
                 if fnmatch.fnmatchcase(name, part)
             ]
         return tuple(found)
-
-    def command(self, name: str, path: str) -> str | None:
-        """Where *name* stands on *path*, the variable's text; None where it does not."""
-        for folder in path.split(":"):
-            found = self.inventory.real_path(posixpath.join(folder or "/", name))
-            if found is not None:
-                return found
-        return None
 
 
 def at_or_below(path: str, glob: str) -> bool:

@@ -1,10 +1,9 @@
-"""Libraries and packages that nothing refers to (A7).
+"""Find libraries and packages that nothing refers to (A7).
 
 What an image holds is cut into units: a package of the distribution, a Python distribution, a library that belongs to
-neither (with the commands and data that were compiled with it). A unit refers to another one by what its ELF files
-need or name (DT_NEEDED, dlopen strings), by Depends, by Requires-Dist, and by the interpreter of its scripts. What
-cannot be reached from what was asked for has no users. What a program finds by other means is not seen, so this is a
-list to look at, never one to delete by.
+neither (with the commands and data that were compiled with it). Who refers to whom is the graph of `jetpare.needs`,
+which `explain` answers by too; here its nodes are put together by unit. What cannot be reached from what was asked for
+has no users. What a program finds by other means is not seen, so this is a list to look at, never one to delete by.
 """
 
 from __future__ import annotations
@@ -16,17 +15,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from packaging.utils import canonicalize_name
-
-from jetpare.audits.data import interpreter
+from jetpare.attribution import distribution_keys, package_keys, packaged
 from jetpare.audits.subject import Evidence, Finding, Subject, some
 from jetpare.inventory import Elf, Package
+from jetpare.needs import LINKS, MISSES, NAMES, Use
 from jetpare.units import size_text
 
 # Packages of these sections are there for others; any other one is there because somebody wants it.
 FOR_OTHERS = frozenset({"libs", "oldlibs", "libdevel", "devel", "doc", "debug", "introspection"})
 BASE = frozenset({"required", "important", "standard"})
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,14 +79,14 @@ class Graph:
             for path in sorted(self.files[unit])
             if (elf := self.inventory.elf_by_path.get(path)) and elf.interpreter
         ]
-        users = some(sorted(_words(each) for each in self.users(unit) & rest - {unit}))
+        users = some(sorted(self._words(each) for each in self.users(unit) & rest - {unit}))
         own = f"none but its own commands ({some(commands)})" if commands and unit.startswith("library:") else "none"
         group = [unit, *chain]
         return Unused(
-            name=_words(unit),
+            name=self._words(unit),
             users=f"only {users}, without users too" if users else own,
             bytes=sum(self.bytes[each] for each in group),
-            parts=tuple((_words(each), self.bytes[each]) for each in group),
+            parts=tuple((self._words(each), self.bytes[each]) for each in group),
             paths=tuple(sorted(path for each in group if not each.startswith("debian:") for path in self.files[each])),
             packages=tuple(each.removeprefix("debian:") for each in group if each.startswith("debian:")),
         )
@@ -99,6 +96,20 @@ class Graph:
         return self._backwards.get(unit, set()) - {unit}
 
     @cached_property
+    def packages(self) -> Mapping[str, Package]:
+        """The packages of the distribution by unit."""
+        return dict(zip(package_keys(self.inventory.packages), self.inventory.packages, strict=True))
+
+    @cached_property
+    def named(self) -> Mapping[str, str]:
+        """The units that an image's databases name -> their name there. What a package brought is that package's."""
+        rows = zip(
+            distribution_keys(self.inventory), packaged(self.inventory), self.inventory.distributions, strict=True
+        )
+        found = {key: each.name for key, package, each in rows if package is None}
+        return {key: key.removeprefix("debian:") for key in self.packages} | found
+
+    @cached_property
     def bytes(self) -> Mapping[str, int]:
         """Of every unit."""
         return {unit: self.image.size(paths) for unit, paths in self.files.items()}
@@ -106,8 +117,7 @@ class Graph:
     @cached_property
     def files(self) -> Mapping[str, set[str]]:
         """The files of every unit; files of no unit are in none."""
-        found: dict[str, set[str]] = {f"debian:{each.name}": set() for each in self.inventory.packages}
-        found |= {f"python:{each.name}": set() for each in self.inventory.distributions}
+        found: dict[str, set[str]] = {unit: set() for unit in self.named}
         for file in self.inventory.files:
             unit = self.image.owners.get(file.path) or self.loose.get(file.path)
             if unit:
@@ -149,43 +159,23 @@ class Graph:
     def _compiled_with(self, elf: Elf, libraries: Mapping[str, str]) -> str | None:
         """The unit of the first library below the same prefix that a program needs."""
         prefix = _prefix(elf.path)
-        paths = (path for name in elf.needed for path in self.image.libraries.get(name, ()))
+        paths = (use.used for use in self._uses_of.get(elf.path, ()) if use.how in (LINKS, NAMES, MISSES))
         return next((libraries[path] for path in paths if path in libraries and _prefix(path) == prefix), None)
+
+    @cached_property
+    def _uses_of(self) -> Mapping[str, list[Use]]:
+        found: dict[str, list[Use]] = defaultdict(list)
+        for use in self.image.uses:
+            found[use.user].append(use)
+        return found
 
     @cached_property
     def edges(self) -> Mapping[str, set[str]]:
         """Unit -> the units that it refers to."""
         found: dict[str, set[str]] = defaultdict(set)
-        for references in (self._linked(), self._depends(), self._requires(), self._interpreted()):
-            for unit, others in references:
-                found[unit].update(others)
+        for use in self.image.uses:
+            found[self.unit(use.user)].add(self.unit(use.used))
         return found
-
-    def _linked(self) -> Iterator[tuple[str, set[str]]]:
-        for elf in self.inventory.elfs:
-            names = (*elf.needed, *elf.strings)
-            yield self._unit(elf.path), {self._unit(path) for n in names for path in self.image.libraries.get(n, ())}
-
-    def _depends(self) -> Iterator[tuple[str, set[str]]]:
-        providers: dict[str, set[str]] = defaultdict(set)
-        for package in self.inventory.packages:
-            for name in (package.name, *(_first(text) for text in package.provides)):
-                providers[name].add(f"debian:{package.name}")
-        for package in self.inventory.packages:
-            names = [_first(each) for text in package.depends for each in text.split("|")]
-            yield f"debian:{package.name}", set().union(*(providers.get(name, set()) for name in names))
-
-    def _requires(self) -> Iterator[tuple[str, set[str]]]:
-        for each in self.inventory.distributions:
-            names = [canonicalize_name(_first(text)) for text in each.requires if "extra ==" not in text]
-            others = {f"python:{there.name}" for name in names if (there := self.image.distributions.get(name))}
-            yield f"python:{each.name}", others
-
-    def _interpreted(self) -> Iterator[tuple[str, set[str]]]:
-        for script, line in self.inventory.interpreters.items():
-            path = self._program(interpreter(line) or "")
-            if path:
-                yield self._unit(script), {self._unit(path)}
 
     @cached_property
     def _backwards(self) -> Mapping[str, set[str]]:
@@ -197,10 +187,9 @@ class Graph:
 
     @cached_property
     def roots(self) -> set[str]:
-        """What is there because somebody asked for it, and what a container starts."""
-        wanted = {f"debian:{each.name}" for each in self.inventory.packages if self._wanted(each)}
-        for each in self.inventory.distributions:
-            unit = f"python:{each.name}"
+        """What is there because somebody asked for it, or wrote it there, and what a container starts."""
+        wanted = {unit for unit, package in self.packages.items() if self._wanted(package)}
+        for unit in self.named.keys() - self.packages.keys():
             if not any(user.startswith("python:") for user in self.users(unit)):
                 wanted.add(unit)
         settings = self.inventory.settings
@@ -208,15 +197,16 @@ class Graph:
         if self.inventory.distributions:
             starts.append("python3")
         for start in starts:
-            path = self._program(start)
+            path = self.inventory.program(start)
             if path:
-                wanted.add(self._unit(path))
+                wanted.add(self.unit(path))
         python = {
             unit
             for path, unit in self.loose.items()
             if unit.startswith("program:") and "/python" in path and not self.inventory.elf_by_path[path].interpreter
         }
-        return wanted | python
+        # A script that no list names was put there by somebody on purpose.
+        return wanted | python | {unit for unit in self.edges if unit.startswith("file:")}
 
     def _wanted(self, package: Package) -> bool:
         section = package.section.rpartition("/")[2]
@@ -235,19 +225,13 @@ class Graph:
                     waiting.append(unit)
         return seen
 
-    def _unit(self, path: str) -> str:
-        return self.image.owners.get(path) or self.loose.get(path) or f"file:{path}"
+    def unit(self, node: str) -> str:
+        """The unit of a node of the graph: a file's, or the package or distribution that the node is."""
+        return self.image.owners.get(node) or self.loose.get(node) or (f"file:{node}" if node[:1] == "/" else node)
 
-    def _program(self, name: str) -> str | None:
-        if name.startswith("/"):
-            return self.inventory.real_path(name)
-        return self.image.tree.command(name, self.inventory.settings.env.get("PATH", ""))
-
-
-def _words(unit: str) -> str:
-    """A unit as a person calls it: the package's name, or the library's."""
-    kind, _, name = unit.partition(":")
-    return posixpath.basename(name) if kind in {"library", "program", "file"} else name
+    def _words(self, unit: str) -> str:
+        """A unit as a person calls it: the package's name, or the library's."""
+        return self.named.get(unit) or posixpath.basename(unit.partition(":")[2])
 
 
 def _stem(path: str) -> str:
@@ -257,8 +241,3 @@ def _stem(path: str) -> str:
 def _prefix(path: str) -> str:
     """/usr/local of /usr/local/lib/libgdal.so.36 and of /usr/local/bin/gdalinfo."""
     return re.split(r"/(?:lib(?:64)?|s?bin)/", path)[0]
-
-
-def _first(text: str) -> str:
-    match = NAME.match(text.strip())
-    return match[0] if match else ""

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jetpare import versions
 from jetpare.audits import (
     binaries,
     configuration,
@@ -424,7 +425,7 @@ def test_files_that_are_gone() -> None:
             package("dash", files=("/bin/sh",)),
             package("tool", files=("/usr/bin/tool",)),
         ),
-        texts={"/var/lib/dpkg/diversions": "/bin/sh\n/bin/sh.distrib\ndash\n"},
+        texts={"/var/lib/dpkg/diversions": "/bin/sh\n/bin/sh.distrib\nbash\n"},
     )
     assert said(packages.gone(subject(inventory))) == {"error a", "warning b", "error tool"}
 
@@ -480,7 +481,7 @@ def test_the_probes_report_in_an_image_is_believed() -> None:
     ],
 )
 def test_compiled_against_and_present(compiled: str, present: str, fit: bool) -> None:
-    assert packages.fits(compiled, present) is fit
+    assert versions.fits(present, made_for=compiled) is fit
     known = {"cudnn_compiled": compiled, "cudnn": present}
     inventory = image({}, distributions=(wheel("torch"),))
     assert said(packages.versions(subject(inventory, versions=known))) == (set() if fit else {"error libcudnn.so"})

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jetpare import collector, xray
+from jetpare import collector, inventory
 from jetpare.collector import Entry, Tree
 from tests.trees import LIBRARY, PROGBITS, STRTAB, elf, fat_binary, library, plant
 
@@ -292,7 +292,7 @@ def test_no_damage_to_an_elf_file_gets_further_than_a_fault(position: int, bytes
     entry = Entry("/x", "file", len(data), 0o644, 0, 0, None, None)
     seen = collector.look(entry, io.BytesIO(bytes(data)))
     if "elf" in seen:
-        xray.ROWS["elfs"](json.loads(json.dumps(collector._elf_row("/x", seen["elf"]))))
+        inventory.decoded(json.dumps([collector._elf_row("/x", seen["elf"])]).encode(), inventory.rows_of("elfs"))
 
 
 STATUS = b"""Package: demo

@@ -11,7 +11,7 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jetpare import bake, config, cudnn, preflight, wheel_index
+from jetpare import bake, config, cudnn, preflight, versions, wheel_index
 from jetpare.cudnn import Need
 from jetpare.errors import ConfigError
 from jetpare.plan import Plan
@@ -76,14 +76,14 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ],
 )
 def test_same_major_and_no_older_minor(have: str, need: str, fits: bool) -> None:
-    assert cudnn.fits(have, need) is fits
+    assert versions.fits(have, made_for=need) is fits
 
 
 @given(st.tuples(*[st.integers(0, 20)] * 3), st.tuples(*[st.integers(0, 20)] * 3))
 def test_the_rule_is_that_of_pytorch(have: tuple[int, ...], need: tuple[int, ...]) -> None:
     """As torch/backends/cudnn says it: the major versions are equal, and the minor one is no smaller."""
     mine, wanted = (".".join(map(str, version)) for version in (have, need))
-    assert cudnn.fits(mine, wanted) is (have[0] == need[0] and have[1] >= need[1])
+    assert versions.fits(mine, made_for=wanted) is (have[0] == need[0] and have[1] >= need[1])
 
 
 def test_what_a_wheel_requires_depends_on_the_machine() -> None:

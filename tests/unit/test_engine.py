@@ -3,16 +3,20 @@ from __future__ import annotations
 import io
 import json
 import os
+import tarfile
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 
 from jetpare import engine, private_engine, process
-from jetpare.engine import ImageFacts, Layer
+from jetpare.engine import Engine, ImageFacts, Layer
 from jetpare.errors import ConfigError, EngineError, ToolError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 # Shaped like what Docker 26.1.5 said of one Dockerfile on the overlay2 store (first size) and the containerd store
@@ -160,17 +164,94 @@ def test_names_ids_and_digests_are_asked_for(reference: str) -> None:
 @pytest.mark.parametrize(
     ("said", "total"),
     [
-        (b"8:1 5\n8:2 7\n8:1 5\n", 12),
-        (b"", 0),
-        (b"8:1 5\nliar -5 x\n", None),
-        (b"8:1 -5\n", None),
-        (b"8:1 x\n", None),
-        (b"8:1 " + b"9" * 5000, None),
-        (b"\xff", None),
+        (b"begin\n8:1 5\n8:2 7\n8:1 5\n", 12),
+        (b"begin\n", 0),
+        (b"8:2 7\n8:1 5\n", None),  # the engine has dropped the beginning of a log that is too long
+        (b"", None),
+        (b"begin\n8:1 5\nliar -5 x\n", None),
+        (b"begin\n8:1 -5\n", None),
+        (b"begin\n8:1 x\n", None),
+        (b"begin\n8:1 " + b"9" * 5000, None),
+        (b"begin\n\xff", None),
     ],
 )
 def test_what_an_images_find_says_is_believed_only_where_it_is_sizes(said: bytes, total: int | None) -> None:
     assert engine._sum_of_find(said) == total
+
+
+class Measured:
+    """A docker client for `merged_bytes`: an image whose find says *said*, and whose export is *export*."""
+
+    def __init__(self, said: bytes | Exception, export: bytes) -> None:
+        self.said, self.exported = said, export
+        self.created: dict[str, Any] = {}
+        self.api = self
+
+    def create_host_config(self, **settings: Any) -> dict[str, Any]:
+        return settings
+
+    def containers(self, **_: Any) -> list[Any]:
+        return []
+
+    def create_container(self, *_: Any, **settings: Any) -> None:
+        self.created = settings
+
+    def remove_container(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def start(self, _: str) -> None:
+        pass
+
+    def wait(self, _: str, timeout: int) -> dict[str, int]:
+        assert timeout <= engine.FIND_SECONDS
+        if isinstance(self.said, Exception):
+            raise self.said
+        return {"StatusCode": 0}
+
+    def logs(self, *_: Any, **__: Any) -> bytes:
+        assert isinstance(self.said, bytes)
+        return self.said
+
+    def export(self, _: str, chunk_size: int) -> Iterator[bytes]:
+        return iter([self.exported[start : start + chunk_size] for start in range(0, len(self.exported), chunk_size)])
+
+
+def archive(*sizes: int) -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        for number, size in enumerate(sizes):
+            member = tarfile.TarInfo(str(number))
+            member.size = size
+            tar.addfile(member, io.BytesIO(bytes(size)))
+    return made.getvalue()
+
+
+def merged(monkeypatch: pytest.MonkeyPatch, docker: Measured) -> int:
+    @contextmanager
+    def client(*_: object, **__: object) -> Iterator[Measured]:
+        yield docker
+
+    monkeypatch.setattr(engine, "client", client)
+    return engine.merged_bytes(Engine(docker="docker", env={}, overrides={}, private=False), "sha256:a")
+
+
+def test_what_an_images_find_says_is_kept_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    docker = Measured(b"begin\n8:1 5\n", b"")
+    assert merged(monkeypatch, docker) == 5
+    assert int(docker.created["host_config"]["log_config"]["Config"]["max-size"].removesuffix("m")) <= 100
+
+
+@pytest.mark.parametrize("said", [b"8:1 5\n", requests.exceptions.ReadTimeout()])
+def test_an_image_whose_find_says_too_much_or_never_ends_is_measured_by_its_export(
+    monkeypatch: pytest.MonkeyPatch, said: bytes | Exception
+) -> None:
+    assert merged(monkeypatch, Measured(said, archive(3, 4))) == 7
+
+
+@pytest.mark.parametrize("export", [b"", b"no archive" * 100, archive(3000, 4)[:2000]])
+def test_an_export_that_is_no_whole_archive_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch, export: bytes) -> None:
+    with pytest.raises(EngineError, match=r"^sha256:a: what `docker export` gives is not a whole archive"):
+        merged(monkeypatch, Measured(b"", export))
 
 
 def test_chunks_are_read_as_one_file() -> None:

@@ -10,9 +10,10 @@ from rich.console import Console
 
 from jetpare import config, explain
 from jetpare.attribution import attribute
-from jetpare.explain import Brought, Image, Need, Sources, Step, Subject
+from jetpare.explain import Brought, Need, Step, Subject
 from jetpare.inventory import Distribution, File, LayerInfo, Package, Settings
 from jetpare.layers import Entry, Layer, Listing
+from jetpare.needs import Image, Sources, sources
 from jetpare.views import explain as view
 from tests.conftest import ROOT
 from tests.inventories import elf, image
@@ -204,22 +205,6 @@ def test_layers_that_were_not_read_are_not_measured(sample: Image) -> None:
     assert (found.layers, found.layers_reason) == (None, "the layers were not asked for")
 
 
-def test_beside_a_library_that_its_user_names_another_of_that_name_does_not_count() -> None:
-    made = image(
-        {},
-        elfs=[
-            elf("/v/pkg/a.so", needed=("libz.so.1",), runpath=("$ORIGIN/../pkg.libs",)),
-            elf("/v/pkg.libs/libz.so.1"),
-            elf("/usr/lib/libz.so.1"),
-            elf("/usr/lib32/libz.so.1", machine="i686", bits=32),
-            elf("/usr/bin/b", needed=("libz.so.1",)),
-        ],
-        loader_cache=(("libz.so.1", "/usr/lib/libz.so.1"),),
-    )
-    found = {(user, used) for user, _, _, used in explain.links(made)}
-    assert found == {("/v/pkg/a.so", "/v/pkg.libs/libz.so.1"), ("/usr/bin/b", "/usr/lib/libz.so.1")}
-
-
 def test_it_is_told_in_80_columns_with_the_answer_first(sample: Image) -> None:
     out = io.StringIO()
     subjects = explain.explain(sample, "libsqlite3-0")
@@ -236,8 +221,8 @@ def test_it_is_told_in_80_columns_with_the_answer_first(sample: Image) -> None:
 
 def test_build_toml_speaks_only_of_images_of_this_project() -> None:
     loaded = config.load(ROOT / "build.toml")
-    assert explain.sources(loaded, {}) == explain.sources(loaded, {"jetpare.project": "other"}) == Sources()
-    ours = explain.sources(loaded, {"jetpare.project": "jetpare"})
+    assert sources(loaded, {}) == sources(loaded, {"jetpare.project": "other"}) == Sources()
+    ours = sources(loaded, {"jetpare.project": "jetpare"})
     assert "tzdata" in ours.packages
     assert "torch==2.8.0" in ours.requirements
     assert len(ours.collect) == len(loaded.collect.required) + len(loaded.collect.optional)

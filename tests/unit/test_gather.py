@@ -185,6 +185,21 @@ def test_what_is_in_an_image_is_summed_up(project: Project, contents: Inventory)
     assert gathered(project, Looking()).inventories == {"cuda": contents}
 
 
+def test_an_inventory_is_loaded_once_for_a_comparison_and_its_audit(
+    project: Project, contents: Inventory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[str] = []
+
+    def take(_: object, reference: str, **__: object) -> Inventory:
+        taken.append(reference)
+        return replace(contents, image_id=reference)
+
+    monkeypatch.setattr(xray, "take", take)
+    made = gathered(project, Looking()).comparison
+    assert made.findings is not None
+    assert taken == [CUDA.id]
+
+
 def test_two_merged_sizes_that_differ_are_told(
     project: Project, contents: Inventory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

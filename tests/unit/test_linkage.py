@@ -3,8 +3,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jetpare.host_libraries import HOST_LIBRARIES, OPTIONAL_LIBRARIES, Dispensable
-from jetpare.inventory import Distribution, Elf, File, Inventory
-from jetpare.linkage import Dlopen, Edge, lost, resolve, users
+from jetpare.inventory import Distribution, Elf, Inventory
+from jetpare.linkage import Dlopen, Edge, resolve
 from jetpare.loader import Loader
 from tests.inventories import elf, image
 
@@ -132,8 +132,8 @@ def test_a_programs_interpreter_is_needed_too() -> None:
     program = elf("/bin/x", interpreter=LD)
     assert edges(image({}, elfs=[program]), "/bin/x")[LD].status == "missing"
     loader = elf("/usr/lib/ld.so")
-    linkage = resolve(image({LD: "-> /usr/lib/ld.so"}, elfs=[program, loader]))
-    assert users(linkage) == {"/usr/lib/ld.so": ("/bin/x",)}
+    found = edges(image({LD: "-> /usr/lib/ld.so"}, elfs=[program, loader]), "/bin/x")[LD]
+    assert (found.status, found.path) == ("found", "/usr/lib/ld.so")
 
 
 def test_files_of_other_loaders_are_told_of_and_left_alone() -> None:
@@ -191,33 +191,6 @@ def test_a_dlopen_name_is_searched_where_its_user_searches() -> None:
     user = elf("/opt/bin/x", strings=("libp.so",), runpath=("$ORIGIN/../plugins",))
     found = dlopens(image({}, elfs=[user, elf("/opt/plugins/libp.so")]), user.path)["libp.so"]
     assert (found.status, found.path) == ("found", "/opt/plugins/libp.so")
-
-
-def test_users_are_found_through_links_and_dlopen_names() -> None:
-    made = image(
-        {
-            "/usr/lib64/liba.so.1": "-> liba.so.1.2",
-            "/usr/lib64/libhard.so": File(
-                path="/usr/lib64/libhard.so", kind="file", size=9, hardlink="/usr/lib64/liba.so.1.2"
-            ),
-        },
-        elfs=[
-            elf("/usr/lib64/liba.so.1.2", soname="liba.so.1"),
-            elf("/bin/x", needed=("liba.so.1",)),
-            elf("/bin/y", needed=("libhard.so",)),
-            elf("/bin/z", strings=("liba.so.1", "z")),
-            elf("/usr/lib64/libalone.so", strings=("libalone.so",)),
-        ],
-    )
-    assert users(resolve(made)) == {"/usr/lib64/liba.so.1.2": ("/bin/x", "/bin/y", "/bin/z")}
-
-
-def test_what_the_other_image_has_is_lost() -> None:
-    user = elf("/usr/lib64/liba.so", strings=("libb.so.1", "libc.so.1"))
-    full = resolve(image({}, elfs=[user, elf("/usr/lib64/libb.so.1")]))
-    slim = resolve(image({}, elfs=[user]))
-    assert [each.name for each in lost(slim, baseline=full)] == ["libb.so.1"]
-    assert lost(full, baseline=slim) == lost(full, baseline=full) == ()
 
 
 def test_every_entry_of_the_tables_has_a_reason() -> None:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from jetpare import collector
 from jetpare.inventory import Elf, File, Inventory, Settings
 from jetpare.loader import Loader
-from tests.real_loader import LIST, Listing, ask, levels, listed, modelled, split
+from tests.real_loader import LIST, Listing, ask, listed, modelled, split
 
 LD = {"x86_64": "/lib64/ld-linux-x86-64.so.2", "aarch64": "/lib/ld-linux-aarch64.so.1"}.get(platform.machine(), "")
 OTHER_MACHINE = {"x86_64": 183, "aarch64": 62}  # e_machine of the other
@@ -80,7 +81,8 @@ class Scene:
         columns = ("path", "kind", "size", "mode", "uid", "gid", "target", "hardlink", "digest")
         files = [File(**dict(zip(columns, row, strict=True))) for row in rows]
         files = [
-            replace(each, path=root + each.path, hardlink=each.hardlink and root + each.hardlink) for each in files
+            structs.replace(each, path=root + each.path, hardlink=each.hardlink and root + each.hardlink)
+            for each in files
         ]
         parents = [str(each) for each in (self.folder, *self.folder.parents)]
         system = [
@@ -114,8 +116,7 @@ class Scene:
         wanted = replace(inventory, elfs=tuple(elf for elf in inventory.elfs if elf.path == str(root)))
         said = dict(split(ask(["/bin/sh", "-c", LIST, "sh", LD], wanted, env, cwd=str(self.folder))))
         real = self.absolute(listed(said[str(root)]))
-        hwcaps = levels([LD, "--help"], {})
-        model = self.absolute(modelled(Loader(inventory, hwcaps=hwcaps), inventory.elf_by_path[str(root)]))
+        model = self.absolute(modelled(Loader(inventory), inventory.elf_by_path[str(root)]))
         if model.refused:
             assert model.refused in real.refused
             return [], [model.refused]
@@ -256,16 +257,6 @@ def test_a_name_that_is_not_found_is_searched_again(scene: Scene) -> None:
     scene.library("d/libx.so", "libnone.so", runpath="@/e")
     scene.library("d/e/libnone.so")
     assert scene.both(root) == (["d/libx.so rpath"], ["libnone.so", "libnone.so"])
-
-
-def test_hardware_folders_come_first(scene: Scene) -> None:
-    best = levels([LD, "--help"], {})
-    root = scene.library("root.so", "libx.so", runpath="@/d")
-    for level in best[1:]:
-        scene.library(f"d/glibc-hwcaps/{level}/libx.so")
-    scene.library("d/libx.so")
-    path = f"d/glibc-hwcaps/{best[1]}/libx.so" if best[1:] else "d/libx.so"
-    assert scene.both(root) == ([f"{path} runpath"], [])
 
 
 @pytest.mark.parametrize(("tag", "rule"), [("rpath", "d/libx.so rpath"), ("runpath", "e/libx.so LD_LIBRARY_PATH")])

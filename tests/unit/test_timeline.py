@@ -31,7 +31,6 @@ from jetpare.timeline import (
     parse_time,
     summary,
     union_seconds,
-    wall_seconds,
     work_seconds,
 )
 
@@ -245,7 +244,6 @@ def test_union_is_not_sum_and_gaps_do_not_count() -> None:
     assert timing.export_seconds == pytest.approx(0.5, abs=1e-6)
     assert (timing.steps, timing.cached, timing.ran) == (2, 0, 2)
     assert timing.started == parse_time(at(1))
-    assert wall_seconds(found) == pytest.approx(15.5, abs=1e-6)
     assert len(found.steps[1].intervals) == 2
 
 
@@ -290,7 +288,6 @@ def test_what_was_over_before_the_call_took_none_of_its_time() -> None:
     timing = summary(found, stage="gdal", target="t")
     assert timing.seconds == pytest.approx(5, abs=1e-6)
     assert (timing.cached, timing.ran) == (1, 1)
-    assert wall_seconds(found) == pytest.approx(5, abs=1e-6)
 
 
 def test_what_still_runs_ends_at_the_latest_time() -> None:
@@ -361,7 +358,7 @@ def test_targets_in_one_solve() -> None:
     assert [(each.steps, each.ran) for each in (gdal, python, runtime)] == [(4, 4), (2, 2), (3, 2)]
     # 46.674555812-47.728868932 and 47.730003222-48.084679541: one target's clock, not both
     assert python.seconds == pytest.approx(1.408989, abs=1e-5)
-    assert gdal.seconds + python.seconds + runtime.seconds > wall_seconds(found)
+    assert gdal.seconds + python.seconds + runtime.seconds > union_seconds(found.steps)
     names = [step.name.split(" RUN ")[0].split(" COPY ")[0] for step in critical_path(found)]
     gdal_steps = [f"[gdal {number}/5]" for number in range(1, 5)]
     runtime_steps = [f"[runtime {number}/4]" for number in range(1, 4)]
@@ -488,7 +485,6 @@ def test_critical_path_by_hand() -> None:
 
 def test_critical_path_of_nothing() -> None:
     assert critical_path(Timeline(steps=())) == ()
-    assert wall_seconds(Timeline(steps=())) == 0
 
 
 # --- cache state
@@ -565,7 +561,6 @@ def test_stage_log() -> None:
         "#[gdal 1/2] RUN a\n    3.000  three\n"
         "# steps\n     3.000 s  [gdal 1/2] RUN a\n      CACHED  [gdal 2/2] RUN b\n"
     )
-    assert writer.tail() == ("one", "100%", "two", "three")
 
 
 def test_stage_log_of_one_stage_among_many() -> None:
@@ -574,8 +569,8 @@ def test_stage_log_of_one_stage_among_many() -> None:
     recorder = Recorder(on_line=writer.line)
     for event in decoded((EVENTS / "parallel-cold.jsonl").read_bytes())[0]:
         recorder.add(event)
-    assert writer.tail() == ("python 20446",)
     assert file.getvalue().startswith('#[python 1/3] RUN echo "python 20446"')
+    assert file.getvalue().count("  python 20446\n") == 1
 
 
 def test_activity() -> None:

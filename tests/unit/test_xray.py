@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from jetpare import engine, inventory, xray
+from jetpare import engine, xray
 from jetpare.engine import Engine
 from jetpare.inventory import File, Inventory, LayerInfo
 from tests.inventories import image
@@ -83,6 +83,12 @@ def test_what_the_collector_says_is_taken() -> None:
         [["files", [[*FILE[:7], "/nowhere", None]]], ["end", []]],
         [["mentions", [["/nowhere", 1, "/build/x"]]], ["end", []]],
         [["elfs", [{"path": "/x"}]], ["end", []]],
+        [["files", [["/etc", "dir", 2**63, *FILE[3:]]]], ["end", []]],
+        [["files", [["/etc", "dir", *FILE[2:], None]]], ["end", []]],
+        [["files", [["/etc", "dir", *FILE[2:6], "\ud800", None, None]]], ["end", []]],
+        [["distributions", [{"name": "a", "version": "1", "location": "/", "info": "/a"}]], ["end", []]],
+        [["texts", [["a", "b", "c"]]], ["end", []]],
+        [["layers", []], ["end", []]],
         [["texts", ["ab"]], ["texts", [["a"]]], ["end", []]],
         [["nothing", []], ["end", []]],
         [[[[]], []]],
@@ -94,6 +100,11 @@ def test_what_the_collector_says_is_taken() -> None:
 def test_what_it_cannot_have_said_is_not(tables: list[object]) -> None:
     with pytest.raises(xray._NoAnswerError):
         gathered(*tables)
+
+
+def test_a_name_that_is_not_utf8_is_taken_as_its_bytes() -> None:
+    found = gathered(["files", [["/\udcff\U0001f600", *FILE[1:]]]], ["end", []])
+    assert [os.fsencode(file.path) for file in found["files"]] == [b"/\xff\xf0\x9f\x98\x80"]
 
 
 def test_a_line_that_is_no_json_or_too_deep_is_not_taken() -> None:
@@ -110,7 +121,7 @@ def test_bytes_that_may_be_are_believed(store: str, layers: int | None) -> None:
 
 
 def test_more_bytes_than_the_layers_have_are_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    liar = {name: list[Any]() for name in xray.ROWS} | {"files": [File(path="/x", kind="file", size=9 * 10**18)]}
+    liar = {name: list[Any]() for name in xray.READ} | {"files": [File(path="/x", kind="file", size=9 * 10**18)]}
     honest = {**liar, "files": [File(path="/x", kind="file", size=9)]}
     monkeypatch.setattr(xray, "_from_container", lambda *_: liar)
     monkeypatch.setattr(xray, "from_stream", lambda *_, **__: honest)
@@ -173,7 +184,7 @@ def test_settings_and_layers_are_the_engines() -> None:
         {"CreatedBy": "COPY x /", "Size": 7, "Created": 1_700_000_000},
         {"CreatedBy": "", "Size": 3, "Created": 0},
     ]
-    tables: dict[str, Any] = {name: [] for name in xray.ROWS} | {"texts": [("/etc/os-release", "ID=x")]}
+    tables: dict[str, Any] = {name: [] for name in xray.READ} | {"texts": [("/etc/os-release", "ID=x")]}
     found = xray.assemble(INSPECT, history, tables, how="stream")
     assert (found.platform, found.how, found.texts) == ("linux/arm64/v8", "stream", {"/etc/os-release": "ID=x"})
     assert found.layers == (
@@ -259,6 +270,12 @@ def test_bytes_that_were_flipped_are_found(tmp_path: Path, taken: Inventory) -> 
         ("files", lambda rows: rows["rows"][0].__setitem__(2, "large")),
         ("files", lambda rows: rows["rows"].append(["//a", "dir", 0, 0, 0, 0, None, None, None])),
         ("files", lambda rows: rows["rows"].append(rows["rows"][0])),
+        ("files", lambda rows: rows["rows"][0].pop()),
+        ("files", lambda rows: rows["rows"][0].append(None)),
+        ("files", lambda rows: rows["rows"][0].__setitem__(2, 2**63)),
+        ("files", lambda rows: rows["rows"][0].__setitem__(6, "\ud800")),
+        ("files", lambda rows: rows["columns"].reverse()),
+        ("interpreters", lambda scripts: scripts.update({"/x\ud800": "sh"})),
         ("layers", lambda rows: rows["rows"].append(["sha256:a", "large", None, None])),
         ("settings", lambda settings: settings.update(env={"A": 1})),
         ("settings", dict.clear),
@@ -352,8 +369,3 @@ def test_the_program_runs_from_memory_in_an_isolated_python() -> None:
     assert done.stdout.startswith(xray.READY + b"\n/proc/self/fd/")
     with zipfile.ZipFile(io.BytesIO(xray.program())) as archive:
         assert {name.partition("/")[0] for name in archive.namelist()} == {"collector.py", "elftools"}
-
-
-def test_every_column_has_a_check() -> None:
-    tables = {each for each in inventory._TABLES if each != "layers"}
-    assert tables | {"loader_dirs", "loader_cache", "interpreters", "texts", "faults"} == set(xray.ROWS)
