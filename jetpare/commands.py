@@ -84,7 +84,7 @@ class Session:
         for record, folder in project.ledger.records():
             if record is None:
                 path = (folder / "run.json").relative_to(project.root)
-                self.say(f"{path} is damaged or no record of this version: left out. Remove its folder, or mend it.")
+                self.say(f"{path} is damaged or of another version, and is left out. To remove it: rm -r {path.parent}")
 
     @cached_property
     def engine(self) -> Engine:

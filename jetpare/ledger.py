@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -128,6 +129,7 @@ _NUMBERED = re.compile(r"(\d{4,})-(\d{8}-\d{6})")
 _BY_START = re.compile(r"(\d{8}-\d{6})-(\d{1,3})")
 
 
+@cache
 def order(run: str) -> tuple[int, str, int]:
     """Return the key that sorts ids of runs by when the runs began, whatever the clock said then.
 
@@ -170,12 +172,12 @@ class Ledger:
 
     def records(self) -> Iterator[tuple[Record | None, Path]]:
         """Yield each run, newest first: its record, or None where that cannot be read, and its folder."""
-        for run in sorted(self._runs(), key=order, reverse=True):
+        for run in self._newest_first():
             yield self.read(run), self.folder / run
 
     def readable(self) -> Iterator[Record]:
         """Yield the record of each run, newest first, without those that cannot be read."""
-        return (record for record, _ in self.records() if record is not None)
+        return (record for run in self._newest_first() if (record := self.read(run)) is not None)
 
     def read(self, run: str) -> Record | None:
         """Return the record of *run*; None where it is missing, damaged, foreign or of an unknown schema."""
@@ -202,6 +204,9 @@ class Ledger:
             row = record.stage(label) if record.profile == profile else None
             if row and row.status not in {WAITING, SKIPPED}:
                 yield record, row
+
+    def _newest_first(self) -> list[str]:
+        return sorted(self._runs(), key=order, reverse=True)
 
     def _runs(self) -> list[str]:
         try:

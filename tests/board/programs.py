@@ -2,7 +2,7 @@
 
 They keep their state in the board's files, as the real ones do in sysfs, and print what the real ones print. The knobs
 stand in fake/board. This runs as a program of its own, and the tests start it thousands of times: pathlib and json alone
-would take longer to import than the whole rest takes to run.
+would take longer to import than the whole rest takes to run. The programs import this file, so that it is compiled once.
 """
 
 import os
@@ -20,8 +20,8 @@ def write(path: str, value: object) -> None:
         file.write(f"{value}\n")
 
 
-NAME = os.path.basename(__file__)
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+NAME = os.path.basename(sys.argv[0])
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(sys.argv[0]))))
 BOARD = eval(read(f"{ROOT}/fake/board"), {})
 CORES = [f"{ROOT}/sys/devices/system/cpu/cpu{core}" for core in range(BOARD["cores"])]
 GPU = f"{ROOT}/sys/class/devfreq/17000000.gpu"
@@ -224,5 +224,4 @@ def sudo(words: list[str]) -> int:
     return 1
 
 
-if __name__ == "__main__":
-    sys.exit({"nvpmodel": nvpmodel, "jetson_clocks": jetson_clocks, "sudo": sudo}[NAME](sys.argv[1:]))
+sys.exit({"nvpmodel": nvpmodel, "jetson_clocks": jetson_clocks, "sudo": sudo}[NAME](sys.argv[1:]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from jetpare import config, doctor, engine, gather, layers, ledger, pipeline, xray
+from jetpare import bake, config, doctor, engine, gather, layers, ledger, pipeline, xray
 from jetpare.compare import Comparison, ImageFigures, StageTime
 from jetpare.engine import Engine, EngineFacts, ImageFacts, Layer
 from jetpare.errors import ConfigError, EngineError, RecordError, SpaceError, ToolError
@@ -107,9 +108,26 @@ def test_a_stage_that_is_not_in_the_image_does_not_count(project: Project) -> No
 
 
 def test_a_later_stage_does_not_count_although_its_clock_was_behind(project: Project) -> None:
-    run(project, "0001-20250101-000000", *(stage(name, 2.0) for name in STAGES))
-    run(project, "0002-19700101-000000", stage("gdal", 99.0), images=())
+    run(project, "9999-20250101-000000", *(stage(name, 2.0) for name in STAGES))
+    run(project, "10000-19700101-000000", stage("gdal", 99.0), images=())
     assert cuda(project).build_seconds == 8.0
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [("9998-20260101-000000", "unchanged since run 9999"), ("10000-19700101-000000", "changed since run 9999")],
+)
+def test_what_was_to_be_built_again_by_a_later_run_counts_as_changed(
+    project: Project, asked: str, expected: str
+) -> None:
+    plan = project.plan(profile="mini", architecture="amd64")
+    project.state_path.mkdir()
+    (project.state_path / pipeline.REBUILD).write_text(json.dumps({"mini/cuda/gdal": asked}))
+    options = pipeline.options(project, plan, pipeline.Request(task="plan"), run="plan", revision=None)
+    inputs = bake.inputs_digest(project.root, bake.definition(project.config, plan, options), plan.node("cuda/gdal"))
+    made = stage("gdal", 1.0).model_copy(update={"inputs": inputs})
+    run(project, "9999-20250101-000000", made)
+    assert pipeline.expectations(project, plan)["cuda/gdal"].startswith(expected)
 
 
 def test_a_stage_of_other_inputs_does_not_count(project: Project) -> None:
