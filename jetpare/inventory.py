@@ -14,14 +14,13 @@ import json
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache, cached_property
 from types import GenericAlias
 from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
-from msgspec import Meta, Struct
-from msgspec.structs import asdict, astuple
+from msgspec import Meta, Struct, structs
 
 SCHEMA = "jetpare.inventory/1"
 MAX_LINKS = 40  # as the kernel follows them
@@ -114,17 +113,18 @@ class Distribution(Struct, frozen=True):
     files: tuple[str, ...] | None = None  # None where no list says
 
 
-class Settings(Struct, frozen=True):
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
     """The image's configuration that a container gets."""
 
-    env: Mapping[str, str] = msgspec.field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
     entrypoint: tuple[str, ...] = ()
     cmd: tuple[str, ...] = ()
     user: str = ""
     workdir: str = ""
     ports: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
-    labels: Mapping[str, str] = msgspec.field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
     healthcheck: tuple[str, ...] = ()
     stop_signal: str = ""
 
@@ -246,7 +246,7 @@ class Inventory:
         for each in fields(self):
             value = getattr(self, each.name)
             if each.name in TABLES:
-                rows = [astuple(row) for row in value]
+                rows = [structs.astuple(row) for row in value]
                 content[each.name] = {"columns": list(TABLES[each.name].__struct_fields__), "rows": rows}
             else:
                 content[each.name] = asdict(value) if isinstance(value, Settings) else value
@@ -345,7 +345,7 @@ def loads(data: bytes) -> Inventory:
         image_id=stored.image_id,
         platform=stored.platform,
         how=stored.how,
-        settings=Settings(*astuple(stored.settings)),
+        settings=Settings(**structs.asdict(stored.settings)),
         loader_dirs=tuple(stored.loader_dirs),
         loader_cache=tuple(stored.loader_cache),
         interpreters=stored.interpreters,
@@ -356,7 +356,7 @@ def loads(data: bytes) -> Inventory:
 
 
 @cache
-def _columns(kind: type[Struct]) -> type[Struct]:
+def _columns(kind: type) -> type[Struct]:
     """An object with every field of *kind*, which itself would let those with a default be left out."""
     return msgspec.defstruct(kind.__name__, list(get_type_hints(kind, include_extras=True).items()))
 
@@ -379,7 +379,7 @@ def _stored() -> type[Struct]:
 
 
 def _made(kind: type[Struct], rows: list[Any]) -> list[Any]:
-    made = [kind(*(row if type(row) is tuple else astuple(row))) for row in rows]
+    made = [kind(*(row if type(row) is tuple else structs.astuple(row))) for row in rows]
     for column in set(PATHS) & set(kind.__struct_fields__):
         for row in made:
             path = getattr(row, column)

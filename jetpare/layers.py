@@ -262,7 +262,8 @@ def from_stream(chunks: Iterable[bytes], *, diff_ids: Sequence[str]) -> tuple[La
             elif content is not None and member.size <= JSON_BYTES:
                 texts[member.name] = content.read()
     except (EngineError, tarfile.TarError, OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
-        raise Unreadable(f"the engine's stream cannot be read: {error}") from error
+        why = error.__cause__ if isinstance(error, EngineError) else error
+        raise Unreadable(f"the engine's stream cannot be read: {why}") from error
     real = [links.get(name, name) for name in _layer_names(texts, diff_ids)]
     if any(name not in listings for name in real):
         raise Unreadable("the engine's stream lacks layers that its manifest names")

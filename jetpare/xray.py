@@ -304,7 +304,10 @@ def from_stream(docker: DockerClient, image_id: str, *, state: Path, say: Say) -
         try:
             entries, looks = collector.read_tar(reader, lambda done: tell(f"read {done} files"), str(state))
         except (tarfile.TarError, TimeoutError) as error:
-            raise EngineError(f"{image_id}: the engine's stream of it cannot be read ({error}).") from error
+            raise EngineError(
+                f"{image_id}: what `docker export` gives cannot be read ({error}). "
+                "Check the engine's log and its free disk space, and try again."
+            ) from error
     tables = {name: json.dumps(rows).encode() for name, rows in collector.tables(entries, looks, faults)}
     try:
         return {
@@ -312,7 +315,7 @@ def from_stream(docker: DockerClient, image_id: str, *, state: Path, say: Say) -
             for name, rows in tables.items()
         }
     except (ValueError, KeyError) as error:
-        raise EngineError(f"{image_id}: the engine's stream of it holds what no image has ({error}).") from error
+        raise EngineError(f"{image_id}: what `docker export` gives holds what no image has ({error}).") from error
 
 
 def _within(seconds: float, chunks: Iterable[bytes]) -> Iterator[bytes]:

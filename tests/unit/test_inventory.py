@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import posixpath
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jetpare import inventory
-from jetpare.inventory import Distribution, File, LayerInfo, Mention, Package
+from jetpare.inventory import Distribution, File, Inventory, LayerInfo, Mention, Package, Settings
 from tests.inventories import elf, image
 
 LIB = "/usr/lib/libx.so.1.2"
@@ -54,3 +57,75 @@ def test_a_hard_link_counts_once() -> None:
 def test_links_are_followed_inside_the_image(path: str, real: str | None) -> None:
     links = {"/lib": "-> usr/lib", "/usr/lib/libx.so": "-> libx.so.1.2", "/circle": "-> circle", "/dangling": "-> no"}
     assert image({LIB: 5, "/up": "-> ../../..", **links}).real_path(path) == real
+
+
+@pytest.mark.parametrize(
+    ("path", "placed"),
+    [
+        ("/lib/libx.so", "/usr/lib/libx.so"),
+        ("/lib/not-there", "/usr/lib/not-there"),
+        ("/gone/x", "/gone/x"),
+        ("/lib", "/lib"),
+        ("/", "/"),
+    ],
+)
+def test_a_path_is_placed_by_the_links_among_its_folders(path: str, placed: str) -> None:
+    made = image({LIB: 5, "/lib": "-> usr/lib", "/usr/lib/libx.so": "-> libx.so.1.2"})
+    assert made.placed(path) == placed
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [("x", "/usr/bin/x"), ("/bin/x", "/usr/bin/x"), ("only", "/opt/only"), ("y", None), ("", None), ("/y", None)],
+)
+def test_a_program_is_found_on_the_images_own_path(name: str, path: str | None) -> None:
+    settings = Settings(env={"PATH": "/gone:/bin:/opt"})
+    made = image({"/usr/bin/x": 5, "/opt/x": 5, "/opt/only": 5, "/bin": "-> usr/bin"}, settings=settings)
+    assert made.program(name) == path
+
+
+def walked(made: Inventory, path: str) -> str | None:
+    """The same step by step, with nothing kept."""
+    done, rest, links = "/", [part for part in path.split("/") if part], 0
+    while rest:
+        part = rest.pop(0)
+        here = posixpath.normpath(posixpath.join(done, part))
+        if part in (".", ".."):
+            done = here
+            continue
+        file = made.by_path.get(here)
+        if file is None:
+            return None
+        done = here
+        if file.kind == "link":
+            links += 1
+            if links > inventory.MAX_LINKS or not file.target:
+                return None
+            done = "/" if file.target.startswith("/") else posixpath.dirname(here)
+            rest = [step for step in file.target.split("/") if step] + rest
+    return done
+
+
+NAMES = st.sampled_from(["a", "b", "c", "..", "."])
+PATHS = st.lists(NAMES, min_size=1, max_size=4).map("/".join)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["/a", "/b", "/c", "/a/a", "/a/b", "/b/c", "/c/a"]), PATHS | PATHS.map("/".__add__)
+    ),
+    st.lists(PATHS, max_size=6),
+)
+def test_what_is_kept_of_a_path_changes_no_answer(targets: dict[str, str], paths: list[str]) -> None:
+    made = image({path: f"-> {target}" for path, target in targets.items()})
+    for path in (*paths, *paths):
+        assert made.real_path(f"/{path}") == made.real_path(path) == walked(made, path)
+
+
+def test_links_count_over_the_whole_way() -> None:
+    """Two folders of 25 links each are too many for one path, whichever of them was looked up before."""
+    chain = {f"/{name}{number}": f"-> {name}{number + 1}" for name in "ab" for number in range(25)}
+    made = image({**chain, "/a25/b0": "-> ../b0", "/b25/x": 1})
+    assert made.real_path("/a0") == "/a25"
+    assert made.real_path("/b0/x") == "/b25/x"
+    assert made.real_path("/a0/b0/x") is None
