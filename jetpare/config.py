@@ -42,7 +42,7 @@ KNOWN_PLATFORMS = (
 )  # fmt: skip
 MULTIARCH = MappingProxyType({"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"})
 CUDA_TARGET = MappingProxyType({"amd64": "x86_64-linux", "arm64": "aarch64-linux"})
-# What scripts/probe.py measures in an image.
+# What scripts/image/probe.py measures in an image.
 NO_VERSION = ("torch_cuda_available", "gpu")  # components whose value is a word
 KNOWN_COMPONENTS = (
     "python", "glibc", "torch", "torchvision", "numpy", "torch_cuda", "torch_cuda_available", "gpu", "gdal",
@@ -386,7 +386,7 @@ class Cudnn(Table):
 
 
 class Gdal(Table):
-    """[gdal]: how GDAL is compiled; see scripts/gdal-unity for what `unity` means."""
+    """[gdal]: how GDAL is compiled; see scripts/image/gdal-unity for what `unity` means."""
 
     build: GdalBuild = "plain"
     raster_drivers: Many[Driver] = ()
@@ -844,7 +844,7 @@ def _same_targets(images: dict[str, Any], contexts: dict[str, dict[str, Any]]) -
     for image, table in images.items():
         for stage in _dict(_dict(table).get("stages")):
             place = f"{_place(['images', image])} stages.{_key(stage)}"
-            for suffix in ("", "-report"):
+            for suffix in ("", "-report", "-base-settings"):
                 yield from _claim(owners, f"{image}-{stage}{suffix}", place)
     for profile, known in contexts.items():
         taken = dict(owners)  # only one profile is built at a time

@@ -23,7 +23,7 @@ from jetpare.layers import Listing
 from jetpare.linkage import resolve
 
 EXAMPLES = 3
-GDAL_PACKAGES = "/usr/share/jetpare/gdal-packages.txt"  # scripts/compile-gdal.sh
+GDAL_PACKAGES = "/usr/share/jetpare/gdal-packages.txt"  # scripts/image/compile-gdal.sh
 LINKS, OPENS, DEPENDS, REQUIRES, RUNS = "links with", "may open", "depends on", "requires", "runs with"
 HOW = (LINKS, DEPENDS, REQUIRES, RUNS, OPENS)  # from what cannot do without to what may
 
