@@ -1,6 +1,6 @@
 # The images: GDAL and PyTorch on a base. An image differs from another one in two things only: what `base` is, and whether
-# the tree of cuDNN is copied onto it (CUDNN_TREE). The bake definition binds the named contexts: `base` for each image, `l4t-jetpack`,
-# `gdal-source`, `wheels`, `builder` (another architecture only) and `base-settings` (slim only).
+# the tree of cuDNN is copied onto it (CUDNN_TREE). The bake definition binds the named contexts: `base` for each image,
+# `l4t-jetpack`, `gdal-source`, `wheels`, `builder` (another architecture only) and `base-settings` (slim only).
 
 # --- all stages
 # part of every cache mount's id: one that is new starts with empty caches

@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 from docker.errors import ImageNotFound
 
-from jetpare import base_settings, engine
+from jetpare import base_settings, config, engine, pipeline
 from jetpare.engine import Engine
 from jetpare.errors import EngineError
+from jetpare.plan import Plan
+from jetpare.project import Project
+from tests.conftest import ROOT
 
 IMAGE = {"Os": "linux", "Architecture": "arm64", "Variant": "v8", "Config": {"Env": ["FROM=engine"]}}
 
@@ -146,3 +149,54 @@ def test_every_setting_is_handed_on_and_free_text_is_not_quoted() -> None:
 def test_health_checks(check: dict[str, Any] | None, line: list[str]) -> None:
     text, _ = base_settings.dockerfile({"Healthcheck": check})
     assert [each for each in text.splitlines() if each.startswith("HEALTHCHECK")] == line
+
+
+# --- when a run reads them
+
+PROJECT = Project(root=ROOT, config=config.load(ROOT / "build.toml"), config_digest="", environ={})
+
+
+def plan_of(*images: str, profile: str = "rehearsal", architecture: str = "amd64") -> Plan:
+    return PROJECT.plan(profile=profile, architecture=architecture, images=images)
+
+
+@pytest.mark.parametrize(
+    ("profile", "architecture", "reference"),
+    [
+        ("rehearsal", "amd64", "jetpare/l4t-cuda:rehearsal"),
+        ("jetson-6.2", "arm64", "nvcr.io/nvidia/l4t-cuda:12.6.11-runtime"),
+    ],
+)
+def test_only_slim_asks_for_the_settings_of_its_base(
+    monkeypatch: pytest.MonkeyPatch, profile: str, architecture: str, reference: str
+) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def read(_: Engine, reference: str, *, platform: str) -> dict[str, Any]:
+        asked.append((reference, platform))
+        return {"Env": ["A=b"]}
+
+    monkeypatch.setattr(base_settings, "read", read)
+    nobody = Engine(docker="docker", env={}, overrides={}, private=False)
+    usual = plan_of(profile=profile, architecture=architecture)
+    assert pipeline.settings_of_bases(PROJECT, usual, nobody, usual.nodes) == {}
+    assert asked == []
+    slim = plan_of("slim", profile=profile, architecture=architecture)
+    assert pipeline.settings_of_bases(PROJECT, slim, nobody, slim.nodes) == {"slim": {"Env": ["A=b"]}}
+    assert asked == [(reference, f"linux/{architecture}")]
+
+
+def test_a_base_is_built_before_its_settings_are_read() -> None:
+    """Also where everything would be built in one call."""
+
+    def split(made: Plan) -> list[list[str]]:
+        nodes = [node for node in made.nodes if node.baked]
+        run: Any = SimpleNamespace(plan=made)
+        return [[node.label for node in part] for part in pipeline._Run.bases_first(run, nodes)]
+
+    inputs, rest = split(plan_of("cuda", "slim"))
+    assert "inputs/l4t-cuda" in inputs
+    assert {label.split("/")[0] for label in inputs} == {"inputs"}
+    assert not [label for label in rest if label.startswith("inputs/")]
+    assert "slim/slim" in rest
+    assert len(split(plan_of())) == 1
