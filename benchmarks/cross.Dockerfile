@@ -7,14 +7,14 @@ ARG CACHE_ID=local
 FROM --platform=${BUILDER_PLATFORM} builder AS compiled
 ARG CROSS
 ARG CACHE_ID
-RUN --mount=type=bind,source=scripts,target=/run/jetpare \
+RUN --mount=type=bind,source=scripts/image,target=/run/jetpare \
     --mount=type=cache,id=apt-cache-${CACHE_ID},target=/var/cache/apt,sharing=locked \
     --mount=type=cache,id=apt-lists-${CACHE_ID},target=/var/lib/apt/lists,sharing=locked \
     --mount=type=bind,from=debian,target=/run/target \
     --mount=type=secret,id=ca --mount=type=secret,id=net --mount=type=tmpfs,target=/tmp \
     TARGET=/run/target /run/jetpare/build-packages.sh g++ libc6-dev
 ARG REBUILD
-RUN --mount=type=bind,source=scripts,target=/run/jetpare \
+RUN --mount=type=bind,source=scripts/image,target=/run/jetpare \
     --mount=type=bind,from=gdal-source,target=/run/source --mount=type=tmpfs,target=/tmp \
     . /run/jetpare/cross.sh && begin=$(awk '{ print $1 }' /proc/uptime) && \
     for file in /run/source/third_party/LercLib/*.cpp; do \

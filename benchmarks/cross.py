@@ -1,6 +1,6 @@
 """GDAL for another architecture: compiled across, against the native compile and against emulation.
 
-usage: .venv/bin/python benchmarks/cross.py [stage] [part]      with an engine, and emulation (scripts/emulation.sh)
+usage: .venv/bin/python benchmarks/cross.py [stage] [part]    with an engine, and emulation (scripts/host/emulation.sh)
 
   stage   the gdal stage cold, for this machine and for the other architecture: the same sources, options and jobs
   part    the sources of one library, compiled across and by an emulated compiler; all of GDAL would take an hour

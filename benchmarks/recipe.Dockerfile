@@ -1,5 +1,5 @@
 # The reference document's own recipe, to measure the `cuda` image against: the same base, the same compiled GDAL and the
-# same Python packages (the `gdal` and `python` stages of cuda.Dockerfile, given as named contexts), but copied as the
+# same Python packages (the `gdal` and `python` stages of images.Dockerfile, given as named contexts), but copied as the
 # document does it, by COPY --from with globs. Such a COPY follows links, so a library becomes one file for each of its names.
 ARG RUNTIME_PACKAGES
 ARG CACHE_ID=local
@@ -8,11 +8,11 @@ ARG CACHE_ID=local
 FROM l4t-jetpack AS cudnn-source
 
 # runtime: as in the document's part 'Libraries Copied'; the globs match any architecture
-FROM l4t-cuda AS runtime
+FROM base AS runtime
 ARG CACHE_ID
 ARG RUNTIME_PACKAGES
-RUN --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
-    --mount=type=bind,source=scripts/apt-install.sh,target=/run/jetpare/apt-install.sh \
+RUN --mount=type=bind,source=scripts/image/net.sh,target=/run/jetpare/net.sh \
+    --mount=type=bind,source=scripts/image/apt-install.sh,target=/run/jetpare/apt-install.sh \
     --mount=type=bind,from=gdal,source=/opt/stage/usr/share/jetpare/gdal-packages.txt,target=/run/jetpare/gdal-packages.txt \
     --mount=type=cache,id=apt-cache-${CACHE_ID},target=/var/cache/apt,sharing=locked \
     --mount=type=cache,id=apt-lists-${CACHE_ID},target=/var/lib/apt/lists,sharing=locked \
@@ -28,6 +28,6 @@ COPY --from=cudnn-source /usr/local/cuda/targets/*-linux/lib/libnvToolsExt*.so* 
 COPY --from=python /opt/stage/opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:/usr/local/bin:${PATH}
 # the same proof that it works, so that like is compared with like
-RUN --mount=type=bind,source=scripts/probe.py,target=/run/jetpare/probe.py --mount=type=tmpfs,target=/tmp \
+RUN --mount=type=bind,source=scripts/image/probe.py,target=/run/jetpare/probe.py --mount=type=tmpfs,target=/tmp \
     ldconfig && rm -f /var/cache/ldconfig/aux-cache && \
     python -B /run/jetpare/probe.py --output /usr/share/jetpare/checks.json

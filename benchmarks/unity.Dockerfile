@@ -1,4 +1,4 @@
-# What benchmarks/unity.py runs, on top of the gdal stage of cuda.Dockerfile: it holds the compilers, the options and a build.
+# What benchmarks/unity.py runs, on top of the gdal stage of images.Dockerfile: it holds the compilers, the options and a build.
 # `gdal` is that stage, compiled in units (or plainly, where there is no list yet), `plain` the same compiled plainly.
 ARG CACHE_ID=local
 
@@ -6,8 +6,8 @@ ARG CACHE_ID=local
 FROM gdal AS tools
 ARG CACHE_ID
 ARG FURTHER_PACKAGES
-RUN --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
-    --mount=type=bind,source=scripts/apt-install.sh,target=/run/jetpare/apt-install.sh \
+RUN --mount=type=bind,source=scripts/image/net.sh,target=/run/jetpare/net.sh \
+    --mount=type=bind,source=scripts/image/apt-install.sh,target=/run/jetpare/apt-install.sh \
     --mount=type=cache,id=apt-cache-${CACHE_ID},target=/var/cache/apt,sharing=locked \
     --mount=type=cache,id=apt-lists-${CACHE_ID},target=/var/lib/apt/lists,sharing=locked \
     --mount=type=secret,id=ca --mount=type=secret,id=net --mount=type=tmpfs,target=/tmp \
@@ -16,8 +16,8 @@ RUN --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
 # find-made: the sources that clash, for a version that has no file yet
 FROM tools AS find-made
 ARG REBUILD
-RUN --mount=type=bind,source=scripts/gdal-unity,target=/run/jetpare/gdal-unity \
-    --mount=type=bind,source=scripts/find_unity.py,target=/run/jetpare/find_unity.py \
+RUN --mount=type=bind,source=scripts/image/gdal-unity,target=/run/jetpare/gdal-unity \
+    --mount=type=bind,source=scripts/image/find_unity.py,target=/run/jetpare/find_unity.py \
     --mount=type=bind,from=gdal-source,target=/run/jetpare/source \
     mkdir /opt/result && \
     python3 -B /run/jetpare/find_unity.py --source /run/jetpare/source --work /tmp/find --options /opt/report/cmake-options.txt \
@@ -30,7 +30,8 @@ COPY --from=find-made /opt/result/ /
 # proof-made: plain and unity, compared
 FROM tools AS proof-made
 ARG REBUILD
-RUN --mount=type=bind,source=scripts/compare_gdal.py,target=/run/jetpare/compare_gdal.py \
+RUN --mount=type=bind,source=scripts/image/compare_gdal.py,target=/run/jetpare/compare_gdal.py \
+    --mount=type=bind,source=scripts/image/elf.py,target=/run/jetpare/elf.py \
     --mount=type=bind,from=plain,source=/opt/stage,target=/run/jetpare/plain \
     --mount=type=bind,from=gdal,source=/opt/stage,target=/run/jetpare/unity \
     mkdir /opt/result && \
@@ -46,8 +47,8 @@ FROM tools AS race-made
 ARG REBUILD
 ARG VARIANTS
 ARG ROUNDS
-RUN --mount=type=bind,source=scripts/gdal-unity,target=/run/jetpare/gdal-unity \
-    --mount=type=bind,source=scripts/race_gdal.py,target=/run/jetpare/race_gdal.py \
+RUN --mount=type=bind,source=scripts/image/gdal-unity,target=/run/jetpare/gdal-unity \
+    --mount=type=bind,source=scripts/image/race_gdal.py,target=/run/jetpare/race_gdal.py \
     --mount=type=bind,from=gdal-source,target=/run/jetpare/source \
     mkdir /opt/result && \
     python3 -B /run/jetpare/race_gdal.py --options /opt/report/cmake-options.txt --source /run/jetpare/source \

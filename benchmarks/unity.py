@@ -2,7 +2,7 @@
 
 usage: .venv/bin/python benchmarks/unity.py NAME [--profile NAME] [--rounds N] [--variants WORDS]      with an engine
 
-  find      looks for the sources that clash, and writes scripts/gdal-unity/VERSION.txt
+  find      looks for the sources that clash, and writes scripts/image/gdal-unity/VERSION.txt
   proof     compiles GDAL plainly and in units, and compares the two; exit code 1 where they differ
   race      compiles GDAL cold in several ways, in turns: the plain CMake line, and the stage's
 """
@@ -66,7 +66,7 @@ def run(project: Project, plan: Plan, *, name: str, arguments: dict[str, str]) -
 
 def find(result: Path, version: str) -> int:
     """Put the list where the gdal stage finds it."""
-    target = ROOT / "scripts/gdal-unity" / f"{version}.txt"
+    target = ROOT / "scripts/image/gdal-unity" / f"{version}.txt"
     shutil.copyfile(result / "units.txt", target)
     print(f"{target.read_text()}\n{target}: now `benchmarks/unity.py proof` says whether the library is the same")
     return 0

@@ -11,8 +11,8 @@ ARG GDAL_SUITE=trixie
 # tools: the pip that fetches NVIDIA's wheels and the python3 that unpacks them; mounted, so in no base
 FROM --platform=${BUILDER_PLATFORM} ${BUILDER} AS tools
 ARG CACHE_ID
-RUN --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
-    --mount=type=bind,source=scripts/apt-install.sh,target=/run/jetpare/apt-install.sh \
+RUN --mount=type=bind,source=scripts/image/net.sh,target=/run/jetpare/net.sh \
+    --mount=type=bind,source=scripts/image/apt-install.sh,target=/run/jetpare/apt-install.sh \
     --mount=type=cache,id=apt-cache-${CACHE_ID},target=/var/cache/apt,sharing=locked \
     --mount=type=cache,id=apt-lists-${CACHE_ID},target=/var/lib/apt/lists,sharing=locked \
     --mount=type=secret,id=ca --mount=type=secret,id=net --mount=type=tmpfs,target=/tmp \
@@ -27,11 +27,11 @@ ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_REQUIRE_CUDA=cuda>=12.6 \
     NVIDIA_REQUIRE_JETPACK_HOST_MOUNTS=base-only
 RUN --mount=type=bind,from=tools,target=/mnt \
-    --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
-    --mount=type=bind,source=scripts/cross.sh,target=/run/jetpare/cross.sh \
-    --mount=type=bind,source=scripts/rehearsal-cuda.sh,target=/run/jetpare/rehearsal-cuda.sh \
-    --mount=type=bind,source=scripts/nvidia-wheels.py,target=/run/jetpare/nvidia-wheels.py \
-    --mount=type=bind,source=scripts/rehearsal-cuda.txt,target=/run/jetpare/rehearsal-cuda.txt \
+    --mount=type=bind,source=scripts/image/net.sh,target=/run/jetpare/net.sh \
+    --mount=type=bind,source=scripts/image/cross.sh,target=/run/jetpare/cross.sh \
+    --mount=type=bind,source=scripts/image/rehearsal-cuda.sh,target=/run/jetpare/rehearsal-cuda.sh \
+    --mount=type=bind,source=scripts/image/nvidia-wheels.py,target=/run/jetpare/nvidia-wheels.py \
+    --mount=type=bind,source=scripts/image/rehearsal-cuda.txt,target=/run/jetpare/rehearsal-cuda.txt \
     --mount=type=cache,id=wheels-${CACHE_ID},target=/var/cache/wheels,sharing=locked \
     --mount=type=secret,id=ca --mount=type=secret,id=net --mount=type=tmpfs,target=/tmp \
     /run/jetpare/rehearsal-cuda.sh runtime && ldconfig && rm -f /var/cache/ldconfig/aux-cache
@@ -40,18 +40,18 @@ RUN --mount=type=bind,from=tools,target=/mnt \
 FROM l4t-cuda AS l4t-jetpack
 ARG CACHE_ID
 ARG CROSS
-RUN --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
-    --mount=type=bind,source=scripts/apt-install.sh,target=/run/jetpare/apt-install.sh \
+RUN --mount=type=bind,source=scripts/image/net.sh,target=/run/jetpare/net.sh \
+    --mount=type=bind,source=scripts/image/apt-install.sh,target=/run/jetpare/apt-install.sh \
     --mount=type=cache,id=apt-cache-${CACHE_ID},target=/var/cache/apt,sharing=locked \
     --mount=type=cache,id=apt-lists-${CACHE_ID},target=/var/lib/apt/lists,sharing=locked \
     --mount=type=secret,id=ca --mount=type=secret,id=net --mount=type=tmpfs,target=/tmp \
     /run/jetpare/apt-install.sh build-essential cmake gdal-bin libgdal-dev python3
 RUN --mount=type=bind,from=tools,target=/mnt \
-    --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
-    --mount=type=bind,source=scripts/cross.sh,target=/run/jetpare/cross.sh \
-    --mount=type=bind,source=scripts/rehearsal-cuda.sh,target=/run/jetpare/rehearsal-cuda.sh \
-    --mount=type=bind,source=scripts/nvidia-wheels.py,target=/run/jetpare/nvidia-wheels.py \
-    --mount=type=bind,source=scripts/rehearsal-cuda.txt,target=/run/jetpare/rehearsal-cuda.txt \
+    --mount=type=bind,source=scripts/image/net.sh,target=/run/jetpare/net.sh \
+    --mount=type=bind,source=scripts/image/cross.sh,target=/run/jetpare/cross.sh \
+    --mount=type=bind,source=scripts/image/rehearsal-cuda.sh,target=/run/jetpare/rehearsal-cuda.sh \
+    --mount=type=bind,source=scripts/image/nvidia-wheels.py,target=/run/jetpare/nvidia-wheels.py \
+    --mount=type=bind,source=scripts/image/rehearsal-cuda.txt,target=/run/jetpare/rehearsal-cuda.txt \
     --mount=type=cache,id=wheels-${CACHE_ID},target=/var/cache/wheels,sharing=locked \
     --mount=type=secret,id=ca --mount=type=secret,id=net --mount=type=tmpfs,target=/tmp \
     /run/jetpare/rehearsal-cuda.sh devel && ldconfig && rm -f /var/cache/ldconfig/aux-cache
@@ -62,9 +62,9 @@ FROM --platform=${BUILDER_PLATFORM} ${BUILDER} AS source
 ARG CACHE_ID
 ARG GDAL_VERSION
 ARG GDAL_SUITE
-RUN --mount=type=bind,source=scripts/net.sh,target=/run/jetpare/net.sh \
-    --mount=type=bind,source=scripts/apt-install.sh,target=/run/jetpare/apt-install.sh \
-    --mount=type=bind,source=scripts/debian-source.sh,target=/run/jetpare/debian-source.sh \
+RUN --mount=type=bind,source=scripts/image/net.sh,target=/run/jetpare/net.sh \
+    --mount=type=bind,source=scripts/image/apt-install.sh,target=/run/jetpare/apt-install.sh \
+    --mount=type=bind,source=scripts/image/debian-source.sh,target=/run/jetpare/debian-source.sh \
     --mount=type=cache,id=apt-cache-${CACHE_ID},target=/var/cache/apt,sharing=locked \
     --mount=type=cache,id=apt-lists-${CACHE_ID},target=/var/lib/apt/lists,sharing=locked \
     --mount=type=secret,id=ca --mount=type=secret,id=net --mount=type=tmpfs,target=/tmp \

@@ -20,8 +20,8 @@ from jetpare.config import OTHER_GROUP
 from jetpare.inventory import File, Inventory, Package
 
 NEVER = r"(?!)"  # a pattern that nothing matches
-COLLECTED_MANIFEST = "/usr/share/jetpare/cudnn.tsv"  # scripts/collect.py
-GDAL_MANIFEST = "/usr/share/jetpare/gdal-files.txt"  # scripts/compile-gdal.sh
+COLLECTED_MANIFEST = "/usr/share/jetpare/cudnn.tsv"  # scripts/image/collect.py
+GDAL_MANIFEST = "/usr/share/jetpare/gdal-files.txt"  # scripts/image/compile-gdal.sh
 DIVERSIONS = "/var/lib/dpkg/diversions"
 
 

@@ -11,23 +11,28 @@ import hashlib
 import json
 import re
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from jetpare import process
+from jetpare import base_settings, process
+from jetpare.base_settings import Settings
 from jetpare.config import BUILDER, CUDA_TARGET, INPUTS, MULTIARCH, WHEELS, Config, Prune, architecture_of
 from jetpare.files import digest, write_atomically
 from jetpare.ledger import order
-from jetpare.plan import Kind, Node, Plan
+from jetpare.plan import CUDNN, Kind, Node, Plan
 
 # Targets that are only linked to would be exported as untagged images otherwise: seconds, and gigabytes in the lists.
 ENVIRONMENT = {"BUILDX_NO_DEFAULT_LOAD": "1"}
 SECRETS = ("ca", "net")
 CUDNN_KEY = "cudnn-key"
 DOWNLOADS = "downloads"  # in the state folder
+BASE = "base"  # the named context that is each image's own base
+BASE_SETTINGS = "base-settings"  # the named context that is an empty image with the base's settings
+NEW_ROOT = "slim"  # the stage that starts from BASE_SETTINGS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +46,7 @@ class Options:
         default_factory=dict
     )  # by label: a value that is new when it is to be built again
     labels: Mapping[str, Mapping[str, str]] | None = None  # OCI labels by image
+    base_settings: Mapping[str, Settings] = field(default_factory=dict)  # by image: of the base that NEW_ROOT needs
 
 
 def stage_arguments(config: Config, plan: Plan, cache_id: str) -> dict[str, dict[str, str]]:
@@ -53,7 +59,12 @@ def stage_arguments(config: Config, plan: Plan, cache_id: str) -> dict[str, dict
     collect = [pattern.format_map(places) for pattern in config.collect.required]
     collect += [f"{pattern.format_map(places)} ?" for pattern in config.collect.optional]
     return {
-        "cudnn": {**cached, **_cudnn_arguments(config, plan), "COLLECT": "\n".join(collect)},
+        "cudnn": {
+            **cached,
+            **_cudnn_arguments(config, plan),
+            "CUDNN_TREE": CUDNN,  # an image without this stage adds nothing to its base
+            "COLLECT": "\n".join(collect),
+        },
         "gdal": {
             **cached,
             "GDAL_VERSION": plan.profile.gdal,
@@ -79,7 +90,7 @@ def stage_arguments(config: Config, plan: Plan, cache_id: str) -> dict[str, dict
 
 
 def _placed(rule: Prune, places: Mapping[str, str]) -> dict[str, Any]:
-    """A rule of [[prune]] as scripts/prune.py reads it."""
+    """A rule of [[prune]] as scripts/image/prune.py reads it."""
     patterns = {"paths": rule.paths, "strip": rule.strip}
     found: dict[str, Any] = {kind: [each.format_map(places) for each in named] for kind, named in patterns.items()}
     return found | {"reason": rule.reason}
@@ -138,10 +149,24 @@ class _Maker:
         if node.kind is Kind.STAGE:
             return {node.target: report}
         labels = dict((self.options.labels or {}).get(node.group, {}))
-        return {
+        made = {
             node.target: common | {"target": node.name, "output": ["type=docker"], "labels": labels},
             report_target(node): report,
         }
+        return made | ({settings_target(node): self.settings(node)} if self._has_settings(node) else {})
+
+    def settings(self, node: Node) -> dict[str, Any]:
+        """Return the target of an empty image with the settings of the base of *node*."""
+        text, arguments = base_settings.dockerfile(self.options.base_settings[node.group])
+        return {
+            "context": str(self.options.state / "empty"),
+            "dockerfile-inline": text,
+            "args": arguments,
+            "platforms": [self.plan.platform],
+        }
+
+    def _has_settings(self, node: Node) -> bool:
+        return starts_from_settings(self.plan, node) and node.group in self.options.base_settings
 
     def wheels(self) -> dict[str, Any]:
         folders = {f"wheels{number}": str(folder) for number, folder in enumerate(self.config.python.wheels)}
@@ -188,20 +213,21 @@ class _Maker:
         return [label.split("/")[1] for label in sorted(own & self.options.fresh)]
 
     def _contexts(self, node: Node) -> dict[str, str]:
-        found = {name: self._source(name) for name in self.plan.contexts_of(node)}
+        base = None if node.kind is Kind.INPUT else self.plan.images[node.group].base
+        # One name each: buildx 0.13 cannot link to the same target by two names.
+        found = {BASE if name == base else name: self._source(name) for name in self.plan.contexts_of(node)}
         if self.plan.cross:
             found[BUILDER] = self._source(BUILDER)
         if node.kind is not Kind.INPUT:
             has_wheels = bool(self.config.python.wheels)
             found[WHEELS] = f"target:{INPUTS}-{WHEELS}" if has_wheels else str(self.options.state / "empty")
+            found |= {BASE_SETTINGS: f"target:{settings_target(node)}"} if self._has_settings(node) else {}
         return found
 
     def _source(self, name: str) -> str:
         context = self.plan.profile.contexts[name]
-        if context.image:
-            return f"docker-image://{context.image}" + (f"@{context.digest}" if context.digest else "")
-        if context.suite:
-            return f"docker-image://{input_tag(self.config, self.plan, name)}"
+        if context.image or context.suite:
+            return f"docker-image://{context_reference(self.config, self.plan, name)}"
         if context.urls:
             return str(download_folder(self.options.state, str(context.sha256)))
         if context.folder:
@@ -245,6 +271,24 @@ def shell_tag(config: Config, plan: Plan, node: Node) -> str:
 def report_target(node: Node) -> str:
     """The bake target that exports the record of the last stage, which exports an image itself."""
     return f"{node.target}-report"
+
+
+def settings_target(node: Node) -> str:
+    """Return the bake target of the empty image with the base's settings."""
+    return f"{node.target}-{BASE_SETTINGS}"
+
+
+def starts_from_settings(plan: Plan, node: Node) -> bool:
+    """Say whether building *node* needs the settings of its image's base in `Options.base_settings`."""
+    return node.kind is Kind.IMAGE and NEW_ROOT in plan.stages_below(node)
+
+
+def context_reference(config: Config, plan: Plan, name: str) -> str:
+    """Return the image that the context *name* is: as build.toml has it, or as the engine has the stand-in."""
+    context = plan.profile.contexts[name]
+    if context.image:
+        return context.image + (f"@{context.digest}" if context.digest else "")
+    return input_tag(config, plan, name)
 
 
 def call_targets(node: Node) -> tuple[str, ...]:
@@ -306,60 +350,97 @@ def inputs_digest(root: Path, content: Mapping[str, Any], node: Node) -> str:
     """Return a digest of everything in the project that decides what building *node* gives.
 
     It covers its target and those it links to, without outputs, cache ids, the commit and what only asks for a stage to
-    be built again; the stages of their Dockerfiles that they are made of, and the scripts that these name; the content
-    of folders, wherever they are. Two runs with the same digest did the same work, on any machine and in any checkout;
-    after a difference BuildKit may still find much in its cache.
+    be built again; the stages of their Dockerfiles that they are made of, and what these take from the project; the
+    content of folders, wherever they are. A base's settings are left out: they follow from the base. Two runs with the
+    same digest did the same work, on any machine and in any checkout; after a difference BuildKit may still find much
+    in its cache.
     """
-    found, texts = hashlib.sha256(), []
+    found = hashlib.sha256()
+    taken: set[Path] = set()
     for target in sorted(_linked(content["target"], node.target)):
         table = dict(content["target"][target])
-        kept = {key: table[key] for key in ("target", "contexts", "args", "platforms", "dockerfile") if key in table}
+        kept = {key: table[key] for key in ("target", "platforms", "dockerfile") if key in table}
         kept["labels"] = {key: value for key, value in table.get("labels", {}).items() if key != LABEL_REVISION}
+        arguments: dict[str, str] = table.get("args", {})
         kept["args"] = {
-            key: value
-            for key, value in kept.get("args", {}).items()
-            if key != "CACHE_ID" and not key.startswith(REBUILD_PREFIX)
+            key: value for key, value in arguments.items() if key != "CACHE_ID" and not key.startswith(REBUILD_PREFIX)
         }
-        kept["contexts"] = {name: _content(root, context) for name, context in kept.get("contexts", {}).items()}
+        kept["contexts"] = {
+            name: _content(root, context)
+            for name, context in table.get("contexts", {}).items()
+            if name != BASE_SETTINGS
+        }
         found.update(json.dumps(kept, sort_keys=True).encode())
         dockerfile = root / str(table.get("dockerfile", ""))
         if dockerfile.is_file():
-            texts.append(stages_text(dockerfile.read_text(encoding="utf-8"), str(table.get("target", ""))))
-            found.update(texts[-1].encode())
-    for script in _named_scripts(root / "scripts", "".join(texts)):
-        found.update(script.name.encode() + script.read_bytes())
+            text = stages_text(dockerfile.read_text(encoding="utf-8"), str(table.get("target", "")), arguments)
+            found.update(text.encode())
+            taken.update(path for name in project_sources(text) for path in _files(root, name))
+    for path in sorted(taken):
+        found.update(f"{path.relative_to(root)}\0{_file_content(path)}\n".encode(errors="surrogateescape"))
     return f"sha256:{found.hexdigest()}"
 
 
-def stages_text(dockerfile: str, target: str) -> str:
-    """What stands before the first FROM, and the stages that *target* is made of; all of it if there is no such."""
+def stages_text(dockerfile: str, target: str, arguments: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return what is before the first FROM, and the stages that *target* is made of; all of it if there is no such.
+
+    A stage that is named by way of an argument (FROM x-${NAME}) is the one that *arguments*, or its default, says.
+    """
     head, *parts = re.split(r"(?im)^(?=FROM\s)", dockerfile)
+    values = {**dict(re.findall(r"(?im)^ARG\s+(\w+)=(\S*)", head)), **arguments}
     named = {match[1]: part for part in parts if (match := re.match(r"(?i)FROM\s.*\sAS\s+(\S+)", part))}
     wanted = [target]
     for stage in wanted:  # grows while it is walked
-        sources = re.findall(r"(?im)^FROM\s+(?:--\S+\s+)*(\S+)|\bfrom=([^\s,]+)", named.get(stage, ""))
+        text = re.sub(r"\$\{(\w+)\}", lambda match: values.get(match[1], ""), named.get(stage, ""))
+        sources = re.findall(r"(?im)^FROM\s+(?:--\S+\s+)*(\S+)|\bfrom=([^\s,]+)", text)
         wanted += [one for pair in sources for one in pair if one in named and one not in wanted]
     return head + "".join(part for name, part in named.items() if name in wanted) if target in named else dockerfile
 
 
 def only_builds(dockerfile: str, target: str) -> bool:
-    """Whether every command of the stages that *target* is made of runs on the builder, none on what is built for."""
+    """Say whether every command of the stages that *target* is made of runs on the builder, none on the target."""
     stages = re.split(r"(?im)^(?=FROM\s)", stages_text(dockerfile, target))[1:]
     return all("${BUILDER_PLATFORM}" in stage.splitlines()[0] for stage in stages if re.search(r"(?m)^RUN\s", stage))
 
 
-def _named_scripts(folder: Path, text: str) -> list[Path]:
-    """The scripts, and the files of the folders, that *text* names, and those that they name themselves."""
-    scripts = {path.name: path for path in sorted(folder.glob("*")) if not path.name.startswith("__")}
-    found: dict[Path, None] = {}
-    texts = [text]
-    for each in texts:  # grows while it is walked
-        for name in [name for name in scripts if name in each]:
-            path = scripts.pop(name)
-            files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-            found |= dict.fromkeys(files)
-            texts += [file.read_text(encoding="utf-8", errors="replace") for file in files]
-    return sorted(found)
+def project_sources(dockerfile: str) -> list[str]:
+    """Return what a Dockerfile's bind mounts, COPYs and ADDs take from the project itself: paths and patterns.
+
+    A script sees nothing but what is mounted next to it, so these are all the files that decide what a stage does.
+    """
+    lines = [line for line in dockerfile.splitlines() if not line.lstrip().startswith("#")]
+    instructions = re.sub(r"\\\s*\n", " ", "\n".join(lines)).splitlines()
+    found: list[str] = []
+    for instruction in instructions:
+        word, _, rest = instruction.strip().partition(" ")
+        if word.upper() == "RUN":
+            mounts = (dict(_pairs(options)) for options in re.findall(r"--mount=(\S+)", rest))
+            own = (mount for mount in mounts if mount.get("type", "bind") == "bind" and "from" not in mount)
+            found += [mount.get("source") or mount.get("src") or "." for mount in own]
+        elif word.upper() in {"COPY", "ADD"} and not re.search(r"--from=", rest):
+            words = re.sub(r"--\S+\s+", "", rest).strip()
+            names = json.loads(words) if words.startswith("[") else words.split()
+            found += [name for name in names[:-1] if "://" not in name and not name.startswith("<<")]
+    return list(dict.fromkeys(found))
+
+
+def _pairs(options: str) -> Iterator[tuple[str, str]]:
+    """Yield the options of a mount: 'type=bind,source=x,readonly'."""
+    for option in options.split(","):
+        key, _, value = option.partition("=")
+        yield key.lower(), value
+
+
+def _files(root: Path, pattern: str) -> Iterator[Path]:
+    """Yield the files that *pattern* names below *root*, those in folders too."""
+    name = pattern.strip("/")
+    for path in [root / name] if (root / name).exists() else root.glob(name or "*"):
+        yield from (each for each in (path.rglob("*") if path.is_dir() else [path]) if _counts(each))
+
+
+def _counts(path: Path) -> bool:
+    """Say whether *path* is a file that a build sees: not bytecode that Python left in the project."""
+    return path.is_file() and "__pycache__" not in path.parts
 
 
 def newest_rebuild(content: Mapping[str, Any], node: Node) -> str:
@@ -402,7 +483,7 @@ def _checksum(path: Path, _stamp: tuple[int, int, int]) -> str:
 
 def _linked(targets: Mapping[str, Any], target: str) -> set[str]:
     found = {target}
-    for context in targets[target].get("contexts", {}).values():
-        if context.startswith("target:"):
+    for name, context in targets[target].get("contexts", {}).items():
+        if context.startswith("target:") and name != BASE_SETTINGS:
             found |= _linked(targets, context.removeprefix("target:"))
     return found

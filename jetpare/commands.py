@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from jetpare.audit import Audit
+    from jetpare.base_settings import Settings
     from jetpare.compare import Comparison
     from jetpare.engine import Engine
     from jetpare.gather import Gathered
@@ -234,14 +235,19 @@ class Session:
         from jetpare.plan import Kind
         from jetpare.project import source_revision
 
+        docker: str = "docker"
+        overrides: Mapping[str, str] = {}
+        settings: Mapping[str, Settings] = {}
         try:
             docker, overrides = self.engine.docker, self.engine.overrides
-        except JetpareError:
-            docker, overrides = "docker", {}
+            settings = pipeline.settings_of_bases(self.project, plan, self.engine, plan.nodes)
+        except JetpareError as error:
+            if any(bake.starts_from_settings(plan, node) for node in plan.nodes):
+                self.say(f"The definition lacks the settings of the base, which cannot be read yet: {error}")
         root, state = self.project.root, self.project.state
         revision = source_revision(root, self.environ)
         chosen = pipeline.options(self.project, plan, request, run="dry-run", revision=revision)
-        definition = bake.definition(self.project.config, plan, chosen)
+        definition = bake.definition(self.project.config, plan, replace(chosen, base_settings=settings))
         names = "-".join([request.task, *plan.images, plan.profile_name])
         file = bake.write_definition(root, state, definition, name=f"dry-run-{names}")
         network.write_secrets(network.read_settings(self.environ, self.project.home), root=root, state=state)

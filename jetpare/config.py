@@ -42,7 +42,7 @@ KNOWN_PLATFORMS = (
 )  # fmt: skip
 MULTIARCH = MappingProxyType({"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"})
 CUDA_TARGET = MappingProxyType({"amd64": "x86_64-linux", "arm64": "aarch64-linux"})
-# What scripts/probe.py measures in an image.
+# What scripts/image/probe.py measures in an image.
 NO_VERSION = ("torch_cuda_available", "gpu")  # components whose value is a word
 KNOWN_COMPONENTS = (
     "python", "glibc", "torch", "torchvision", "numpy", "torch_cuda", "torch_cuda_available", "gpu", "gdal",
@@ -374,7 +374,7 @@ class Cudnn(Table):
 
 
 class Gdal(Table):
-    """[gdal]: how GDAL is compiled; see scripts/gdal-unity for what `unity` means."""
+    """[gdal]: how GDAL is compiled; see scripts/image/gdal-unity for what `unity` means."""
 
     build: GdalBuild = "plain"
     raster_drivers: Many[Driver] = ()
@@ -865,7 +865,7 @@ def _same_targets(config: Config) -> Iterator[str]:
     for image, table in config.images.items():
         for stage in table.stages:
             place = f"{_place(['images', image])} stages.{_key(stage)}"
-            for suffix in ("", "-report"):
+            for suffix in ("", "-report", "-base-settings"):
                 yield from _claim(owners, f"{image}-{stage}{suffix}", place)
     for name, profile in config.profiles.items():
         taken = dict(owners)  # only one profile is built at a time

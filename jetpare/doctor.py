@@ -194,10 +194,8 @@ def check_platform(host: str, target: str, sysroot: Path, *, local: bool, cross:
     if not local:
         return _not_measured("platform", f"{target} on a remote {host} engine needs an emulator there")
     detail = f"{target} on {host}"
-    advice = (
-        f"Set up emulation: {f'`scripts/emulation.sh {arch}` (Debian and Ubuntu, as root), or ' * (arch in MULTIARCH)}"
-        f"`docker run --privileged --rm tonistiigi/binfmt --install {arch}`."
-    )
+    script = f"`scripts/host/emulation.sh {arch}` (Debian and Ubuntu, as root), or " * (arch in MULTIARCH)
+    advice = f"Set up emulation: {script}`docker run --privileged --rm tonistiigi/binfmt --install {arch}`."
     handler = sysroot / "proc/sys/fs/binfmt_misc" / f"qemu-{QEMU_NAMES.get(arch, arch)}"
     trouble = _handler_trouble(handler)
     if trouble:

@@ -20,7 +20,7 @@ from jetpare.inventory import Inventory, Package
 from jetpare.needs import HOW, MISSES, OPENS, Image, Use
 
 EXAMPLES = 3
-GDAL_PACKAGES = "/usr/share/jetpare/gdal-packages.txt"  # scripts/compile-gdal.sh
+GDAL_PACKAGES = "/usr/share/jetpare/gdal-packages.txt"  # scripts/image/compile-gdal.sh
 
 
 @dataclass(frozen=True, kw_only=True)

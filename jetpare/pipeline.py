@@ -17,6 +17,7 @@ from typing import Any
 from jetpare import (
     __version__,
     bake,
+    base_settings,
     bootstrap,
     cudnn,
     doctor,
@@ -90,6 +91,21 @@ def rebuilt(project: Project, plan: Plan) -> dict[str, Any]:
     prefix = f"{plan.profile_name}/"
     known = read_json(project.state_path / REBUILD)
     return {key.removeprefix(prefix): run for key, run in known.items() if key.startswith(prefix)}
+
+
+def settings_of_bases(
+    project: Project, plan: Plan, running: Engine, nodes: Sequence[Node]
+) -> dict[str, base_settings.Settings]:
+    """Return, by image, the settings of its base, for those of *nodes* that start from nothing but these.
+
+    Raises EngineError where a base is neither in the engine nor in its registry.
+    """
+    found = {}
+    for node in nodes:
+        if bake.starts_from_settings(plan, node):
+            reference = bake.context_reference(project.config, plan, plan.images[node.group].base)
+            found[node.group] = base_settings.read(running, reference, platform=plan.platform)
+    return found
 
 
 def image_labels(project_name: str, plan: Plan, image: str, revision: str | None) -> dict[str, str]:
@@ -402,7 +418,7 @@ class _Run:
         since a call costs half a second.
         """
         if self.request.parallel:
-            return [list(nodes)]
+            return self.bases_first(list(nodes))
         again = self.request.again or self.request.cold
         held = set() if again else {name for name in self.plan.images if self.holds(name)}
         groups = {*held, INPUTS} if held else held
@@ -411,7 +427,14 @@ class _Run:
             needs = [need for need in nodes if need.label in node.needs]
             if node.group in groups and node.label in self.unchanged and set(needs) <= set(unchanged):
                 unchanged.append(node)
-        return [batch for batch in (unchanged, *([node] for node in nodes if node not in unchanged)) if batch]
+        return [*self.bases_first(unchanged), *([node] for node in nodes if node not in unchanged)]
+
+    def bases_first(self, batch: list[Node]) -> list[list[Node]]:
+        """Return *batch*, in two where one of its images needs the settings of a base that the batch itself makes."""
+        if any(bake.starts_from_settings(self.plan, node) for node in batch):
+            inputs = [node for node in batch if node.kind is Kind.INPUT]
+            return [part for part in (inputs, [node for node in batch if node not in inputs]) if part]
+        return [batch] if batch else []
 
     def holds(self, image: str) -> bool:
         """Whether the engine has the very image that the last run that made it recorded."""
@@ -517,7 +540,11 @@ class _Run:
     def write_definition(self, nodes: Sequence[Node]) -> None:
         chosen = options(self.project, self.plan, self.request, run=self.id, revision=self.revision)
         # A node that was built fresh in an earlier call of this run must be found in the cache by this one.
-        now = replace(chosen, fresh=chosen.fresh & {node.label for node in nodes})
+        now = replace(
+            chosen,
+            fresh=chosen.fresh & {node.label for node in nodes},
+            base_settings=settings_of_bases(self.project, self.plan, self.engine, nodes),
+        )
         self.definition = bake.definition(self.project.config, self.plan, now)
         bake.write_definition(self.project.root, self.project.state, self.definition)
         for node in nodes:

@@ -3,7 +3,7 @@
 Its root is a small Debian or Ubuntu system that mmdebstrap makes, its images live in ``state/engine/data``, its
 socket in a short folder below /run (a unix socket's path may have 107 bytes, a project's folder may be deeper). It has
 a network bridge of its own and leaves a system engine beside it alone. It survives the command that started it.
-scripts/engine-start.sh says how it is isolated.
+scripts/host/engine-start.sh says how it is isolated.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from jetpare.files import write_atomically
 
 Store = Literal["overlay2", "containerd"]
 
-SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
+SCRIPTS = Path(__file__).resolve().parent.parent / "scripts/host"
 HOST_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 OLDEST_ENGINE, OLDEST_BUILDX = Version("23"), Version("0.13")
 FALLBACK_SUITE = "trixie"  # the first Debian whose docker.io and docker-buildx are new enough

@@ -1,4 +1,4 @@
-"""Run finished images and see whether they work: scripts/verify.py in a container of each, on the GPU if there is one.
+"""Run finished images and see whether they work: scripts/image/verify.py in a container of each, on a GPU if any.
 
 The container gets no network, a read-only root, no capabilities, a limit on memory and processes, and an end after
 LIMIT_SECONDS; what it sends back is only data. The last result of each image is kept, by its id.
@@ -34,9 +34,9 @@ REPORT_BYTES = 16_000_000
 SAID_BYTES = 256_000_000  # an image that says more is ended
 RESULT_LEVELS = 8  # of lists in lists
 DAMAGE = (ValueError, TypeError, RecursionError)  # what reading something that is no report raises
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+SCRIPTS = Path(__file__).resolve().parents[1] / "scripts/image"
 IDS = ("A18", "A19", "A20", "A21", "A22")
-# What scripts/verify.py does in every image, whatever it finds there: a report without one of these is not its own.
+# What scripts/image/verify.py checks in each image, whatever it holds: a report without one of these is not its own.
 ALWAYS = frozenset(
     {"torch matmul", "torch convolution", "torch LSTM", "torch factorisation", "GPU device", "GPU matmul"}
     | {"GPU convolution (cuDNN)", "GPU LSTM (cuDNN)", "GPU factorisation (cuSOLVER)", "GPU Triton kernel"}
@@ -148,10 +148,10 @@ def gpu_flags(runtimes: Sequence[str]) -> tuple[str, ...]:
 
 
 def bundle() -> bytes:
-    """scripts/verify.py and the probe that it uses, as a zip that Python runs."""
+    """Return scripts/image/verify.py with the scripts that it imports, as a zip that Python runs."""
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, member in (("verify.py", "__main__.py"), ("probe.py", "probe.py")):
+        for name, member in (("verify.py", "__main__.py"), ("probe.py", "probe.py"), ("elf.py", "elf.py")):
             archive.write(SCRIPTS / name, member)
     return made.getvalue()
 

@@ -1,6 +1,6 @@
 """Versions and checks of an image that no run record tells of: from the report that it brings along, or from its files.
 
-The report is what scripts/probe.py wrote when the image was built. Files tell less than running things would: the
+The report is what scripts/image/probe.py wrote when the image was built. Files tell less than running things would: the
 version of a library is the one in its file name, and where there are several nothing says which would be loaded.
 """
 

@@ -7,8 +7,8 @@ scripts/setup.sh --dev
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
-.venv/bin/shellcheck scripts/*.sh
-.venv/bin/hadolint --config .hadolint.yaml dockerfiles/*.Dockerfile
+.venv/bin/shellcheck scripts/*.sh scripts/*/*.sh .ci/run
+.venv/bin/hadolint --config .hadolint.yaml dockerfiles/*.Dockerfile benchmarks/*.Dockerfile
 
 # Where it cannot be installed, the tests that need it are skipped, and fail in CI.
 browser() {
@@ -24,7 +24,7 @@ browser() {
 emulation() {
     if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then return; fi
     [ "$(uname -m)" = aarch64 ] && other=amd64 || other=arm64
-    scripts/emulation.sh "$other" || echo "test: programs for $other cannot be run" >&2
+    scripts/host/emulation.sh "$other" || echo "test: programs for $other cannot be run" >&2
 }
 
 case "${*:-}" in

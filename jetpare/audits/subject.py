@@ -70,7 +70,7 @@ class Subject:
     ``layers_bytes``: the sum of the layers, in bytes of files; None where the store counts otherwise. ``collect``:
     the required patterns of [collect] that must match in this image, placeholders filled in. ``provided``: [python]
     provided. ``pruned``: globs of what was taken away on purpose, relative to the root. ``versions``, ``checks``: what
-    scripts/probe.py measured while the image was built. ``requested``: the distribution packages that build.toml
+    scripts/image/probe.py measured while the image was built. ``requested``: the distribution packages that build.toml
     names.
     """
 

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.engine
 
 ALL = (*INPUTS, *JETPACK, *CUDA)
 NOWHERE = "unix:///nonexistent/docker.sock"
-LAYERS = {"jetpack": 7, "cuda": 6}  # Debian, one and three RUNs of the bases, two and three trees, the check
+LAYERS = {"jetpack": 7, "cuda": 7}  # Debian, three and two RUNs of the bases, two and three trees, the check
 STOP_SECONDS = 5.0
 Fresh = Callable[[], Mini]
 
@@ -343,9 +343,8 @@ def test_stage_tasks(workshop: Mini, words: tuple[str, ...], label: str) -> None
     answer = workshop.ok(*words)
     record = workshop.newest()
     image, stage = label.split("/")
-    needs = (*("inputs/debian", "inputs/l4t-cuda" if label == "cuda/python" else "inputs/l4t-jetpack"),) + (
-        JETPACK if stage == "runtime" else (label,)
-    )
+    base = "inputs/l4t-cuda" if label in {"cuda/gdal", "cuda/python"} else "inputs/l4t-jetpack"
+    needs = ("inputs/debian", base, *(JETPACK if stage == "runtime" else (label,)))
     assert_whole(workshop, record, needs)
     # The miniature's compiler cache counts no hit; package caches count nothing, and are there since the first build.
     again = "cold" if stage == "gdal" else "warm"
@@ -649,15 +648,15 @@ def test_plan(built: Mini, fresh: Fresh, tmp_path: Path) -> None:
     said = {line.split()[1]: line for line in built.ok("plan").out.splitlines() if line[:1].isdigit()}
     assert set(said) == set(ALL)
     assert all("unchanged since run" in line for line in said.values())
-    (root / "dockerfiles" / "cuda.Dockerfile").write_text(
-        (root / "dockerfiles" / "cuda.Dockerfile").read_text().replace("echo compiling", "echo compiling again")
-    )
+    dockerfile = root / "dockerfiles/images.Dockerfile"
+    dockerfile.write_text(dockerfile.read_text().replace("echo compiling", "echo compiling again"))
     said = {
         line.split()[1]: line
         for line in built.ok("plan", JETPARE_ROOT=str(root)).out.splitlines()
         if line[:1].isdigit()
     }
-    changed = {"cuda/gdal", "cuda/runtime"}  # the stage itself, and what is made of it
+    # the stage itself, and what is made of it, of both images
+    changed = {f"{image}/{stage}" for image in ("jetpack", "cuda") for stage in ("gdal", "runtime")}
     assert {label for label in ALL if "  changed since run" in said[label]} == changed
     assert {label for label in ALL if "unchanged since run" in said[label]} == set(ALL) - changed
     only = built.ok("plan", "--image", "jetpack").out
@@ -799,13 +798,12 @@ def test_no_secret_is_left(fresh: Fresh) -> None:
     mini = fresh()
     secret = "hunter2"  # noqa: S105 - it is the point
     url = f"https://user:{secret}@example.invalid/simple"
-    for name in ("cuda", "jetpack"):
-        mini.edit(
-            f"dockerfiles/{name}.Dockerfile",
-            "target=/run/knob.sh echo compiling",
-            "target=/run/knob.sh --mount=type=secret,id=net,target=/run/net --mount=type=secret,id=ca,target=/run/ca "
-            "echo $(grep -c example.invalid /run/net) lines name the index",
-        )
+    mini.edit(
+        "dockerfiles/images.Dockerfile",
+        "target=/run/knob.sh echo compiling",
+        "target=/run/knob.sh --mount=type=secret,id=net,target=/run/net --mount=type=secret,id=ca,target=/run/ca "
+        "echo $(grep -c example.invalid /run/net) lines name the index",
+    )
     mini.knob("gdal", ":")
     environ = {"PIP_INDEX_URL": url, "HTTPS_PROXY": f"http://user:{secret}@127.0.0.1:9", "NO_PROXY": "*"}
     mini.ok("build-all", "--image", "cuda", **environ)
@@ -851,11 +849,8 @@ def other(
 
 def test_containerd_store(other: Mini) -> None:
     # The command by which this tool knows its own cache.
-    for name in ("cuda", "jetpack"):
-        text = (other.root / "dockerfiles" / f"{name}.Dockerfile").read_text()
-        (other.root / "dockerfiles" / f"{name}.Dockerfile").write_text(
-            text.replace("/run/knob.sh", "/run/jetpare/knob.sh")
-        )
+    dockerfile = other.root / "dockerfiles/images.Dockerfile"
+    dockerfile.write_text(dockerfile.read_text().replace("/run/knob.sh", "/run/jetpare/knob.sh"))
     answer = other.ok("build-all")
     assert "smaller than jetpack" in answer.out
     assert "containerd store" in answer.out

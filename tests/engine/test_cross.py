@@ -22,10 +22,10 @@ GDAL = """FROM --platform=${BUILDER_PLATFORM} builder AS gdal
 ARG REBUILD_GDAL
 ARG CROSS
 ARG GDAL_VERSION
-RUN --mount=type=bind,source=scripts,target=/run/jetpare \\
-    --mount=type=bind,from=l4t-cuda,target=/run/target \\
+RUN --mount=type=bind,source=scripts/image,target=/run/jetpare \\
+    --mount=type=bind,from=base,target=/run/target \\
     TARGET=/run/target /run/jetpare/build-packages.sh gcc libc6-dev zlib1g-dev
-RUN --mount=type=bind,source=scripts,target=/run/jetpare \\
+RUN --mount=type=bind,source=scripts/image,target=/run/jetpare \\
     . /run/jetpare/cross.sh && mkdir -p /opt/stage/usr/local/bin /opt/report && \\
     printf '#include <stdio.h>\\n#include <zlib.h>\\nint main(void) { puts(*zlibVersion() ? "%s" : ""); return 0; }\\n' \\
     "${GDAL_VERSION}" >/tmp/info.c && \\
@@ -57,10 +57,7 @@ def crossing(running: Engine, fresh: Callable[[], Mini], other: str) -> Mini:
     shutil.copytree(ROOT / "scripts", mini.root / "scripts")
     debian = 'debian = { suite = "bookworm" }\n'
     mini.edit("build.toml", debian, f"{debian}{debian.replace('debian', 'builder', 1)}")
-    mini.edit(
-        "build.toml", 'gdal = ["l4t-jetpack"]\npython = ["l4t-cuda"]', 'gdal = ["l4t-cuda"]\npython = ["l4t-cuda"]'
-    )
-    dockerfile = mini.root / "dockerfiles/cuda.Dockerfile"
+    dockerfile = mini.root / "dockerfiles/images.Dockerfile"
     parts = re.split(r"(?m)^(?=FROM )", dockerfile.read_text())
     parts = [GDAL if "AS gdal\n" in part else part for part in parts]
     dockerfile.write_text("ARG BUILDER_PLATFORM=${TARGETPLATFORM}\n" + "".join(parts))

@@ -52,7 +52,7 @@ PINS = {
 }
 
 BASES = """FROM {debian} AS cuda
-RUN --mount=type=bind,source=scripts,target=/run/jetpare --mount=type=secret,id=ca --mount=type=secret,id=net \\
+RUN --mount=type=bind,source=scripts/image,target=/run/jetpare --mount=type=secret,id=ca --mount=type=secret,id=net \\
     /run/jetpare/apt-install.sh python3 python3-venv && \\
     mkdir -p /usr/local/cuda-12.6 && ln -s cuda-12.6 /usr/local/cuda
 FROM cuda AS jetpack
@@ -117,7 +117,7 @@ name = "{project.name}"
 baseline = "cuda"
 default_profile = {{ arm64 = "small", amd64 = "small" }}
 [images.cuda]
-dockerfile = "dockerfiles/cuda.Dockerfile"
+dockerfile = "dockerfiles/images.Dockerfile"
 description = "for a test"
 base = "l4t-cuda"
 [images.cuda.stages]

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.rehearsal]
 def test_the_library_in_units_is_the_plain_one(running: Engine) -> None:
     """The unit build comes from the layer cache when the images were built before; the plain one is compiled here."""
     version = load(ROOT / "build.toml").profiles["rehearsal"].gdal
-    assert (ROOT / f"scripts/gdal-unity/{version}.txt").exists()
+    assert (ROOT / f"scripts/image/gdal-unity/{version}.txt").exists()
     done = subprocess.run(
         [sys.executable, ROOT / "benchmarks/unity.py", "proof", "--profile", "rehearsal"],
         cwd=ROOT, env={**os.environ, **running.overrides}, capture_output=True, text=True, check=False,

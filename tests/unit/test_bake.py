@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +35,80 @@ def targets(profile: str = "rehearsal", platform: str = "linux/amd64", **options
 
 def test_profiles_differ_in_what_the_names_stand_for() -> None:
     real, rehearsed = targets("jetson-6.2", "linux/arm64"), targets()
-    assert real["cuda-python"]["contexts"]["l4t-cuda"] == "docker-image://nvcr.io/nvidia/l4t-cuda:12.6.11-runtime"
-    assert rehearsed["cuda-python"]["contexts"]["l4t-cuda"] == "target:inputs-l4t-cuda"
+    assert real["cuda-python"]["contexts"]["base"] == "docker-image://nvcr.io/nvidia/l4t-cuda:12.6.11-runtime"
+    assert rehearsed["cuda-python"]["contexts"]["base"] == "target:inputs-l4t-cuda"
     assert real["cuda-python"]["dockerfile"] == rehearsed["cuda-python"]["dockerfile"]
     sha = CONFIG.profiles["jetson-6.2"].contexts["gdal-source"].sha256
     assert real["cuda-gdal"]["contexts"]["gdal-source"] == f".jetpare/downloads/{sha}"
     assert not [name for name in real if name.startswith("inputs-")]
+
+
+def test_images_differ_in_their_base_and_in_the_tree_of_cudnn_alone() -> None:
+    made = targets()
+    jetpack, cuda = made["jetpack-runtime"], made["cuda-runtime"]
+    assert jetpack["dockerfile"] == cuda["dockerfile"]
+    assert (jetpack["contexts"]["base"], cuda["contexts"]["base"]) == (
+        "target:inputs-l4t-jetpack",
+        "target:inputs-l4t-cuda",
+    )
+    assert cuda["contexts"]["l4t-jetpack"] == "target:inputs-l4t-jetpack"  # where stage cudnn takes it from
+    assert {key: value for key, value in cuda["args"].items() if not key.startswith(("CUDNN_", "COLLECT"))} == jetpack[
+        "args"
+    ]
+    assert cuda["args"]["CUDNN_TREE"] == "cudnn"
+    text = (ROOT / "dockerfiles/images.Dockerfile").read_text()
+    assert "\nARG CUDNN_TREE=none\n" in text
+    assert "AS base-with-none\n" in text
+    assert f"AS base-with-{cuda['args']['CUDNN_TREE']}\n" in text
+
+
+def test_a_target_is_linked_by_one_name() -> None:
+    """Buildx 0.13 refuses a second one."""
+    for profile, platform in (("rehearsal", "linux/amd64"), ("jetson-6.2", "linux/arm64")):
+        for target in targets(profile, platform).values():
+            linked = [source for source in target["contexts"].values() if source.startswith("target:")]
+            assert len(linked) == len(set(linked))
+
+
+def slim(**options: Any) -> tuple[Plan, dict[str, Any]]:
+    chosen = CONFIG.pick_profile("rehearsal", architecture="amd64")
+    platforms = Platforms(target="linux/amd64", host="linux/amd64")
+    made = make_plan(profile=chosen, platforms=platforms, images=CONFIG.pick_images(("slim",)))
+    return made, bake.definition(CONFIG, made, bake.Options(state=STATE, **options))["target"]
+
+
+def test_slim_starts_from_the_settings_of_its_base() -> None:
+    settings = {"Env": ["A=b"], "Cmd": ["bash"]}
+    _, made = slim(base_settings={"slim": settings})
+    for target in ("slim-slim", "slim-slim-report"):
+        assert made[target]["contexts"]["base-settings"] == "target:slim-slim-base-settings"
+    assert "base-settings" not in made["slim-runtime"]["contexts"]
+    assert made["slim-slim-base-settings"]["platforms"] == ["linux/amd64"]
+    assert "b" in made["slim-slim-base-settings"]["args"].values()
+
+
+def test_the_inputs_of_slim_do_not_depend_on_whether_its_settings_were_read() -> None:
+    plan_, without = slim()
+    _, made = slim(base_settings={"slim": {"Env": ["A=b"]}})
+    node = plan_.node("slim/slim")
+    digests = {bake.inputs_digest(ROOT, {"target": each}, node) for each in (without, made)}
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [
+        ({"image": "example.org/x:1"}, "example.org/x:1"),
+        ({"image": "example.org/x:1", "digest": "sha256:" + "0" * 64}, "example.org/x:1@sha256:" + "0" * 64),
+        ({"dockerfile": Path("d"), "target": "x"}, "jetpare/l4t-cuda:rehearsal"),
+    ],
+)
+def test_the_image_that_a_context_is(name: dict[str, Any], reference: str) -> None:
+    made = plan()
+    context = config.Context.model_validate(name)
+    profile = made.profile.model_copy(update={"contexts": {**made.profile.contexts, "l4t-cuda": context}})
+    changed = replace(made, profile=profile)
+    assert bake.context_reference(CONFIG, changed, "l4t-cuda") == reference
 
 
 def test_a_stage_is_built_by_exporting_its_record() -> None:
@@ -124,19 +194,18 @@ def test_for_the_engine_s_own_architecture_the_builder_is_the_base() -> None:
     assert not [
         target for target in made.values() if {"BUILDER", "BUILDER_PLATFORM", "CROSS", "CUDNN_ON"} & {*target["args"]}
     ]
-    for file, base in (("cuda", "l4t-cuda"), ("jetpack", "l4t-jetpack"), ("rehearsal", "debian")):
+    for file, base in (("images", "base"), ("rehearsal", "debian")):
         assert f"\nARG BUILDER={base}\n" in (ROOT / f"dockerfiles/{file}.Dockerfile").read_text()
 
 
 @pytest.mark.parametrize(
     ("file", "target", "only"),
     [
-        ("cuda", "cudnn-report", True),
-        ("cuda", "gdal-report", True),
-        ("cuda", "python-report", True),
-        ("cuda", "runtime", False),
-        ("cuda", "slim", False),
-        ("jetpack", "gdal-report", True),
+        ("images", "cudnn-report", True),
+        ("images", "gdal-report", True),
+        ("images", "python-report", True),
+        ("images", "runtime", False),
+        ("images", "slim", False),
         ("rehearsal", "gdal-source", True),
         ("rehearsal", "l4t-cuda", False),
     ],
@@ -169,8 +238,8 @@ def test_folders_of_wheels_become_one_context() -> None:
 
 def test_the_inputs_digest_follows_what_matters(tmp_path: Path) -> None:
     (tmp_path / "dockerfiles").mkdir()
-    (tmp_path / "scripts").mkdir()
-    dockerfile = tmp_path / "dockerfiles/cuda.Dockerfile"
+    (tmp_path / "scripts/image").mkdir(parents=True)
+    dockerfile = tmp_path / CONFIG.images["cuda"].dockerfile
     dockerfile.write_text("FROM scratch\n")
     node = plan().node("cuda/gdal")
 
@@ -184,20 +253,97 @@ def test_the_inputs_digest_follows_what_matters(tmp_path: Path) -> None:
     dockerfile.write_text("FROM other\n")
     second = digest()
     assert second != first
-    (tmp_path / "scripts/compile-gdal.sh").write_text("true\n")
-    assert digest() == second  # no stage names it
+    script = tmp_path / "scripts/image/compile-gdal.sh"
+    script.write_text("true\n")
+    assert digest() == second  # no stage takes it
+    mount = "--mount=type=bind,source=scripts/image/compile-gdal.sh,target=/run/jetpare/compile-gdal.sh"
     dockerfile.write_text(
-        "FROM scratch AS gdal\nRUN scripts/compile-gdal.sh\nFROM gdal AS gdal-report\nFROM x AS other\n"
+        f"FROM scratch AS gdal\nRUN {mount} \\\n    true\nFROM gdal AS gdal-report\nFROM x AS other\n"
     )
     third = digest()
     assert third not in {first, second}
     dockerfile.write_text(dockerfile.read_text() + "RUN else\n")
     assert digest() == third  # of another stage
-    (tmp_path / "scripts/compile-gdal.sh").write_text(". ./net.sh\n")
-    fourth = digest()
-    assert fourth != third
-    (tmp_path / "scripts/net.sh").write_text("true\n")
-    assert digest() != fourth  # named by a script
+    script.write_text("false\n")
+    assert digest() != third
+
+
+@pytest.mark.parametrize(
+    ("instruction", "taken"),
+    [
+        ("RUN --mount=type=bind,source=scripts/image/elf.py,target=/x true", ["scripts/image/elf.py"]),
+        ("RUN --mount=target=/x,src=a/b,readonly --mount=type=cache,target=/c true", ["a/b"]),
+        ("RUN --mount=type=bind,from=gdal,source=/opt,target=/x true", []),
+        ("RUN --mount=type=secret,id=ca cat scripts/image/net.sh", []),
+        (
+            "RUN \\\n  --mount=type=bind,source=one,target=/x \\\n  --mount=type=bind,source=two,target=/y true",
+            ["one", "two"],
+        ),
+        ("COPY --link --chmod=755 a b* /x/", ["a", "b*"]),
+        ('COPY ["with space", "/x/"]', ["with space"]),
+        ("ADD https://example.org/x tree /x/", ["tree"]),
+        ("COPY --from=gdal /opt /opt", []),
+        ("# COPY a /x", []),
+    ],
+)
+def test_what_a_dockerfile_takes_from_the_project(instruction: str, taken: list[str]) -> None:
+    assert bake.project_sources(f"FROM x\n{instruction}\n") == taken
+
+
+def test_the_inputs_digest_follows_folders_and_patterns_and_no_bytecode(tmp_path: Path) -> None:
+    folder = tmp_path / "tree/deep"
+    folder.mkdir(parents=True)
+    (tmp_path / "Dockerfile").write_text("FROM x AS gdal-report\nCOPY tre* /x/\n")
+    made = {"target": {"cuda-gdal": {"dockerfile": "Dockerfile", "target": "gdal-report"}}}
+
+    def digest() -> str:
+        return bake.inputs_digest(tmp_path, made, plan().node("cuda/gdal"))
+
+    first = digest()
+    (folder / "file").write_text("a")
+    second = digest()
+    (folder / "file").write_text("b")
+    third = digest()
+    assert len({first, second, third}) == 3
+    (folder / "__pycache__").mkdir()
+    (folder / "__pycache__/file.pyc").write_text("c")
+    assert digest() == third
+
+
+def test_another_copy_of_the_project_has_the_same_inputs(tmp_path: Path) -> None:
+    """Neither where it is nor when its files were written counts, only what is in them."""
+    made = {"target": {"cuda-gdal": {"contexts": {"gdal-source": "downloads"}}}}
+    digests = []
+    for number, words in enumerate(("same", "same", "other")):
+        root = tmp_path / str(number)
+        (root / "downloads").mkdir(parents=True)
+        (root / "downloads/file").write_text(words)
+        os.utime(root / "downloads/file", (number, number))
+        digests.append(bake.inputs_digest(root, made, plan().node("cuda/gdal")))
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_every_file_that_a_script_uses_is_mounted_next_to_it() -> None:
+    """What a script sources, starts or imports from its own folder has to be there when its RUN runs."""
+    scripts = {path.name for path in (ROOT / "scripts/image").iterdir()}
+    checked = 0
+    for file in [*ROOT.glob("dockerfiles/*.Dockerfile"), *ROOT.glob("benchmarks/*.Dockerfile")]:
+        for part in re.split(r"(?m)^(?=RUN )", file.read_text())[1:]:
+            mounted = {Path(source).name for source in bake.project_sources(part)}
+            for name in mounted & scripts - {"image", "gdal-unity"}:
+                text = (ROOT / "scripts/image" / name).read_text()
+                used = set(re.findall(r"\$here/([\w.-]+)", text))
+                used |= {f"{module}.py" for module in re.findall(r"(?m)^(?:import|from) (\w+)", text)} & scripts
+                assert used <= mounted, f"{file.name}: {name} needs {sorted(used - mounted)}"
+                checked += 1
+    assert checked
+
+
+def test_every_argument_at_the_top_of_the_images_dockerfile_has_a_comment() -> None:
+    head = re.split(r"(?m)^FROM ", (ROOT / "dockerfiles/images.Dockerfile").read_text())[0].splitlines()
+    arguments = [number for number, line in enumerate(head) if line.startswith("ARG ")]
+    assert arguments
+    assert [head[number] for number in arguments if not head[number - 1].startswith("# ")] == []
 
 
 def with_wheels(folder: str) -> config.Config:
@@ -230,7 +376,7 @@ def test_another_checkout_with_the_same_content_has_the_same_digest(tmp_path: Pa
     assert first != again != apart
 
 
-def replace(file: Path) -> None:
+def rewrite(file: Path) -> None:
     known = file.stat()
     file.write_bytes(b"other")
     os.utime(file, ns=(known.st_atime_ns, known.st_mtime_ns + 1_000_000))
@@ -239,7 +385,7 @@ def replace(file: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        replace,
+        rewrite,
         lambda file: file.rename(file.with_name("torch-2-py3-none-any.whl")),
         lambda file: file.chmod(0o755),
         lambda file: file.unlink(),
@@ -284,10 +430,11 @@ def test_a_wheel_is_read_once_in_a_command(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_stage_is_made_of_what_it_stands_on_and_copies_from() -> None:
-    text = (ROOT / "dockerfiles/cuda.Dockerfile").read_text()
-    gdal, runtime = bake.stages_text(text, "gdal-report"), bake.stages_text(text, "runtime")
+    text = (ROOT / "dockerfiles/images.Dockerfile").read_text()
+    gdal, runtime = bake.stages_text(text, "gdal-report"), bake.stages_text(text, "runtime", {"CUDNN_TREE": "cudnn"})
     assert "compile-gdal.sh" in gdal
     assert "install-pytorch.sh" not in gdal
+    assert "cudnn.sh" not in bake.stages_text(text, "runtime")  # by the argument's default
     assert all(script in runtime for script in ("compile-gdal.sh", "install-pytorch.sh", "cudnn.sh", "probe.py"))
     assert "prune.py" not in runtime
     assert "prune.py" in bake.stages_text(text, "slim-report")

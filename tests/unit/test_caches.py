@@ -84,7 +84,7 @@ def test_apt_keeps_what_it_fetched(tmp_path: Path) -> None:
     env = {
         "PATH": f"{tmp_path}:/usr/bin:/bin", "TMPDIR": str(tmp_path), "JETPARE_CA": "/none", "JETPARE_NET": "/none",
     }  # fmt: skip
-    process.run(["sh", ROOT / "scripts/apt-install.sh", "one", "two"], env=env)
+    process.run(["sh", ROOT / "scripts/image/apt-install.sh", "one", "two"], env=env)
     text = said.read_text()
     # -c is read after the base's own settings, APT_CONFIG before them.
     update, install = (line for line in text.splitlines() if line.startswith("-c "))

@@ -22,7 +22,7 @@ TABLE = "dockerfile = 'dockerfiles/cuda.Dockerfile'\ndescription = ''\nbase = 'l
 def prepared(folder: Path) -> Path:
     """A build.toml to be written in *folder*, which gets the Dockerfiles that GOOD names."""
     (folder / "dockerfiles").mkdir(exist_ok=True)
-    for name in ("jetpack", "cuda", "rehearsal"):
+    for name in ("images", "rehearsal"):
         (folder / "dockerfiles" / f"{name}.Dockerfile").touch()
     return folder / "build.toml"
 
@@ -153,11 +153,12 @@ def test_toml_that_the_parser_gives_up_on(tmp_path: Path, text: str) -> None:
         ('"nvcr.io/nvidia/l4t-cuda:12.6.11-runtime"', '"l4t@sha256:aa"', "a digest goes into the key 'digest'"),
         ("[images.jetpack]", f"[images.inputs]\n{TABLE}stages.x = []\n[images.jetpack]", "[images] inputs: an image must not have this name"),
         ('cudnn = ["l4t-jetpack"]', 'cudnn = ["l4t-jetpack"]\ngdal-report = []', "[images.cuda] stages.gdal: its bake target would be 'cuda-gdal-report', which is already the target of [images.cuda] stages.gdal-report; rename one"),
+        ('cudnn = ["l4t-jetpack"]', 'cudnn = ["l4t-jetpack"]\ngdal-base-settings = []', "[images.cuda] stages.gdal: its bake target would be 'cuda-gdal-base-settings', which is already the target of [images.cuda] stages.gdal-base-settings; rename one"),
         ("[images.jetpack]", f"[images.'a.b']\n{TABLE}stages.c = []\n[images.a_b]\n{TABLE}stages.c = []\n[images.jetpack]", "[images.a_b] stages.c: its bake target would be 'a_b-c', which is already the target of [images.\"a.b\"] stages.c; rename one"),
         ("[images.jetpack]", f"[images.inputs-x]\n{TABLE}stages.y = []\n[profiles.rehearsal.contexts.x-y]\nfolder = '.'\n[images.jetpack]", "'inputs-x-y', which is already the target of [images.inputs-x] stages.y"),
         ("debian = { suite", "wheels = { folder = '.' }\ndebian = { suite", "wheels: its bake target would be 'inputs-wheels', which is already the target of [python] wheels"),
-        ('"dockerfiles/jetpack.Dockerfile"', '"dockerfiles/none"', "[images.jetpack] dockerfile: there is no file 'dockerfiles/none'"),
-        ('"dockerfiles/jetpack.Dockerfile"', '"dockerfiles"', "[images.jetpack] dockerfile: there is no file 'dockerfiles'"),
+        ('"dockerfiles/images.Dockerfile"', '"dockerfiles/none"', "[images.jetpack] dockerfile: there is no file 'dockerfiles/none'"),
+        ('"dockerfiles/images.Dockerfile"', '"dockerfiles"', "[images.jetpack] dockerfile: there is no file 'dockerfiles'"),
         ('"dockerfiles/rehearsal.Dockerfile"', '"none"', "[profiles.rehearsal.contexts.l4t-cuda] dockerfile: there is no file 'none'"),
         ("wheels = []", 'wheels = ["none"]', "[python] wheels item 1: there is no folder 'none'"),
         ("wheels = []", 'wheels = ["~/wheels"]', "[python] wheels item 1: '~/wheels': '~' is not expanded here"),
@@ -166,7 +167,7 @@ def test_toml_that_the_parser_gives_up_on(tmp_path: Path, text: str) -> None:
         ('gdal = "3.11.5"', 'gdal = "3.11"', "urls item 2: gdal is '3.11', but the URL"),
         ('"https://download.osgeo.org', '"https://[x', "urls item 1: is no http or https URL"),
         ("https://download.osgeo.org", "ftp://me:hunter2@download.osgeo.org", "holds credentials"),
-        ('dockerfile = "dockerfiles/jetpack', 'dockerfile = "../dockerfiles/jetpack', "must be a path below the project's folder"),
+        ('dockerfile = "dockerfiles/images', 'dockerfile = "../dockerfiles/images', "must be a path below the project's folder"),
         ("cuda = 6.5", "cdua = 6.5", "[profiles.rehearsal.budget.image_gb] cdua: there is no image 'cdua' (did you mean 'cuda'?)"),
         ("image_gb = { cuda = 6.5, slim = 5.6 }", "image_bg = { cuda = 6.5 }", "[profiles.rehearsal.budget]: unknown table 'image_bg' (did you mean 'image_gb'?)"),
         ("image_gb = { cuda = 6.5, slim = 5.6 }", "cold_seconds = { 'cuda/gdla' = 6 }", "[profiles.rehearsal.budget.cold_seconds] \"cuda/gdla\": there is no stage 'cuda/gdla' (did you mean 'cuda/gdal'?)"),
@@ -257,7 +258,7 @@ def test_folders_that_are_there(tmp_path: Path) -> None:
 
 
 def test_components_are_those_that_the_probe_measures() -> None:
-    tree = ast.parse((ROOT / "scripts" / "probe.py").read_text())
+    tree = ast.parse((ROOT / "scripts/image/probe.py").read_text())
     (versions,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "versions")
     measures = next(node for node in ast.walk(versions) if isinstance(node, ast.Dict))
     assert tuple(ast.literal_eval(key) for key in measures.keys if key) == config.KNOWN_COMPONENTS

@@ -28,7 +28,7 @@ repository = { url = "https://example.org/jetson", suite = "r36.4", components =
 
 
 def project(folder: Path, *, source: str = "jetpack", old: str = "", new: str = "") -> Project:
-    for name in ("jetpack", "cuda", "rehearsal"):
+    for name in ("images", "rehearsal"):
         (folder / "dockerfiles").mkdir(exist_ok=True)
         (folder / "dockerfiles" / f"{name}.Dockerfile").touch()
     (folder / "key.asc").touch()
@@ -221,7 +221,7 @@ def test_jetpack_is_needed_only_to_take_cudnn_from(tmp_path: Path, source: str) 
     labels = [node.label for node in chosen.nodes]
     assert ("inputs/l4t-jetpack" in labels) is (source == "jetpack")
     target = bake.definition(made.config, chosen, bake.Options(state=Path(".jetpare")))["target"]["cuda-cudnn"]
-    assert set(target["contexts"]) == {"l4t-jetpack" if source == "jetpack" else "l4t-cuda", "wheels"}
+    assert set(target["contexts"]) == {"l4t-jetpack" if source == "jetpack" else "base", "wheels"}
     assert target["args"]["CUDNN_SOURCE"] == source
     assert ("id=cudnn-key,src=key.asc" in target["secret"]) is (source == "apt")
     packages = {"jetpack": "", "wheel": "nvidia-cudnn-cu12==9.10.2.21", "apt": "libcudnn9-cuda-12=9.3.0.75-1"}

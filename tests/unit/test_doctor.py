@@ -92,7 +92,7 @@ def test_platform_native_needs_nothing(tmp_path: Path) -> None:
 def test_a_cross_build_needs_emulation_too_but_is_not_slow(tmp_path: Path) -> None:
     missing = platform(tmp_path, cross=True)
     assert missing.status == "failed"
-    assert "scripts/emulation.sh arm64" in missing.advice
+    assert "scripts/host/emulation.sh arm64" in missing.advice
     ready = binfmt(tmp_path, "qemu-aarch64", "enabled\nflags: PF\n")
     found = platform(ready, cross=True)
     assert (found.status, found.advice) == ("ok", "")

@@ -355,7 +355,7 @@ def test_a_build_for_what_cannot_be_run_does_not_start(project: Project, tmp_pat
     (tmp_path / "proc/sys/fs/binfmt_misc").mkdir(parents=True)
     (tmp_path / "proc/sys/fs/binfmt_misc/register").touch()
     local = replace(ENGINE, private=True)
-    with pytest.raises(ToolError, match=r"no emulator is registered.*scripts/emulation\.sh arm64"):
+    with pytest.raises(ToolError, match=r"no emulator is registered.*scripts/host/emulation\.sh arm64"):
         pipeline.check_emulation(plan, local, FACTS, tmp_path)
     pipeline.check_emulation(project.plan(profile="mini", architecture="amd64"), local, FACTS, tmp_path)
 

@@ -1,4 +1,4 @@
-"""scripts/prune.py: what it takes, what it writes down, and that it refuses to break a file."""
+"""scripts/image/prune.py: what it takes, what it writes down, and that it refuses to break a file."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def prune(image: Path, tmp_path: Path) -> Prune:
         tool.chmod(0o755)
         command: list[str | Path] = [
             sys.executable,
-            ROOT / "scripts/prune.py",
+            ROOT / "scripts/image/prune.py",
             "--tools",
             tmp_path / "tools",
             "--root",

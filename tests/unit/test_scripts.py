@@ -20,7 +20,8 @@ from jetpare import process
 from jetpare.errors import ToolError
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = ROOT / "scripts"
+SCRIPTS = ROOT / "scripts/image"
+sys.path.insert(0, str(SCRIPTS))  # scripts import the ones next to them
 
 
 def load(name: str) -> ModuleType:
@@ -34,6 +35,7 @@ def load(name: str) -> ModuleType:
 
 check_python = load("check_python")
 collect = load("collect")
+elves = load("elf")
 probe = load("probe")
 standin = load("nvidia-wheels")
 
@@ -139,8 +141,8 @@ def test_collect_refuses_a_dangling_link_and_one_that_leaves_the_root(jetpack: P
 def test_soname_of_what_is_no_library_is_empty(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("not an ELF")
     (tmp_path / "short").write_bytes(b"\x7fELF")
-    assert collect.soname(tmp_path / "text") == ""
-    assert collect.soname(tmp_path / "short") == ""
+    assert elves.soname(tmp_path / "text") == ""
+    assert elves.soname(tmp_path / "short") == ""
 
 
 def test_probe_knows_what_the_host_mounts() -> None:
@@ -242,26 +244,13 @@ def test_rehearsal_wheels_are_all_pinned_by_checksum() -> None:
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        "apt-install",
-        "build-packages",
-        "compile-gdal",
-        "cross",
-        "cudnn",
-        "debian-source",
-        "emulation",
-        "install-pytorch",
-        "net",
-        "rehearsal-cuda",
-    ],
+    "path", [*sorted(SCRIPTS.glob("*.sh")), ROOT / "scripts/host/emulation.sh"], ids=lambda path: path.stem
 )
-def test_shell_scripts_tell_how_they_are_used_and_stop_at_errors(name: str) -> None:
-    path = SCRIPTS / f"{name}.sh"
+def test_shell_scripts_tell_how_they_are_used_and_stop_at_errors(path: Path) -> None:
     text = path.read_text()
     assert text.startswith("#!/bin/sh\n")
     assert "\n# usage: " in text
-    if name not in {"net", "cross"}:  # sourced
+    if path.stem not in {"net", "cross"}:  # sourced
         assert os.access(path, os.X_OK)
         assert "\nset -eu" in text
 

@@ -176,7 +176,7 @@ def test_what_cannot_be_kept_is_shown_all_the_same(there: str, tmp_path: Path, m
 
 @pytest.fixture(scope="module")
 def script(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """scripts/verify.py as it runs in an image: out of the zip, beside its probe."""
+    """scripts/image/verify.py as it runs in an image: out of the zip, beside its probe."""
     folder = tmp_path_factory.mktemp("zip")
     with zipfile.ZipFile(io.BytesIO(verify.bundle())) as archive:
         archive.extractall(folder)

@@ -21,19 +21,17 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+import elf
+from elf import Section, Segment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import BinaryIO
 
 MANIFEST = Path("usr/share/jetpare/prune.tsv")
-ELF = b"\x7fELF\x02\x01"  # 64 bits, little-endian: x86-64 and arm64
-PT_LOAD, PT_DYNAMIC = 1, 2
-NOBITS, DYNSYM = 8, 11
-SHF_ALLOC = 2
-SYMBOL = 24  # bytes
-CHUNK = SYMBOL << 16
+CHUNK = elf.SYMBOL_BYTES << 16
 NEVER = ("proc/", "sys/", "dev/", "run/jetpare/", "./", "../")
 
 
@@ -102,7 +100,7 @@ def taken(path: Path) -> int:
 
 def stripped(path: Path, tools: Path) -> Iterator[int]:
     """Strip what neither the loader nor a linker needs, and its bytes. ValueError where the result is not sound."""
-    if path.is_symlink() or not path.is_file() or path.read_bytes()[:6] != ELF:
+    if path.is_symlink() or not elf.is_supported(path):
         return
     before, copy = path.stat().st_size, path.with_name(f"{path.name}.stripped")
     done = subprocess.run(
@@ -135,15 +133,9 @@ def strip_command(tools: Path) -> list[str | Path]:
     if strip is None:
         raise ValueError(f"there is no strip in {tools}")
     for loader in tools.glob("usr/lib/*-linux-gnu/ld-linux-*.so.*"):
-        if header(loader) == header(strip):
+        if elf.machine(loader) == elf.machine(strip):
             return [loader, "--library-path", loader.parent, strip]
     return [strip]  # linked statically, or a script
-
-
-def header(path: Path) -> bytes:
-    """What an ELF file says of the machine that it is for."""
-    with path.open("rb") as file:
-        return file.read(20)[18:]
 
 
 def unsound(original: Path, result: Path) -> str:
@@ -154,14 +146,14 @@ def unsound(original: Path, result: Path) -> str:
     unless the dynamic section points at it.
     """
     with original.open("rb") as old, result.open("rb") as new:
-        want, have = segments(old), segments(new)
-        if [each[:3] for each in have] != [each[:3] for each in want]:
+        want, have = loaded(old), loaded(new)
+        if [placing(each) for each in have] != [placing(each) for each in want]:
             return "its segments changed"
         for after, before in zip(have, want, strict=True):
             askew = after.align > 1 and after.offset % after.align != after.address % after.align
             if askew or after.memory > before.memory:
                 return "a segment is not aligned, or grew"
-        known, kept = sections(old), sections(new)
+        known, kept = in_memory(old), in_memory(new)
         lost = cut_off(old, known, zip(have, want, strict=True))
         if lost:
             return f"what is used of a segment is gone: {', '.join(lost)}"
@@ -169,29 +161,24 @@ def unsound(original: Path, result: Path) -> str:
             other = kept.get(name)
             if other is None or (other.address, other.size) != (section.address, section.size):
                 return f"{name} is gone, or elsewhere"
-            if section.kind != NOBITS and content(old, section) != content(new, other):
+            if section.kind != elf.SHT_NOBITS and content(old, section) != content(new, other):
                 return f"{name} changed"
     return ""
 
 
-class Segment(NamedTuple):
-    """A part of a file that the loader maps (ELF-64 gABI)."""
-
-    address: int
-    align: int
-    flags: int
-    offset: int
-    memory: int
+def placing(segment: Segment) -> tuple[int, int, int]:
+    """Return where a segment has to be, and how it may be used."""
+    return segment.address, segment.align, segment.flags
 
 
-def segments(file: BinaryIO) -> list[Segment]:
-    """What the loader maps, in the order of the file's headers."""
-    found = []
-    for row in table(file, place=32, sizes=54):
-        kind, flags, offset, address, _, _, memory, align = struct.unpack_from("<IIQQQQQQ", row)
-        if kind == PT_LOAD:
-            found.append(Segment(address, align, flags, offset, memory))
-    return found
+def loaded(file: BinaryIO) -> list[Segment]:
+    """Return what the loader maps, in the order of the file's headers."""
+    return [each for each in elf.segments(file) if each.kind == elf.PT_LOAD]
+
+
+def in_memory(file: BinaryIO) -> dict[str, Section]:
+    """Return the sections that are in memory while a process runs, by name."""
+    return {name: each for name, each in elf.sections(file).items() if each.flags & elf.SHF_ALLOC}
 
 
 def cut_off(file: BinaryIO, known: dict[str, Section], pairs: Iterable[tuple[Segment, Segment]]) -> list[str]:
@@ -200,53 +187,8 @@ def cut_off(file: BinaryIO, known: dict[str, Section], pairs: Iterable[tuple[Seg
     for after, before in pairs:
         start, stop = after.address + after.memory, before.address + before.memory
         found += [name for name, each in known.items() if each.address < stop and start < each.address + each.size]
-        found += [f"{value:#x} in .dynamic" for value in dynamic_values(file) if start <= value < stop]
+        found += [f"{value:#x} in .dynamic" for _, value in elf.dynamic(file) if start <= value < stop]
     return found
-
-
-def dynamic_values(file: BinaryIO) -> list[int]:
-    """What the dynamic section holds, addresses among it."""
-    found: list[int] = []
-    for row in table(file, place=32, sizes=54):
-        kind, _, offset, _, _, size, _, _ = struct.unpack_from("<IIQQQQQQ", row)
-        if kind == PT_DYNAMIC:
-            file.seek(offset)
-            data = file.read(size)
-            found += [value for _, value in struct.iter_unpack("<qQ", data[: len(data) // 16 * 16])]
-    return found
-
-
-class Section(NamedTuple):
-    """A section that is in memory while a process runs."""
-
-    kind: int
-    address: int
-    offset: int
-    size: int
-
-
-def sections(file: BinaryIO) -> dict[str, Section]:
-    """What is in memory, by name."""
-    rows = [struct.unpack_from("<IIQQQQ", row) for row in table(file, place=40, sizes=58)]
-    file.seek(62)
-    (index,) = struct.unpack("<H", file.read(2))
-    file.seek(rows[index][4])
-    names = file.read(rows[index][5])
-    return {
-        names[name : names.index(b"\0", name)].decode(): Section(kind, address, offset, size)
-        for name, kind, flags, address, offset, size in rows
-        if flags & SHF_ALLOC
-    }
-
-
-def table(file: BinaryIO, *, place: int, sizes: int) -> list[bytes]:
-    """The rows of one of the file's two tables; *place* and *sizes*: where the header has its offset and its form."""
-    file.seek(0)
-    header = file.read(64)
-    (start,), (entry, count) = struct.unpack_from("<Q", header, place), struct.unpack_from("<HH", header, sizes)
-    file.seek(start)
-    rows = file.read(entry * count)
-    return [rows[index * entry : (index + 1) * entry] for index in range(count)]
 
 
 def content(file: BinaryIO, section: Section) -> bytes:
@@ -256,8 +198,9 @@ def content(file: BinaryIO, section: Section) -> bytes:
     left = section.size
     while left > 0 and (part := bytearray(file.read(min(left, CHUNK)))):
         left -= len(part)
-        if section.kind == DYNSYM:
-            part[6::SYMBOL], part[7::SYMBOL] = bytes(len(part[6::SYMBOL])), bytes(len(part[7::SYMBOL]))
+        if section.kind == elf.SHT_DYNSYM:
+            for byte in (6, 7):
+                part[byte :: elf.SYMBOL_BYTES] = bytes(len(part[byte :: elf.SYMBOL_BYTES]))
         found.update(part)
     return found.digest() if not left else b""
 

@@ -1,6 +1,6 @@
 """Runs what an image holds, each check in a process of its own: imports, dlopens, GDAL, PyTorch on the CPU and a GPU.
 
-usage: python verify.py [--gpu] [--check NAME]      (probe.py stands beside it, or both are in a zip)
+usage: python verify.py [--gpu] [--check NAME]      (with probe.py and elf.py next to it, or all three in a zip)
 
 A check is `ok`, `failed` or `not measured`; without --gpu, which says that the container was given one, those of the
 GPU are not measured. Known values are worked out here in plain Python; a GPU's are held against the CPU's. A row:
@@ -12,7 +12,6 @@ missing, or falling back. Exit 1 when a check failed.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import ctypes
 import glob
 import importlib
@@ -31,6 +30,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import elf
 import probe
 from probe import Failed, NotMeasured, expect, run
 
@@ -466,14 +466,7 @@ def libraries() -> list[str]:
     """Real paths of the libraries in PROVIDERS, stubs left out."""
     site = sysconfig.get_paths()["platlib"]
     paths = {os.path.realpath(path) for pattern in PROVIDERS for path in glob.glob(pattern.format(site=site))}  # noqa: PTH207
-    return sorted(path for path in paths if "/stubs/" not in path and is_elf(path))
-
-
-def is_elf(path: str) -> bool:
-    """Whether a file begins as an ELF file does: lib*.so may be a linker script."""
-    with contextlib.suppress(OSError), open(path, "rb") as file:  # noqa: PTH123
-        return file.read(4) == b"\x7fELF"
-    return False
+    return sorted(path for path in paths if "/stubs/" not in path and elf.is_elf(path))
 
 
 # --- one process each

@@ -17,7 +17,7 @@ stage=${STAGE:-/opt/stage}
 report=${REPORT:-/opt/report}
 work=/opt/build # the same at every build: the paths are part of what ccache compares
 here=$(dirname "$0")
-# shellcheck source=scripts/cross.sh
+# shellcheck source=scripts/image/cross.sh
 . "$here/cross.sh"
 export CCACHE_DIR="${CCACHE_DIR:-/var/cache/ccache}"
 
@@ -32,7 +32,7 @@ case "$build" in
 plain) ;;
 unity)
     if [ ! -e "$here/gdal-unity/$GDAL_VERSION.txt" ]; then
-        build=plain why="scripts/gdal-unity has no $GDAL_VERSION.txt: see docs/unity.md"
+        build=plain why="scripts/image/gdal-unity has no $GDAL_VERSION.txt: see docs/unity.md"
         echo "compile-gdal: compiled plainly, not in units: $why" >&2
     fi
     ;;

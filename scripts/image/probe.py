@@ -1,7 +1,7 @@
 """Measures what an image holds and checks that it works, on the CPU, with the standard library and the image alone.
 
 usage: python probe.py [--output FILE]        (the report goes to stdout as well)
-       docker run --rm -i IMAGE /opt/venv/bin/python - < scripts/probe.py
+       docker run --rm -i IMAGE /opt/venv/bin/python - < scripts/image/probe.py
 
 A check is `ok`, `failed` or `not measured`. The last is for what cannot be known here: a library that a Jetson mounts
 into the container at run time (libcuda.so.1, the tegra libraries) is rightly absent while an image is built.

@@ -6,9 +6,9 @@
 set -eu
 part=${1:?usage: rehearsal-cuda.sh runtime|devel}
 here=$(dirname "$0")
-# shellcheck source=scripts/net.sh
+# shellcheck source=scripts/image/net.sh
 . "$here/net.sh"
-# shellcheck source=scripts/cross.sh
+# shellcheck source=scripts/image/cross.sh
 . "$here/cross.sh"
 
 tools=${TOOLS:-/mnt}

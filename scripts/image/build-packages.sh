@@ -8,7 +8,7 @@
 set -euf
 : "${1:?usage: build-packages.sh PACKAGE...}"
 here=$(dirname "$0")
-# shellcheck source=scripts/cross.sh
+# shellcheck source=scripts/image/cross.sh
 . "$here/cross.sh"
 [ -n "${CROSS:-}" ] || exec "$here/apt-install.sh" "$@"
 

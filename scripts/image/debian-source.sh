@@ -5,7 +5,7 @@ set -eu
 package=${1:?usage: debian-source.sh PACKAGE UPSTREAM_VERSION SUITE FOLDER}
 version=${2:?} suite=${3:?} folder=${4:?}
 here=$(dirname "$0")
-# shellcheck source=scripts/net.sh
+# shellcheck source=scripts/image/net.sh
 . "$here/net.sh"
 
 "$here/apt-install.sh" dpkg-dev

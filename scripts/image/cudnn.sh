@@ -17,7 +17,7 @@ here=$(dirname "$0")
 work=/opt/cudnn # not below /tmp: that is memory
 system=${SYSTEM:-/run/jetpare/system}
 root=$work/root # what would stand in the image's root
-# shellcheck source=scripts/cross.sh
+# shellcheck source=scripts/image/cross.sh
 . "$here/cross.sh"
 
 # jetpack: it is all there already
@@ -29,7 +29,7 @@ from_jetpack() {
 # wheel: NVIDIA's wheels hold one file for each library; laid out with the full names and the links that JetPack has
 from_wheel() {
     "$here/apt-install.sh" python3 python3-venv
-    # shellcheck source=scripts/net.sh
+    # shellcheck source=scripts/image/net.sh
     . "$here/net.sh"
     set --
     for index in ${PYTHON_INDEXES:-}; do set -- "$@" --extra-index-url "$index"; done
@@ -49,7 +49,7 @@ from_wheel() {
 # apt: the packages that are named, unpacked: what they depend on is in the base, or not wanted
 from_apt() {
     "$here/apt-install.sh" python3
-    # shellcheck source=scripts/net.sh
+    # shellcheck source=scripts/image/net.sh
     . "$here/net.sh"
     # Lists and sources of their own, readable for the user that apt drops to.
     mkdir -p "$work/apt/lists/partial" "$work/debs" "$root"

@@ -6,7 +6,7 @@
 set -eu
 : "${1:?usage: apt-install.sh PACKAGE...}"
 here=$(dirname "$0")
-# shellcheck source=scripts/net.sh
+# shellcheck source=scripts/image/net.sh
 . "$here/net.sh"
 
 export DEBIAN_FRONTEND=noninteractive

@@ -17,9 +17,9 @@ report=${REPORT:-/opt/report}
 wheels=${WHEELS:-/run/jetpare/wheels}
 venv=/opt/venv # built where it will stand in the image: launchers name their interpreter by its full path
 here=$(dirname "$0")
-# shellcheck source=scripts/net.sh
+# shellcheck source=scripts/image/net.sh
 . "$here/net.sh"
-# shellcheck source=scripts/cross.sh
+# shellcheck source=scripts/image/cross.sh
 . "$here/cross.sh"
 mkdir -p "$report" "$stage/opt"
 

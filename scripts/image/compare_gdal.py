@@ -23,6 +23,8 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import elf
+
 WORK = Path(tempfile.gettempdir()) / "gdal-workload"  # one place for both: paths are written into results
 STEP_SECONDS = 120
 WIDTH, HEIGHT = 240, 180
@@ -316,7 +318,7 @@ def binaries(tree: Path) -> dict[str, dict[str, object]]:
         name = str(path.relative_to(tree))
         if path.is_symlink():
             found[name] = {"link": str(path.readlink())}
-        elif path.read_bytes()[:4] == b"\x7fELF":
+        elif elf.is_elf(path):
             headers = tool("objdump", "-p", path)
             found[name] = {
                 "soname": re.findall(r"SONAME +(\S+)", headers),

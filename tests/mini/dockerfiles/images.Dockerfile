@@ -1,3 +1,15 @@
+# The miniature's images: as in the real Dockerfile, `base` and CUDNN_TREE are all that differs between them.
+# part of every cache mount's id
+ARG CACHE_ID
+# what is copied onto the base: `cudnn`, or `none`
+ARG CUDNN_TREE=none
+# patterns of the files that stage cudnn collects
+ARG COLLECT
+# what the program says of itself
+ARG GDAL_VERSION
+# what is installed, in words
+ARG PYTHON_REQUIREMENTS
+
 # cudnn: a library with its links
 FROM l4t-jetpack AS cudnn
 ARG REBUILD_CUDNN
@@ -9,11 +21,11 @@ FROM scratch AS cudnn-report
 COPY --from=cudnn /opt/report/ /
 
 # gdal: a program, compiled
-FROM l4t-jetpack AS gdal
+FROM base AS gdal
 ARG REBUILD_GDAL
 ARG CACHE_ID
 ARG GDAL_VERSION
-RUN --mount=type=bind,source=knobs/gdal.sh,target=/run/knob.sh echo compiling for cuda && sh /run/knob.sh && \
+RUN --mount=type=bind,source=knobs/gdal.sh,target=/run/knob.sh echo compiling && sh /run/knob.sh && \
     mkdir -p /opt/stage/usr/local/bin /opt/report && \
     printf '#include <stdio.h>\nint main(void) { puts("%s"); return 0; }\n' "${GDAL_VERSION}" >/tmp/info.c && \
     tcc -o /opt/stage/usr/local/bin/gdalinfo /tmp/info.c && /opt/stage/usr/local/bin/gdalinfo && \
@@ -22,7 +34,7 @@ FROM scratch AS gdal-report
 COPY --from=gdal /opt/report/ /
 
 # python: something to import
-FROM l4t-cuda AS python
+FROM base AS python
 ARG REBUILD_PYTHON
 ARG CACHE_ID
 ARG PYTHON_REQUIREMENTS
@@ -32,15 +44,29 @@ RUN --mount=type=bind,source=knobs/python.sh,target=/run/knob.sh sh /run/knob.sh
 FROM scratch AS python-report
 COPY --from=python /opt/report/ /
 
-# runtime: the trees, and the check
-FROM l4t-cuda AS runtime
+# base-with-TREE: the base as it is, or with what stage cudnn collected
+FROM base AS base-with-none
+FROM base AS base-with-cudnn
+COPY --from=cudnn --link /opt/stage/ /
+
+# runtime: that, the other trees, and the check; the images jetpack and cuda
+FROM base-with-${CUDNN_TREE} AS runtime
 ARG REBUILD_RUNTIME
 ARG CACHE_ID
-COPY --from=cudnn --link /opt/stage/ /
 COPY --from=gdal --link /opt/stage/ /
 COPY --from=python --link /opt/stage/ /
+ENV PATH=/opt/venv/bin:/usr/local/bin:${PATH}
 RUN --mount=type=bind,source=knobs/runtime.sh,target=/run/knob.sh sh /run/knob.sh && mkdir -p /usr/share/jetpare && \
     printf '{"schema": 1, "versions": {"gdal": "%s", "numpy": "%s"}, "checks": [{"name": "demo", "status": "ok", "detail": ""}]}' \
     "$(gdalinfo)" "$(sed 's/.*==//' /opt/venv/demo.txt)" >/usr/share/jetpare/checks.json
 FROM scratch AS runtime-report
 COPY --from=runtime /usr/share/jetpare/ /
+
+# slim: the same as one layer, with the settings of the real base
+FROM base-settings AS slim
+ARG REBUILD_SLIM
+COPY --from=runtime / /
+ENV PATH=/opt/venv/bin:/usr/local/bin:${PATH}
+RUN gdalinfo && echo "$DEMO_WORDS" >/usr/share/jetpare/words
+FROM scratch AS slim-report
+COPY --from=slim /usr/share/jetpare/ /

@@ -19,22 +19,15 @@ import argparse
 import glob
 import os
 import shutil
-import stat
-import struct
 import sys
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+import elf
 
 MANIFEST = "usr/share/jetpare/cudnn.tsv"
 LOADER = "etc/ld.so.conf.d/00-jetpare-libraries.conf"
 COLUMNS = ("path", "type", "size", "soname", "real_path", "target")
 MAX_LINKS = 40  # as in Linux
-ELF_HEADER = 64  # bytes
-DT_NULL, DT_STRTAB, DT_SONAME = 0, 5, 14
-PT_LOAD, PT_DYNAMIC = 1, 2
 
 
 class Refused(Exception):  # noqa: N818 - what happened, in a word
@@ -171,7 +164,7 @@ def describe(path: Path, root: Path) -> dict[str, str]:
         "/" + str(path.relative_to(root)),
         "link" if link else "file",
         "0" if link else str(path.lstat().st_size),
-        "" if link else soname(path),
+        "" if link else elf.soname(path),
         "/" + str(rooted(path, root).relative_to(root)),
         str(path.readlink()) if link else "",
     )
@@ -200,41 +193,6 @@ def searched(folder: PurePosixPath) -> bool:
     if inside[:1] == ("usr",):
         inside = inside[1:]
     return inside == ("lib",) or (inside[:1] == ("lib",) and inside[-1].endswith("-linux-gnu"))
-
-
-def soname(path: Path) -> str:
-    """The DT_SONAME of a 64-bit little-endian ELF file; empty for anything else."""
-    with path.open("rb") as file:
-        header = file.read(ELF_HEADER)
-        if len(header) < ELF_HEADER or header[:6] != b"\x7fELF\x02\x01" or not stat.S_ISREG(path.stat().st_mode):
-            return ""
-        (offset,) = struct.unpack_from("<Q", header, 32)
-        size, count = struct.unpack_from("<HH", header, 54)
-        file.seek(offset)
-        table = file.read(size * count)
-        # p_type, p_flags, p_offset, p_vaddr, p_paddr, p_filesz, p_memsz, p_align
-        segments = [struct.unpack_from("<IIQQQQQQ", table, index * size) for index in range(count)]
-        entries: dict[int, int] = {}
-        for segment in segments:
-            if segment[0] == PT_DYNAMIC:
-                file.seek(segment[2])
-                entries.update(dynamic(file.read(segment[5])))
-        if DT_SONAME not in entries:
-            return ""
-        address = entries[DT_STRTAB] + entries[DT_SONAME]
-        for kind, _, start, virtual, _, length, _, _ in segments:
-            if kind == PT_LOAD and virtual <= address < virtual + length:
-                file.seek(start + address - virtual)
-                return file.read(256).split(b"\0", 1)[0].decode(errors="replace")
-    return ""
-
-
-def dynamic(data: bytes) -> Iterator[tuple[int, int]]:
-    """The tags and values of a dynamic section, up to its end mark."""
-    for tag, value in struct.iter_unpack("<qQ", data[: len(data) // 16 * 16]):
-        if tag == DT_NULL:
-            return
-        yield tag, value
 
 
 if __name__ == "__main__":
