@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import humanize
 
-from jetpare import bake, engine, ledger
+from jetpare import bake, engine, ledger, ownership, pipeline
 from jetpare.bake import LABEL_PROJECT
 from jetpare.config import CUDA_TARGET
 from jetpare.engine import Engine
@@ -19,9 +20,6 @@ from jetpare.project import Project
 
 if TYPE_CHECKING:
     from docker import DockerClient
-
-# Every RUN of our Dockerfiles mounts its script there, and BuildKit describes a cache record by its command.
-OUR_COMMANDS = "/run/jetpare/"
 
 
 def clean(project: Project, running: Engine, *, cache: bool) -> Iterator[str]:
@@ -42,33 +40,63 @@ def clean(project: Project, running: Engine, *, cache: bool) -> Iterator[str]:
 
 
 def _images(docker: DockerClient, project: Project) -> Iterator[str]:
-    ours = our_tags(project)
+    """Remove the images that this checkout made, and its names of others.
+
+    Another checkout of the project uses the same names. So an image that no record here knows keeps the last name that
+    it has: removing that would remove the image.
+    """
+    ours, made = Names.of(project), ownership.made_ids(project.state_path)
     labelled = docker.api.images(filters={"label": f"{LABEL_PROJECT}={project.config.project.name}"})
-    tagged = [image for image in docker.api.images() if ours & set(image.get("RepoTags") or ())]
-    removed = 0
+    tagged = [image for image in docker.api.images() if any(map(ours.cover, image.get("RepoTags") or ()))]
+    removed, foreign = 0, []
     for image in {str(image["Id"]): image for image in [*labelled, *tagged]}.values():
+        identity, labels = str(image["Id"]), image.get("Labels") or {}
         tags = set(image.get("RepoTags") or ()) - {"<none>:<none>"}
+        names = {tag for tag in tags if ours.cover(tag)}
+        shell = labels.get(pipeline.LABEL_SHELL)
+        if shell is not None and not engine.is_orphan(shell):
+            continue  # somebody looks around in it
+        if shell is None and identity not in made and names == tags:
+            foreign.append(min(tags, default=identity))
+            continue
         # An image that someone gave a name of their own keeps it, and loses ours.
-        for reference in sorted(tags & ours) or ([] if tags else [str(image["Id"])]):
+        for reference in sorted(names) or ([] if tags else [identity]):
             yield from _remove(docker, reference)
             removed += 1
+    if foreign:
+        yield (
+            f"Not removed, because no run recorded in this folder made them: {', '.join(sorted(foreign))}. They may be "
+            f"those of another checkout; to remove them all the same: docker rmi {' '.join(sorted(foreign))}"
+        )
     if not removed:
         yield "There are no images of this project."
 
 
-def our_tags(project: Project) -> set[str]:
-    """Every tag that this project can give, by its build.toml."""
-    found = set()
-    for name in project.config.profiles:
-        for architecture, target in product(CUDA_TARGET, CUDA_TARGET):
-            try:
-                plan = project.plan(profile=name, architecture=architecture, platform=f"linux/{target}")
-            except ConfigError:  # what cannot be built for that platform has no tag
-                continue
-            found |= {bake.input_tag(project.config, plan, context) for context in plan.profile.contexts}
-            found |= {bake.image_tag(project.config, image, plan.profile_name) for image in plan.images}
-            found |= {bake.shell_tag(project.config, plan, node) for node in plan.nodes if node.kind is Kind.STAGE}
-    return found
+@dataclass(frozen=True, kw_only=True)
+class Names:
+    """The names that a project can give to images, by its build.toml."""
+
+    tags: frozenset[str]
+    shells: frozenset[str]  # to which each shell adds a part of its own, after a dash
+
+    @classmethod
+    def of(cls, project: Project) -> Names:
+        """Collect them from every profile and platform."""
+        tags, shells = set[str](), set[str]()
+        for name in project.config.profiles:
+            for architecture, target in product(CUDA_TARGET, CUDA_TARGET):
+                try:
+                    plan = project.plan(profile=name, architecture=architecture, platform=f"linux/{target}")
+                except ConfigError:  # what cannot be built for that platform has no tag
+                    continue
+                tags |= {bake.input_tag(project.config, plan, context) for context in plan.profile.contexts}
+                tags |= {bake.image_tag(project.config, image, plan.profile_name) for image in plan.images}
+                shells |= {bake.shell_tag(project.config, plan, each) for each in plan.nodes if each.kind is Kind.STAGE}
+        return cls(tags=frozenset(tags), shells=frozenset(shells))
+
+    def cover(self, tag: str) -> bool:
+        """Return whether *tag* is one of them."""
+        return tag in self.tags or tag in self.shells or tag.rpartition("-")[0] in self.shells
 
 
 def _remove(docker: DockerClient, reference: str) -> Iterator[str]:
@@ -100,7 +128,7 @@ def _build_cache(docker: DockerClient, *, everything: bool) -> Iterator[str]:
 
 
 def _is_our_mount(record: dict[str, Any]) -> bool:
-    return record.get("Type") == "exec.cachemount" and OUR_COMMANDS in str(record.get("Description") or "")
+    return record.get("Type") == "exec.cachemount" and engine.is_our_cache(record)
 
 
 def _prune(docker: DockerClient, identity: str) -> int:

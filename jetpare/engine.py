@@ -15,6 +15,7 @@ import sys
 import tarfile
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -25,9 +26,10 @@ from jetpare import process
 from jetpare.errors import ConfigError, EngineError, ToolError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
     from docker import DockerClient
+    from docker.tls import TLSConfig
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 ANSWER_SECONDS = 10.0  # how long an engine may take to answer before it counts as not there
@@ -48,16 +50,44 @@ NO_LAYER = frozenset(
 OWNER = "jetpare.owner"
 PASSING = ("/jetpare-measure-", "/jetpare-verify-")
 
+# Every RUN of our Dockerfiles mounts its script there, and BuildKit describes a cache record by its command.
+OUR_COMMANDS = "/run/jetpare/"
+
+# What tells the Docker CLI which engine to use, and how.
+ADDRESS_VARIABLES = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CERT_PATH", "DOCKER_TLS", "DOCKER_TLS_VERIFY")
+
 # What an engine mounts into a running container, or puts into every one.
 ENGINE_FILES = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/.dockerenv")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Engine:
-    """How to reach one engine: by CLI (``docker`` with ``env``), or through ``client``.
+class Endpoint:
+    """The address of an engine. ``tls`` is None for a connection without TLS.
 
-    ``overrides`` is what ``env`` has beyond, or other than, the caller's environment, so that a printed command works
-    when pasted. ``host`` is the engine's address. ``private``: made by ``invoke engine-up``.
+    ``variables`` make the Docker CLI use the same address, whatever context is chosen meanwhile.
+    """
+
+    host: str
+    tls: TLSConfig | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+def connect(engine: Engine) -> DockerClient:
+    """Return a new docker-py client for *engine*, which has ANSWER_SECONDS to say which API version it speaks."""
+    from docker import DockerClient
+
+    return DockerClient(base_url=engine.host, tls=engine.tls or False, timeout=int(ANSWER_SECONDS))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """One engine, opened once per command: its address, the CLI that talks to it, and one docker-py client.
+
+    Run the CLI as ``docker`` with ``env``, which names the address, so that a `docker context use` elsewhere changes
+    nothing. Call the API through ``client()``. ``overrides`` is what ``env`` has beyond, or other than, the caller's
+    environment, so that a printed command works when pasted. ``private``: made by ``invoke engine-up``. ``connector``
+    makes the docker-py client at its first use; tests put a fake there. Close the engine at the end, or use it as a
+    context manager.
     """
 
     docker: str
@@ -65,6 +95,25 @@ class Engine:
     overrides: Mapping[str, str]
     private: bool
     host: str = DEFAULT_HOST
+    tls: TLSConfig | None = field(default=None, compare=False, repr=False)
+    connector: Callable[[Engine], DockerClient] = field(default=connect, compare=False, repr=False)
+
+    @cached_property
+    def connection(self) -> DockerClient:
+        """The docker-py client. Raises what docker-py raises; `client` turns that into an EngineError."""
+        return self.connector(self)
+
+    def close(self) -> None:
+        """Close the client, if it was ever used; a later use opens a new one."""
+        connection = self.__dict__.pop("connection", None)
+        if connection is not None:
+            connection.close()
+
+    def __enter__(self) -> Engine:  # noqa: PYI034 - typing.Self needs Python 3.11
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +186,7 @@ class ImageFacts:
 
 
 def find(*, state: Path, environ: Mapping[str, str]) -> Engine:
-    """The engine that DOCKER_HOST or the docker context names, if it answers; else the private one in *state*.
+    """Open the engine that DOCKER_HOST or the docker context names, if it answers; else the private one in *state*.
 
     Raises EngineError when none answers. An engine that DOCKER_HOST or DOCKER_CONTEXT names explicitly has to answer:
     another one is never used in its place.
@@ -149,11 +198,11 @@ def find(*, state: Path, environ: Mapping[str, str]) -> Engine:
     if named is None and _nothing_to_ask(environ):
         trouble = f"{DEFAULT_HOST}: there is no such socket"
     else:
-        host = endpoint(environ)["host"]
-        candidate = with_tools(host=host, state=state, environ=environ)
+        candidate = with_tools(at=endpoint(environ), state=state, environ=environ)
         trouble = not_answering(candidate)
         if not trouble:
             return candidate
+        candidate.close()
     if named is not None:
         raise EngineError(
             f"{named}={environ[named]}: the engine does not answer ({trouble}). "
@@ -167,38 +216,47 @@ def find(*, state: Path, environ: Mapping[str, str]) -> Engine:
     )
 
 
-def endpoint(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Where the environment points to: {"host": address, "tls": TLSConfig or absent}.
+def endpoint(environ: Mapping[str, str]) -> Endpoint:
+    """Return the address that the environment, or else the current docker context, names.
 
-    EngineError if that is unclear, no address, or an ssh:// address, which is not supported yet.
+    Raises EngineError if that is unclear, not an address, or an ssh:// address, which is not supported yet.
     """
     from docker.errors import TLSParameterError
-    from docker.tls import TLSConfig
     from docker.utils import kwargs_from_env
 
     try:
         if environ.get("DOCKER_HOST"):
             found = kwargs_from_env(environment=dict(environ))
-            return {"host": _usable(found.pop("base_url")), **found}
+            return Endpoint(host=_usable(found["base_url"]), tls=found.get("tls"))
         docker = shutil.which("docker", path=environ.get("PATH"))
         if docker is None:
-            return {"host": DEFAULT_HOST}
+            return Endpoint(host=DEFAULT_HOST, variables={"DOCKER_HOST": DEFAULT_HOST})
         try:
             context = json.loads(process.run([docker, "context", "inspect"], env=environ, timeout=ANSWER_SECONDS))[0]
         except ToolError as error:
             raise EngineError(f"The docker context cannot be read: {error}") from error
-        target = context.get("Endpoints", {}).get("docker", {})
-        answer: dict[str, Any] = {"host": _usable(target.get("Host") or DEFAULT_HOST)}
-        if (context.get("TLSMaterial") or {}).get("docker"):
-            folder = Path(context["Storage"]["TLSPath"]) / "docker"
-            answer["tls"] = TLSConfig(
-                client_cert=(str(folder / "cert.pem"), str(folder / "key.pem")),
-                ca_cert=str(folder / "ca.pem"),
-                verify=not target.get("SkipTLSVerify", False),
-            )
+        return _of_context(context)
     except TLSParameterError as error:
         raise EngineError(f"The engine's TLS files cannot be used: {error}") from error
-    return answer
+
+
+def _of_context(context: Mapping[str, Any]) -> Endpoint:
+    """Return the address in what `docker context inspect` prints of one context."""
+    from docker.tls import TLSConfig
+
+    target = context.get("Endpoints", {}).get("docker", {})
+    host = _usable(target.get("Host") or DEFAULT_HOST)
+    if not (context.get("TLSMaterial") or {}).get("docker"):
+        return Endpoint(host=host, variables={"DOCKER_HOST": host})
+    folder = Path(context["Storage"]["TLSPath"]) / "docker"
+    unverified = bool(target.get("SkipTLSVerify", False))
+    tls = TLSConfig(
+        client_cert=(str(folder / "cert.pem"), str(folder / "key.pem")),
+        ca_cert=str(folder / "ca.pem"),
+        verify=not unverified,
+    )
+    switch = "DOCKER_TLS" if unverified else "DOCKER_TLS_VERIFY"
+    return Endpoint(host=host, tls=tls, variables={"DOCKER_HOST": host, "DOCKER_CERT_PATH": str(folder), switch: "1"})
 
 
 def _usable(host: str) -> str:
@@ -226,19 +284,27 @@ def _nothing_to_ask(environ: Mapping[str, str]) -> bool:
     return no_cli and not Path(DEFAULT_HOST.removeprefix("unix://")).exists()
 
 
-def with_tools(*, host: str, state: Path, environ: Mapping[str, str]) -> Engine:
-    """An engine at *host* with a CLI that has buildx: the host's own, or else the private root's if that is there."""
+def with_tools(*, at: Endpoint, state: Path, environ: Mapping[str, str]) -> Engine:
+    """Return the engine *at* an address with a CLI that has buildx: the host's own, else the private root's."""
     from jetpare import private_engine
 
     docker = shutil.which("docker", path=environ.get("PATH"))
     spare = private_engine.tools(state=state)
-    overrides: dict[str, str] = {}
+    overrides = dict(at.variables)
     if docker is None and spare is None:
         raise ToolError("docker: not found. Install the Docker CLI with its buildx plugin, or run `invoke engine-up`.")
     if spare is not None and (docker is None or not has_buildx(docker, environ)):
         docker = docker or str(spare.docker)
         overrides["DOCKER_CONFIG"] = str(private_engine.cli_config(state=state, environ=environ))
-    return Engine(docker=str(docker), env={**environ, **overrides}, overrides=overrides, private=False, host=host)
+    env = pinned(environ) if at.variables else environ
+    return Engine(
+        docker=str(docker), env={**env, **overrides}, overrides=overrides, private=False, host=at.host, tls=at.tls
+    )
+
+
+def pinned(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return *environ* without what would make the Docker CLI use another address, or TLS meant for another one."""
+    return {key: value for key, value in environ.items() if key not in ADDRESS_VARIABLES}
 
 
 def has_buildx(docker: str, environ: Mapping[str, str]) -> bool:
@@ -276,26 +342,24 @@ def not_answering(engine: Engine, *, timeout: float = ANSWER_SECONDS) -> str:
 
 @contextmanager
 def client(engine: Engine, *, timeout: float = CALL_SECONDS) -> Iterator[DockerClient]:
-    """A docker-py client for *engine*; what goes wrong with the engine inside the block is raised as EngineError.
+    """Give the docker-py client of *engine*; whatever goes wrong with the engine in the block becomes an EngineError.
 
-    *timeout* is in seconds and counts for each answer. An ssh:// host is an EngineError: docker-py would need paramiko.
+    *timeout* is in seconds and counts for each answer in the block.
     """
     import requests
-    from docker import DockerClient
     from docker.errors import APIError, DockerException
 
-    where = {"host": engine.host} if engine.private else endpoint(engine.env)
-    host = where.pop("host")
     try:
-        docker = DockerClient(base_url=host, timeout=timeout, **where)  # type: ignore[arg-type]
+        docker = engine.connection
+        before, docker.api.timeout = docker.api.timeout, timeout  # type: ignore[assignment] # the stubs want an int
         try:
             yield docker
         finally:
-            docker.close()
+            docker.api.timeout = before
     except APIError as error:
-        raise EngineError(f"{host}: {error.explanation or error}") from error
+        raise EngineError(f"{engine.host}: {error.explanation or error}") from error
     except (DockerException, requests.exceptions.RequestException) as error:
-        raise EngineError(f"{host}: {_innermost(error)}") from error
+        raise EngineError(f"{engine.host}: {_innermost(error)}") from error
 
 
 def _innermost(error: BaseException) -> str:
@@ -610,10 +674,13 @@ def _sum_of_export(docker: DockerClient, image_id: str) -> int:
     with container_of(docker, image_id, ["/never-started"]) as container:
         reader = ChunkReader(iter(docker.api.export(container, chunk_size=1 << 20)))
         total = 0
-        with tarfile.open(fileobj=reader, mode="r|", bufsize=1 << 20) as archive:  # type: ignore[call-overload]
-            for member in archive:
-                total += member.size if member.isreg() and f"/{member.name}" not in ENGINE_FILES else 0
-                archive.members.clear()  # tarfile keeps every member otherwise
+        try:
+            with tarfile.open(fileobj=reader, mode="r|", bufsize=1 << 20) as archive:  # type: ignore[call-overload]
+                for member in archive:
+                    total += member.size if member.isreg() and f"/{member.name}" not in ENGINE_FILES else 0
+                    archive.members.clear()  # tarfile keeps every member otherwise
+        except tarfile.TarError as error:
+            raise EngineError(f"{image_id}: what the engine exports is not a tar archive: {error}") from error
         return total
 
 
@@ -662,12 +729,31 @@ def of_platform(entry: Mapping[str, Any] | None, platform: str) -> bool:
     return have[:2] == wanted[:2] and (len(wanted) < len(have) or have[2] in ("", wanted[2]))
 
 
-def used_bytes(engine: Engine) -> int:
-    """Bytes that the engine's images and build cache take; what a build finds there it need not have room for again."""
+def held_bytes(engine: Engine, references: Iterable[str]) -> int:
+    """Return the bytes on the engine's disk that a build of the images *references* does not have to write again.
+
+    That is the layers of those that are there, each once, and the build cache of our own commands. BuildKit does not
+    say which profile a cache record is for, so the cache of all of them counts; nothing of other projects does.
+    """
+    layers: dict[str, int] = {}
+    unpaired = 0
+    for reference in references:
+        image = inspect_image(engine, reference)
+        if image is None:
+            continue
+        if image.layers is None:
+            unpaired = max(unpaired, image.layers_bytes or 0)  # they may share their layers, so only the largest counts
+        else:
+            layers |= {layer.diff_id: layer.size for layer in image.layers}
     with client(engine) as docker:
-        usage = docker.df()
-    cache = sum(int(record.get("Size") or 0) for record in usage.get("BuildCache") or () if not record.get("Shared"))
-    return int(usage.get("LayersSize") or 0) + cache
+        records = docker.df().get("BuildCache") or ()
+    cache = sum(int(each.get("Size") or 0) for each in records if is_our_cache(each) and not each.get("Shared"))
+    return sum(layers.values()) + unpaired + cache
+
+
+def is_our_cache(record: Mapping[str, Any]) -> bool:
+    """Return whether a build cache record is that of one of our commands: each of them mounts its script there."""
+    return OUR_COMMANDS in str(record.get("Description") or "")
 
 
 def tag_image(engine: Engine, image_id: str, reference: str) -> None:

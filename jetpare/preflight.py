@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from jetpare import cudnn, doctor, network
+from jetpare import cudnn, doctor, network, ownership
 from jetpare.config import BUILDER, GB
 from jetpare.doctor import Finding, Needs
+from jetpare.engine import Engine
 from jetpare.errors import ConfigError
 from jetpare.plan import Kind, Plan
 from jetpare.project import Project
 
 
-def findings(project: Project, plan: Plan) -> tuple[Finding, ...]:
-    """The doctor's lines for *plan*."""
+def findings(project: Project, plan: Plan, reach: Callable[[], Engine]) -> tuple[Finding, ...]:
+    """Return the doctor's findings for *plan*. *reach* opens the engine."""
     contexts = plan.profile.contexts
     settings = network.read_settings(project.environ, project.home)
     needs = Needs(
@@ -27,8 +28,9 @@ def findings(project: Project, plan: Plan) -> tuple[Finding, ...]:
             context.image for name, context in contexts.items() if context.image and (plan.cross or name != BUILDER)
         ),
         stand_ins=tuple(node.name for node in plan.nodes if node.kind in {Kind.INPUT, Kind.BOOTSTRAP}),
+        held=ownership.references(project, plan),
     )
-    found = doctor.check(state=project.state_path, environ=project.environ, needs=needs)
+    found = doctor.check(reach, state=project.state_path, environ=project.environ, needs=needs)
     return (*found, *_cudnn(project, plan))
 
 

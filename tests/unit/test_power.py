@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -790,3 +791,51 @@ NV Power Mode: 25W
     assert kept["EMC FreqOverride"] == "0"
     assert not [name for name in kept if "Current" in name or "FAN" in name]
     assert parse_show("Error: run as root\nNV Power Mode: X\n") == {}
+
+
+# --- the lock in a folder where everybody can write
+
+
+@pytest.fixture
+def planted(tmp_path: Path) -> tuple[LocalHost, Path]:
+    (tmp_path / "run/lock").mkdir(parents=True)
+    return LocalHost(environ={}, root=tmp_path), tmp_path / "run/lock" / power.LOCK_FILE
+
+
+def take_lock(host: LocalHost) -> None:
+    assert host.lock_folder is not None
+    with power._exclusive(host.root / "state", host):
+        pass
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_planted_link_is_not_followed(planted: tuple[LocalHost, Path], tmp_path: Path, there: bool) -> None:
+    host, lock = planted
+    target = tmp_path / "target"
+    if there:
+        target.write_text("somebody's")
+        target.chmod(0o600)
+    lock.symlink_to(target)
+    with pytest.raises(PowerError, match="not a regular file"):
+        take_lock(host)
+    assert target.exists() is there
+    assert not there or target.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_planted_there_is_not_waited_for(planted: tuple[LocalHost, Path], make: Callable[[Path], None]) -> None:
+    host, lock = planted
+    make(lock)
+    with pytest.raises(PowerError, match="not a regular file"):
+        take_lock(host)
+
+
+def test_the_lock_can_be_opened_by_every_user(planted: tuple[LocalHost, Path]) -> None:
+    host, lock = planted
+    before = os.umask(0o077)
+    try:
+        take_lock(host)
+    finally:
+        os.umask(before)
+    assert lock.stat().st_mode & 0o777 == 0o644
+    take_lock(host)
