@@ -246,6 +246,7 @@ class _Run:
         self.id = self.ledger.new_id(datetime.now(timezone.utc))
         self.folder = self.ledger.path(self.id)
         self.sampler: telemetry.Sampler | None = None
+        self.failing = False  # from when something has failed until that is raised
         self.held: PowerSession | None = None
         self.cudnn: cudnn.Check | None = None
         self.settings = network.read_settings(project.environ, project.home)
@@ -287,8 +288,16 @@ class _Run:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
 
     def put(self, **changes: Any) -> None:  # noqa: ANN401 - fields of Record
+        """Change the record, and write it. While a failure is about to be raised, nothing else is raised in its place.
+
+        `close` then writes the record again, and says so where that fails.
+        """
         self.record = self.record.model_copy(update=changes)
-        self.ledger.write(self.record)
+        try:
+            self.ledger.write(self.record)
+        except OSError:
+            if not self.failing:
+                raise
 
     def put_stage(self, row: StageRecord) -> None:
         self.put(stages=tuple(row if row.label == old.label else old for old in self.record.stages))
@@ -307,13 +316,15 @@ class _Run:
             else row
             for row in self.record.stages
         )
-        self.put(  # before anything is shown: the terminal may be gone
-            status=status,
-            failure=failure,
-            finished=time.time(),
-            wall_seconds=time.monotonic() - self.clock,
-            stages=stages,
-        )
+        last = {
+            "status": status,
+            "failure": failure,
+            "finished": time.time(),
+            "wall_seconds": time.monotonic() - self.clock,
+            "stages": stages,
+        }
+        self.record = self.record.model_copy(update=last)
+        self.ledger.write(self.record)  # before anything is shown: the terminal may be gone
         shutil.rmtree(self.project.state_path / "reports", ignore_errors=True)
         if self.sampler is not None and self.sampler.fault:
             self.progress.note(f"Not all samples were kept: {self.sampler.fault}.")
@@ -468,6 +479,7 @@ class _Run:
         try:
             cache, why = makers[node.kind](node)
         except JetpareError as error:
+            self.failing = True
             self.put_stage(row.model_copy(update={"status": ledger.FAILED, "reason": _first_line(str(error))}))
             self.progress.finish(node.label, ledger.FAILED, _first_line(str(error)))
             raise
@@ -516,15 +528,17 @@ class _Run:
             )
         call = _Call(run=self, nodes=nodes)
         before = self.present()
-        status, metadata = call.run()
+        metadata, trouble = {}, ""
         try:
-            marked = self.put_rows(call, before, self.present(), ok=status == 0)
+            metadata = call.run()
         except OSError as error:
-            if status == 0:
+            if not call.status:  # else the stage failed first, as on a disk that is full for both
                 raise
-            raise BuildError(f"{self.explain(call)}\nBesides, it could not be recorded: {error}") from error
-        if status != 0:
-            raise BuildError(self.explain(call))
+            trouble = f"\nBesides, its log is not whole: {error}"
+        self.failing = call.status != 0
+        marked = self.put_rows(call, before, self.present())
+        if self.failing:
+            raise BuildError(self.explain(call) + trouble)
         if marked and self.project.config.power.strict:
             raise StrictPowerError(
                 "[power] strict: what was measured does not stand for the power mode:\n"
@@ -536,11 +550,11 @@ class _Run:
             if node.kind is Kind.IMAGE:
                 self.finish_image(node, call, metadata)
 
-    def put_rows(self, call: _Call, before: Present | None, after: Present | None, *, ok: bool) -> list[str]:
+    def put_rows(self, call: _Call, before: Present | None, after: Present | None) -> list[str]:
         """Record each node of *call*, and return why their times do not stand for the power mode, a line for each."""
         marked = []
         for node in call.nodes:
-            row = self.baked_row(node, call, ok=ok)
+            row = self.baked_row(node, call, ok=call.status == 0)
             marks = self.marks(before, after, row.telemetry)
             marked += [f"{row.label}: {mark}" for mark in marks]
             foreign = self.foreign(node) if row.cache != "cached" else ()
@@ -671,6 +685,7 @@ class _Run:
             checks=checks,
         )
         if wrong:
+            self.failing = True
             self.put(images=(*self.record.images, record))
             raise CheckError(
                 f"{node.group} was built but not tagged, because it does not pass its checks:\n"
@@ -757,9 +772,10 @@ class _Call:
         self.logs: dict[str, StageLog] = {}
         self.timeline = timeline.Timeline(steps=())
         self.failure: timeline.Failure | None = None
+        self.status: int | None = None  # until bake has ended
 
-    def run(self) -> tuple[int, dict[str, Any]]:
-        """Run bake to its end; its exit status and its metadata."""
+    def run(self) -> dict[str, Any]:
+        """Run bake to its end, and return its metadata; ``status`` is its exit status from then on."""
         run = self.of
         run.take_sample()
         targets = tuple(target for node in self.nodes for target in bake.call_targets(node))
@@ -777,7 +793,7 @@ class _Call:
                 self.take(self.decoder.feed(chunk))
 
             try:
-                return bake.run(
+                self.status, metadata = bake.run(
                     bake.command(run.engine.docker, bake.definition_file(run.project.state), targets),
                     root=run.project.root,
                     env=run.engine.env,
@@ -785,12 +801,19 @@ class _Call:
                     on_chunk=on_chunk,
                 )
             finally:
-                self.take(self.decoder.close())
-                self.recorder.close()
-                self.timeline = self.recorder.timeline()
-                self.failure = timeline.failure(self.timeline, self.decoder.text)
-                for each in self.logs.values():
-                    each.finish(self.timeline)
+                self.conclude()
+        return metadata
+
+    def conclude(self) -> None:
+        """Take the end of the stream, work out what it says, and finish the logs."""
+        try:
+            self.take(self.decoder.close())
+        finally:  # a log that cannot be written must not hide what failed
+            self.recorder.close()
+            self.timeline = self.recorder.timeline()
+            self.failure = timeline.failure(self.timeline, self.decoder.text)
+        for each in self.logs.values():
+            each.finish(self.timeline)
 
     def take(self, events: Sequence[timeline.Event]) -> None:
         for event in events:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import errno
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from docker.errors import DockerException
 
-from jetpare import engine, ledger, pipeline
-from jetpare.errors import BuildError, CheckError, Interrupted, SpaceError
+from jetpare import bootstrap, engine, ledger, pipeline
+from jetpare.errors import BuildError, CheckError, Interrupted, SpaceError, ToolError
 from jetpare.ledger import Ledger
 from jetpare.pipeline import Request
-from jetpare.timeline import EventDecoder, Recorder
+from jetpare.timeline import EventDecoder, Recorder, StageLog
 from tests.fakes import EVENTS, FakeDocker, Outcome, digest, opened
 from tests.unit.conftest import Workshop, make_workshop
 
@@ -99,43 +101,88 @@ def test_interruption(workshop: Workshop) -> None:
 # --- a full disk
 
 
-def test_a_full_disk_does_not_hide_what_failed_first(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+def full(*_: object, **__: object) -> None:
+    raise FULL
+
+
+@pytest.fixture
+def disk(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Fills the disk as soon as bake is called for a target."""
+
+    def fill(target: str) -> None:
+        def before(targets: tuple[str, ...]) -> None:
+            if target in targets:
+                monkeypatch.setattr(Ledger, "write", full)
+                monkeypatch.setattr(StageLog, "finish", full)
+
+        workshop.bake.before = before
+
+    return fill
+
+
+def test_a_full_disk_does_not_hide_which_stage_failed(workshop: Workshop, disk: Callable[[str], None]) -> None:
     workshop.bake.outcomes["cuda-gdal"] = Outcome(status=1, stream="failing")
-    seen: list[int] = []
-
-    def fill(targets: tuple[str, ...]) -> None:
-        if targets == ("cuda-gdal",):
-            monkeypatch.setattr(Ledger, "write", refuse)
-
-    def refuse(*_: object) -> None:
-        seen.append(1)
-        raise FULL
-
-    workshop.bake.before = fill
+    disk("cuda-gdal")
     with pytest.raises(BuildError) as caught:
         workshop.build(workshop.plan("cuda"))
     first, *rest = str(caught.value).splitlines()
-    assert first.startswith("cuda/gdal failed")
-    assert any("No space left on device" in line for line in rest)
-    assert seen
+    assert first.startswith("cuda/gdal failed at step")
+    assert [line for line in rest if line.startswith("Besides, the last record") and "No space left" in line]
+    assert [line for line in rest if line.startswith("Besides, its log is not whole") and "No space left" in line]
+
+
+def test_a_full_disk_does_not_hide_that_an_image_is_wrong(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    workshop.bake.outcomes["cuda-runtime-report"] = Outcome(files={"checks.json": {"versions": {"gdal": "2.0"}}})
+    put_rows = pipeline._Run.put_rows
+
+    def rows(self: Any, *words: Any) -> list[str]:
+        marks = put_rows(self, *words)
+        if "cuda-runtime" in workshop.bake.calls[-1]:
+            monkeypatch.setattr(Ledger, "write", full)
+        return marks
+
+    monkeypatch.setattr(pipeline._Run, "put_rows", rows)
+    with pytest.raises(CheckError, match=r"gdal is 2\.0.*(\n.*)*last record .*No space left"):
+        workshop.build(workshop.plan("cuda"))
+
+
+def test_a_full_disk_does_not_hide_why_an_input_is_missing(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        monkeypatch.setattr(Ledger, "write", full)
+        raise ToolError("mmdebstrap: not found")
+
+    monkeypatch.setattr(bootstrap, "bootstrap_base", refuse)
+    with pytest.raises(ToolError, match=r"mmdebstrap: not found\nBesides, .*No space left"):
+        workshop.build(workshop.plan("cuda"))
+
+
+def test_a_full_disk_alone_is_the_failure(workshop: Workshop, disk: Callable[[str], None]) -> None:
+    disk("cuda-gdal")
+    with pytest.raises(OSError, match="No space left"):
+        workshop.build(workshop.plan("cuda"))
 
 
 def test_an_unforeseen_error_is_not_hidden_by_a_full_disk_either(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workshop.bake.outcomes["cuda-gdal"] = Outcome(raises=RuntimeError("a bug"))
-
-    def fill(targets: tuple[str, ...]) -> None:
-        if targets == ("cuda-gdal",):
-            monkeypatch.setattr(Ledger, "write", refuse)
-
-    def refuse(*_: object) -> None:
-        raise FULL
-
-    workshop.bake.before = fill
+    workshop.bake.before = lambda targets: (
+        monkeypatch.setattr(Ledger, "write", full) if "cuda-gdal" in targets else None
+    )
     with pytest.raises(RuntimeError, match="a bug"):
         workshop.build(workshop.plan("cuda"))
     assert any("No space left on device" in note for note in workshop.view.notes)
+
+
+def test_an_interruption_is_not_hidden_by_a_full_disk_either(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workshop.bake.outcomes["cuda-gdal"] = Outcome(raises=KeyboardInterrupt())
+    workshop.bake.before = lambda targets: (
+        monkeypatch.setattr(Ledger, "write", full) if "cuda-gdal" in targets else None
+    )
+    with pytest.raises(Interrupted, match="No space left"):
+        workshop.build(workshop.plan("cuda"))
 
 
 # --- secrets
@@ -161,13 +208,7 @@ def test_secrets_are_on_disk_only_while_bake_runs(secretive: Workshop, raises: B
 
 
 def test_secrets_go_though_the_record_cannot_be_written(secretive: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fill(_: tuple[str, ...]) -> None:
-        monkeypatch.setattr(Ledger, "write", refuse)
-
-    def refuse(*_: object) -> None:
-        raise FULL
-
-    secretive.bake.before = fill
+    secretive.bake.before = lambda _: monkeypatch.setattr(Ledger, "write", full)
     with pytest.raises(OSError, match="No space"):
         secretive.build(secretive.plan("cuda"))
     assert not (secretive.project.state_path / "secrets").exists()
