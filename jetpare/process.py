@@ -105,8 +105,6 @@ def _is_gone(process: subprocess.Popen[bytes], seconds: float) -> bool:
         except (ProcessLookupError, PermissionError):
             if ended:
                 return True
-        if ended and _is_another(process):
-            return True
         if time.monotonic() >= until:
             return False
         time.sleep(POLL_SECONDS)

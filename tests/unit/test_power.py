@@ -830,6 +830,25 @@ def test_what_is_planted_there_is_not_waited_for(planted: tuple[LocalHost, Path]
         take_lock(host)
 
 
+def test_a_lock_that_another_run_made_meanwhile_is_used_as_it_is(
+    planted: tuple[LocalHost, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, lock = planted
+    opens, look = [], os.open
+
+    def late(path: Path, flags: int, mode: int = 0o777) -> int:
+        opens.append(flags)
+        if len(opens) == 1:
+            os.close(look(path, os.O_CREAT | os.O_WRONLY, 0o600))
+            raise FileNotFoundError(2, "No such file or directory", str(path))
+        return look(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", late)
+    take_lock(host)
+    assert len(opens) == 3
+    assert lock.stat().st_mode & 0o777 == 0o600
+
+
 def test_the_lock_can_be_opened_by_every_user(planted: tuple[LocalHost, Path]) -> None:
     host, lock = planted
     before = os.umask(0o077)
