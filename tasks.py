@@ -308,7 +308,7 @@ def engine_down(_: Context, purge: bool = False) -> None:
 
 @command(help={"cache": "remove build caches and downloads too"})
 def clean(_: Context, cache: bool = False) -> None:
-    """Remove the images that this project made; run records stay."""
+    """Remove the images that the runs in this folder made; run records stay."""
     with session() as opened:
         opened.clean(cache=cache)
 

@@ -176,7 +176,7 @@ def session(*, state: Path, host: Host, policy: Policy, say: Say) -> Iterator[Po
             # The failure that ends the run is the one to report; what is pending stays on disk.
             try:
                 _put_back(state, board, say)
-            except JetpareError as error:
+            except (JetpareError, OSError) as error:
                 say(f"The board was not put back: {error}")
             raise
         _put_back(state, board, say)

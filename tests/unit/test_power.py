@@ -367,6 +367,24 @@ def test_an_exception_is_passed_on_and_the_board_restored(tmp_path: Path, said: 
 
 
 @processes
+def test_a_failure_is_not_hidden_by_a_full_disk_on_the_way_back(
+    tmp_path: Path, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(NANO_SUPER, tmp_path)
+
+    def full(_: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    with (  # noqa: PT012 - the body is the point
+        pytest.raises(ZeroDivisionError),
+        power.session(state=made.state, host=made.host(), policy=policy(made), say=said),
+    ):
+        monkeypatch.setattr(power, "_remove_synced", full)
+        _ = 1 / 0
+    assert "was not put back" in said.text
+
+
+@processes
 def test_a_failure_is_not_hidden_by_a_failing_way_back(tmp_path: Path, said: Said) -> None:
     made = make(NANO_SUPER, tmp_path)
     with (  # noqa: PT012 - the body is the point
