@@ -1,4 +1,4 @@
-"""Reach a Docker engine, and what it says about itself and its images.
+"""Reach a Docker engine, and read what it says about itself and its images.
 
 Everything here asks the engine for JSON (docker-py, or ``--format json`` of its CLI); nothing matches English text.
 Newer engines leave empty fields out of their answers, so every field is read with ``.get()``.
@@ -46,7 +46,7 @@ NO_LAYER = frozenset(
     | {"STOPSIGNAL", "USER", "VOLUME"}
 )
 
-# Whose a container is that lives no longer than a look into an image, and what their names begin with.
+# The label on our short-lived containers, and what their names begin with.
 OWNER = "jetpare.owner"
 PASSING = ("/jetpare-measure-", "/jetpare-verify-")
 
@@ -118,7 +118,7 @@ class Engine:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineFacts:
-    """What an engine says about itself. ``buildx`` is None where the CLI has no such plugin or does not tell."""
+    """An engine's answers about itself. ``buildx`` is None where the CLI has no such plugin."""
 
     host: str
     version: Version | None
@@ -136,7 +136,7 @@ class EngineFacts:
 
     @property
     def platform(self) -> str:
-        """As Docker writes it, such as linux/arm64."""
+        """The platform as Docker writes it, such as linux/arm64."""
         return f"{self.os}/{self.arch}"
 
 
@@ -173,12 +173,12 @@ class ImageFacts:
 
     @property
     def layer_count(self) -> int:
-        """How many layers the image has, empty ones included."""
+        """Return the number of layers, empty ones included."""
         return len(self.layer_ids)
 
     @property
     def layers_exact(self) -> bool:
-        """Whether layer sizes are the files' own; the containerd store gives the blocks they take (5 % more)."""
+        """Return whether layer sizes are those of the files; the containerd store gives disk blocks, 5 % more."""
         return self.store != "containerd"
 
 
@@ -260,13 +260,13 @@ def _of_context(context: Mapping[str, Any]) -> Endpoint:
 
 
 def _usable(host: str) -> str:
-    """*host*, if it is an address that docker-py can be given."""
+    """Return *host* if docker-py can use it as an address. Raises EngineError."""
     try:
         parts = urlsplit(host)
         _ = parts.port  # ValueError where it is no number or too large
     except ValueError as error:
         raise EngineError(
-            f"{host}: this is no address of an engine ({error}). Correct DOCKER_HOST or the context."
+            f"{host}: not the address of an engine ({error}). Correct DOCKER_HOST or the context."
         ) from error
     if parts.scheme == "ssh":
         machine = parts.netloc if parts.port is None else parts.netloc.rpartition(":")[0]
@@ -279,7 +279,7 @@ def _usable(host: str) -> str:
 
 
 def _nothing_to_ask(environ: Mapping[str, str]) -> bool:
-    """Whether there is no Docker CLI (so no contexts either) and no default socket: nothing to ask."""
+    """Return whether there is neither a Docker CLI, and so no context, nor the default socket."""
     no_cli = shutil.which("docker", path=environ.get("PATH")) is None
     return no_cli and not Path(DEFAULT_HOST.removeprefix("unix://")).exists()
 
@@ -308,12 +308,12 @@ def pinned(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def has_buildx(docker: str, environ: Mapping[str, str]) -> bool:
-    """Whether *docker* knows the plugin."""
+    """Return whether *docker* has the buildx plugin."""
     return buildx_version(docker, environ) is not None
 
 
 def buildx_version(docker: str, environ: Mapping[str, str]) -> Version | None:
-    """The buildx plugin's version, None when there is no plugin or it does not tell."""
+    """Return the version of the buildx plugin; None when there is no plugin or it does not say."""
     try:
         words = process.run([docker, "buildx", "version"], env=environ, timeout=ANSWER_SECONDS).split()
     except ToolError:
@@ -322,7 +322,7 @@ def buildx_version(docker: str, environ: Mapping[str, str]) -> Version | None:
 
 
 def parse_version(text: str) -> Version | None:
-    """A version as engines and distributions write it: 26.1.5+dfsg1, v0.13.1, 24.0.7-0ubuntu2~22.04.1; None if none."""
+    """Parse a version as engines and distributions write it (26.1.5+dfsg1, 24.0.7-0ubuntu2); None if it is none."""
     try:
         return Version(text)
     except InvalidVersion:
@@ -331,7 +331,7 @@ def parse_version(text: str) -> Version | None:
 
 
 def not_answering(engine: Engine, *, timeout: float = ANSWER_SECONDS) -> str:
-    """Why *engine* gives no answer within *timeout* seconds; empty when it does answer."""
+    """Return why *engine* does not answer within *timeout* seconds; '' when it does."""
     try:
         with client(engine, timeout=timeout) as docker:
             docker.ping()
@@ -363,7 +363,7 @@ def client(engine: Engine, *, timeout: float = CALL_SECONDS) -> Iterator[DockerC
 
 
 def _innermost(error: BaseException) -> str:
-    """The operating system's own words at the bottom of a chain of wrapped errors."""
+    """Return the operating system's own message at the bottom of a chain of wrapped errors."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.strerror:
@@ -376,7 +376,7 @@ def _innermost(error: BaseException) -> str:
 
 
 def facts(engine: Engine) -> EngineFacts:
-    """What *engine* says about itself; EngineError when it does not answer."""
+    """Ask *engine* about itself. Raises EngineError when it does not answer."""
     with client(engine) as docker:
         info, version = docker.info(), docker.version()
     text = str(info.get("ServerVersion") or version.get("Version") or "")
@@ -398,13 +398,13 @@ def facts(engine: Engine) -> EngineFacts:
 
 
 def runtimes(engine: Engine) -> tuple[str, ...]:
-    """The names of the container runtimes that *engine* has, such as runc and nvidia."""
+    """Return the names of the container runtimes that *engine* has, such as runc and nvidia."""
     with client(engine) as docker:
         return tuple(sorted(docker.info().get("Runtimes") or {}))
 
 
 def store_of(info: Mapping[str, Any]) -> str:
-    """Which image store an engine uses, from /info: "containerd", or the storage driver's name such as "overlay2"."""
+    """Return which image store an engine uses, from /info: "containerd", or the storage driver, such as "overlay2"."""
     status = info.get("DriverStatus") or []
     if ["driver-type", "io.containerd.snapshotter.v1"] in [list(pair) for pair in status]:
         return "containerd"
@@ -412,9 +412,9 @@ def store_of(info: Mapping[str, Any]) -> str:
 
 
 def inspect_image(engine: Engine, reference: str) -> ImageFacts | None:
-    """What *engine* knows of the image *reference* (a name or an id); None when it has no such image.
+    """Inspect the image *reference* (a name or an id) in *engine*; None when it has no such image.
 
-    ConfigError where *reference* is neither.
+    Raises ConfigError where *reference* is neither.
     """
     from docker.errors import ImageNotFound
 
@@ -429,14 +429,14 @@ def inspect_image(engine: Engine, reference: str) -> ImageFacts | None:
 
 
 def inspected(docker: DockerClient, reference: str) -> Mapping[str, Any]:
-    """The engine's JSON of the image *reference*. ConfigError where that can be none; docker's ImageNotFound."""
+    """Return the engine's JSON of the image *reference*. Raises ConfigError, or docker's ImageNotFound."""
     from jetpare.config import IMAGE_REFERENCE
 
     # It becomes a part of the address that is asked for, where '..' would lead to something else than an image.
     if not IMAGE_REFERENCE.fullmatch(re.sub(r"@sha256:[0-9a-f]{64}$", "", reference)):
         raise ConfigError(
-            f"{reference!r} is no name of an image: [HOST[:PORT]/]PATH[:TAG][@DIGEST] is wanted, the path in lower "
-            "case, or an image's id. `docker images` lists them."
+            f"{reference!r} is not a valid image reference; expected [HOST[:PORT]/]PATH[:TAG][@DIGEST] with the path "
+            "in lower case, or an image's id. `docker images` lists them."
         )
     api: Any = docker.api  # its stubs lack this call
     image: Mapping[str, Any] = api.inspect_image(reference)
@@ -446,7 +446,7 @@ def inspected(docker: DockerClient, reference: str) -> Mapping[str, Any]:
 def image_facts(
     reference: str, image: Mapping[str, Any], history: Sequence[Mapping[str, Any]], *, store: str
 ) -> ImageFacts:
-    """The engine's JSON (inspect; history, newest first) as ImageFacts."""
+    """Convert the engine's JSON (inspect; history, newest first) to ImageFacts."""
     config = image.get("Config") or {}
     layer_ids = tuple((image.get("RootFS") or {}).get("Layers") or ())
     layers = pair_layers(layer_ids, history)
@@ -497,7 +497,7 @@ def pair_layers(layer_ids: Sequence[str], history: Sequence[Mapping[str, Any]]) 
 def layer_entries(
     layer_ids: Sequence[str], history: Sequence[Mapping[str, Any]]
 ) -> tuple[Mapping[str, Any], ...] | None:
-    """The entry of *history* that made each layer, oldest first; None where that is not certain: see `pair_layers`."""
+    """Return the entry of *history* that made each layer, oldest first; None if uncertain: see `pair_layers`."""
     oldest_first = tuple(reversed(history))
     candidates = (
         tuple(entry for entry in oldest_first if entry.get("Size")),
@@ -508,7 +508,7 @@ def layer_entries(
 
 
 def _may_be_layer(entry: Mapping[str, Any]) -> bool:
-    """Whether a history entry's Dockerfile instruction is of the kind that makes a layer; a shell command is."""
+    """Return whether a history entry is of an instruction that can make a layer; a shell command can."""
     text = str(entry.get("CreatedBy") or "")
     _, marker, rest = text.partition("#(nop)")  # how the classic builder writes those that run nothing
     words = (rest if marker else text).split()
@@ -516,7 +516,7 @@ def _may_be_layer(entry: Mapping[str, Any]) -> bool:
 
 
 def registry_trouble(engine: Engine, reference: str, *, timeout: float = REGISTRY_SECONDS) -> str:
-    """Why the engine cannot get *reference* from its registry within *timeout* seconds; empty when it can."""
+    """Return why the engine cannot get *reference* from its registry within *timeout* seconds; '' when it can."""
     try:
         with client(engine, timeout=timeout) as docker:
             api: Any = docker.api  # its stubs lack this call
@@ -531,13 +531,13 @@ def registry_trouble(engine: Engine, reference: str, *, timeout: float = REGISTR
 
 @dataclass
 class ChunkReader:
-    """The file that tarfile wants, out of the chunks that docker-py hands on."""
+    """A file for tarfile to read, made of the chunks that docker-py yields."""
 
     chunks: Iterator[bytes]
     rest: bytes = field(default=b"")
 
     def read(self, size: int) -> bytes:
-        """*size* bytes, fewer at the end only."""
+        """Return *size* bytes, fewer only at the end."""
         parts, have = [self.rest], len(self.rest)
         while have < size:
             chunk = next(self.chunks, b"")
@@ -551,7 +551,7 @@ class ChunkReader:
 
 
 def merged_bytes(engine: Engine, image_id: str) -> int:
-    """The size in bytes of the image's merged file system: every regular file once, hard links not counted again.
+    """Measure the image's merged file system in bytes: every regular file once, hard links not counted again.
 
     By the image's own GNU find where it has one that runs (measured: 0.4 s for 300 MB), else from the stream that
     `docker export` gives (2.2 s), which works for any image and platform. Neither counts the files that an engine puts
@@ -564,21 +564,21 @@ def merged_bytes(engine: Engine, image_id: str) -> int:
 
 
 def process_name(pid: int) -> str:
-    """What no other process is called, of another boot or in another namespace either. OSError where there is none."""
+    """Return a process identity that is unique across reboots and PID namespaces. Raises OSError if it has ended."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     return f"{boot} {Path('/proc/self/ns/pid').stat().st_ino} {pid} {started}"
 
 
 def owner_label() -> dict[str, str]:
-    """What marks a container as this process's; nothing where processes cannot be told apart (no /proc)."""
+    """Return the label that marks a container as this process's; none where there is no /proc."""
     with suppress(OSError):
         return {OWNER: process_name(os.getpid())}
     return {}
 
 
 def is_orphan(owner: str) -> bool:
-    """Whether the process *owner* is gone; one of another machine or namespace cannot be known to be."""
+    """Return whether the process *owner* has ended; False where that is unknown, as of another machine's."""
     with suppress(OSError, ValueError):
         boot, namespace, number, _ = owner.split()
         if process_name(os.getpid()).split()[:2] != [boot, namespace]:
@@ -592,7 +592,7 @@ def is_orphan(owner: str) -> bool:
 
 
 def remove_orphans(docker: DockerClient) -> None:
-    """Remove what a process that was killed, or lost its engine, left running or made in `container_of` or verify."""
+    """Remove the containers of `container_of` and verify whose process was killed or lost its engine."""
     from docker.errors import APIError
 
     for each in docker.api.containers(all=True, filters={"label": OWNER}):
@@ -604,10 +604,10 @@ def remove_orphans(docker: DockerClient) -> None:
 
 @contextmanager
 def container_of(docker: DockerClient, image_id: str, argv: Sequence[str], *, attached: bool = False) -> Iterator[str]:
-    """The id of a container made to run *argv* as root, not started yet; removed at the end, whatever happens.
+    """Make a container that will run *argv* as root, and give its id; it is removed at the end, whatever happens.
 
-    It can read every file and do nothing else. *attached*: its stdin is open and what it says goes to who attaches to
-    it; else it is kept as the container's log.
+    It is not started yet. It can read every file and do nothing else. *attached*: its stdin is open, and its output
+    goes to whoever attaches to it; else it is kept as the container's log.
     """
     from docker.errors import NotFound
     from docker.types import LogConfig
@@ -664,7 +664,7 @@ def _sizes_by_find(docker: DockerClient, image_id: str) -> int | None:
 
 
 def _sum_of_find(said: bytes) -> int | None:
-    """The sum of lines "INODE SIZE", of each inode once; None where an image's find says anything else."""
+    """Add up lines of "INODE SIZE", each inode once; None where an image's find prints anything else."""
     lines = said.splitlines()
     found = [match for line in lines if (match := re.fullmatch(rb"(\d+:\d+) (\d{1,19})", line))]
     return sum({match[1]: int(match[2]) for match in found}.values()) if len(found) == len(lines) else None
@@ -685,9 +685,9 @@ def _sum_of_export(docker: DockerClient, image_id: str) -> int:
 
 
 def saved(engine: Engine, image_id: str) -> Generator[tuple[tarfile.TarInfo, IO[bytes] | None], None, None]:
-    """The members of what `docker save` gives of an image as they come, each with its content if it is a file.
+    """Yield the members of the archive that `docker save` makes of an image, each with its content if it is a file.
 
-    A content has to be read before the next member is asked for. To be closed where it is not read to its end.
+    Read a content before you ask for the next member. Close the generator where you do not read it to its end.
     """
     with client(engine, timeout=SAVE_SECONDS) as docker:
         reader = ChunkReader(iter(docker.api.get_image(image_id, chunk_size=1 << 20)))
@@ -698,7 +698,7 @@ def saved(engine: Engine, image_id: str) -> Generator[tuple[tarfile.TarInfo, IO[
 
 
 def content_bytes(engine: Engine, image: ImageFacts) -> int | None:
-    """Bytes of what the containerd store holds of *image* to push it: manifest, config, compressed layers.
+    """Return the bytes that the containerd store holds of *image* to push it: manifest, config, compressed layers.
 
     None where a part of it is not there. Before API 1.47 the engine's .Size was just this (moby's
     daemon/containerd/image.go); later it came to count what is unpacked too (moby pull request 53426).
@@ -713,7 +713,7 @@ def content_bytes(engine: Engine, image: ImageFacts) -> int | None:
 
 
 def content_of(listed: Sequence[Mapping[str, Any]], image: ImageFacts) -> int | None:
-    """The same, from the engine's list of images with their manifests."""
+    """Return the same from the engine's list of images with their manifests."""
     for entry in listed:
         for manifest in entry.get("Manifests") or () if entry.get("Id") == image.id else ():
             platform = (manifest.get("ImageData") or {}).get("Platform")
@@ -723,7 +723,7 @@ def content_of(listed: Sequence[Mapping[str, Any]], image: ImageFacts) -> int | 
 
 
 def of_platform(entry: Mapping[str, Any] | None, platform: str) -> bool:
-    """Whether a platform as manifests write it is *platform*, such as linux/arm64/v8; a variant may be left out."""
+    """Return whether a manifest's platform is *platform*, such as linux/arm64/v8; a variant may be left out."""
     wanted = platform.split("/")
     have = [str((entry or {}).get(key) or "") for key in ("os", "architecture", "variant")]
     return have[:2] == wanted[:2] and (len(wanted) < len(have) or have[2] in ("", wanted[2]))
@@ -757,14 +757,14 @@ def is_our_cache(record: Mapping[str, Any]) -> bool:
 
 
 def tag_image(engine: Engine, image_id: str, reference: str) -> None:
-    """Give the image *image_id* the name *reference*, taking it from whichever image had it."""
+    """Give the image *image_id* the name *reference*, and take it from whichever image had it."""
     repository, _, tag = reference.rpartition(":") if ":" in reference.rpartition("/")[2] else (reference, "", "latest")
     with client(engine) as docker:
         docker.api.tag(image_id, repository, tag)
 
 
 def remove_image(engine: Engine, reference: str) -> bool:
-    """Remove the name *reference*, and the image with its last name; False when there was none."""
+    """Remove the name *reference*, and the image with its last name. Returns False when there was none."""
     from docker.errors import ImageNotFound
 
     with client(engine) as docker:
@@ -776,7 +776,7 @@ def remove_image(engine: Engine, reference: str) -> bool:
 
 
 def run_shell(engine: Engine, image: str, argv: Sequence[str]) -> int:
-    """Run *argv* in a new container of *image* with this terminal, remove it afterwards; its exit status."""
+    """Run *argv* in a new container of *image* on this terminal, remove it, and return the exit status of *argv*."""
     terminal = ["--tty"] if sys.stdin.isatty() else []  # docker refuses one where there is none, as in a script
     command = [engine.docker, "run", "--rm", "--interactive", *terminal, image, *argv]
     return process.interactive(command, env=engine.env)

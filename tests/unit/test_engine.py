@@ -145,7 +145,7 @@ class Asked:
 )
 def test_what_is_no_reference_is_not_asked_for(reference: str) -> None:
     docker: Any = Asked()
-    with pytest.raises(ConfigError, match="no name of an image"):
+    with pytest.raises(ConfigError, match="not a valid image reference"):
         engine.inspected(docker, reference)
     assert docker.references == []
 
