@@ -230,7 +230,7 @@ def opened(docker: FakeDocker, *, host: str = REMOTE, private: bool = False, **e
 
 
 @dataclass(kw_only=True)
-class Outcome:
+class Baked:
     """What a FakeBake does for one target.
 
     ``stream`` is the name of a recorded stream, '' for one that is made up. ``raises`` is raised when that was handed
@@ -250,7 +250,7 @@ class FakeBake:
 
     def __init__(self, docker: FakeDocker) -> None:
         self.docker = docker
-        self.outcomes: dict[str, Outcome] = {}
+        self.outcomes: dict[str, Baked] = {}
         self.calls: list[tuple[str, ...]] = []
         self.definitions: list[dict[str, Any]] = []
         self.environments: list[Mapping[str, str]] = []
@@ -265,7 +265,7 @@ class FakeBake:
                     "versions": dict(plan.profile.expect),
                     "checks": [{"name": "demo", "status": "ok", "detail": ""}],
                 }
-                self.outcomes[bake.report_target(node)] = Outcome(files={"checks.json": report})
+                self.outcomes[bake.report_target(node)] = Baked(files={"checks.json": report})
 
     def __call__(
         self,
@@ -286,7 +286,7 @@ class FakeBake:
         self.secrets.append({each.name: each.read_bytes() for each in folder.iterdir()} if folder.is_dir() else {})
         self.before(targets)
         status, found = 0, {}
-        outcomes = {target: self.outcomes.get(target, Outcome()) for target in targets}
+        outcomes = {target: self.outcomes.get(target, Baked()) for target in targets}
         for target, outcome in outcomes.items():
             table = definition["target"][target]
             for chunk in self._stream(target, str(table.get("target", "")), outcome, alone=len(targets) == 1):
@@ -300,7 +300,7 @@ class FakeBake:
             metadata.write_text(json.dumps(found))
         return status, found
 
-    def _stream(self, target: str, stage: str, outcome: Outcome, *, alone: bool) -> Iterator[bytes]:
+    def _stream(self, target: str, stage: str, outcome: Baked, *, alone: bool) -> Iterator[bytes]:
         if outcome.stream:
             data = (EVENTS / f"{outcome.stream}.jsonl").read_bytes()
         else:
@@ -309,7 +309,7 @@ class FakeBake:
             data = "".join(json.dumps(each) + "\n" for each in vertex(name, cached=outcome.cached)).encode()
         yield from (data[start : start + CHUNK] for start in range(0, len(data), CHUNK))
 
-    def _export(self, target: str, table: Mapping[str, Any], outcome: Outcome, root: Path) -> dict[str, str]:
+    def _export(self, target: str, table: Mapping[str, Any], outcome: Baked, root: Path) -> dict[str, str]:
         kind, _, rest = table["output"][0].partition(",")
         if kind == "type=local":
             folder = root / rest.removeprefix("dest=")

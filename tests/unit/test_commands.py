@@ -6,20 +6,23 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from invoke.program import Program
 
 import tasks
-from jetpare import audit, doctor, engine, private_engine, verify
+from jetpare import audit, doctor, engine, gather, private_engine, verify
 from jetpare.audit import Audit
 from jetpare.commands import Session
 from jetpare.doctor import Finding
 from jetpare.engine import Engine
-from jetpare.errors import EngineError, RecordError
+from jetpare.errors import BudgetError, ConfigError, EngineError, RecordError
+from jetpare.gather import Gathered
 from jetpare.ledger import Ledger
 from jetpare.pipeline import Request
 from jetpare.verify import Outcome
+from tests.fakes import Baked, digest
 from tests.unit.conftest import Workshop
 from tests.unit.test_history import record, row
 
@@ -210,3 +213,134 @@ def test_invokes_dry_does_nothing_and_says_so(
         Program(namespace=tasks.ns).run(["invoke", "--dry", *words])
     assert caught.value.code == 2
     assert "--dry" in capsys.readouterr().err
+
+
+# --- building
+
+
+@pytest.fixture
+def unseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No look is taken into images, which would need their files."""
+    wanted = gather.comparison
+
+    def comparison(*words: Any, **named: Any) -> Gathered:
+        return wanted(*words, **{**named, "looking": None})
+
+    monkeypatch.setattr(gather, "comparison", comparison)
+
+
+@pytest.mark.usefixtures("unseen")
+def test_build_all_shows_times_and_compares(
+    workshop: Workshop, session: Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session.build_all(Request(task="build-all"), images=(), repeat=1, dry_run=False)
+    said = capsys.readouterr()
+    assert "cuda/gdal" in said.out
+    assert "wall time" in said.out
+    assert "jetpare-mini/cuda:mini" not in said.err
+    assert workshop.docker.named("jetpare-mini/cuda:mini")
+
+
+@pytest.mark.usefixtures("unseen")
+def test_repeat_builds_every_stage_each_time(
+    workshop: Workshop, session: Session, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jetpare.repeat.time.sleep", lambda _: None)
+    session.build_all(Request(task="build-all"), images=("cuda",), repeat=2, dry_run=False)
+    assert "2 of 2 runs succeeded" in capsys.readouterr().out
+    records = [record for record, _ in Ledger(workshop.project.state_path).records() if record]
+    assert len(records) == 2
+    arguments = [each["target"]["cuda-gdal"]["args"]["REBUILD_GDAL"] for each in workshop.bake.definitions]
+    assert set(arguments) == {record.id for record in records}
+
+
+def test_repeat_wants_a_number_of_runs(session: Session) -> None:
+    with pytest.raises(ConfigError, match="--repeat 0"):
+        session.build_all(Request(task="build-all"), images=(), repeat=0, dry_run=False)
+
+
+@pytest.mark.usefixtures("unseen")
+@pytest.mark.parametrize(("stage", "tree"), [("gdal", "/opt/stage inside the stage"), ("runtime", "in the image")])
+def test_a_stage_says_where_its_log_record_and_tree_are(
+    session: Session, capsys: pytest.CaptureFixture[str], stage: str, tree: str
+) -> None:
+    session.stage(stage, image="cuda", power="", no_cache=False, dry_run=False)
+    said = capsys.readouterr().out
+    log = next(line for line in said.splitlines() if line.startswith("log:")).split()[1]
+    assert (session.root / log).is_file()
+    assert f"tree:   {tree}" in said
+
+
+@pytest.mark.usefixtures("unseen")
+def test_an_image_over_its_budget_fails_after_it_was_shown(
+    workshop: Workshop, session: Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = digest("large")
+    workshop.bake.outcomes["cuda-runtime"] = Baked(image_id=made)
+    add = workshop.docker.add
+
+    def large(image_id: str, *names: str, **words: Any) -> object:
+        return add(image_id, *names, **{**words, "layers": {"sha256:large": 10**9}} if image_id == made else words)
+
+    workshop.docker.add = large  # type: ignore[assignment,method-assign]
+    with pytest.raises(BudgetError, match="cuda"):
+        session.build_all(Request(task="build-all"), images=("cuda",), repeat=1, dry_run=False)
+    assert "wall time" in capsys.readouterr().out
+
+
+def test_what_an_engine_does_not_have_is_named_with_the_command_that_makes_it(session: Session) -> None:
+    with pytest.raises(RecordError, match=r"jetpare-mini/cuda:mini.*invoke build-all"):
+        session.verify(images=("cuda",), as_json=True)
+
+
+def test_logs_are_printed_as_they_are(workshop: Workshop, session: Session, capsys: pytest.CaptureFixture[str]) -> None:
+    workshop.build(workshop.plan("cuda"))
+    row = workshop.newest().stage("cuda/gdal")
+    assert row is not None
+    path = Ledger(workshop.project.state_path).path(workshop.newest().id) / str(row.log)
+    path.write_bytes(b"\x1b[31mred\x1b[0m \xff\n")
+    session.logs("gdal", image="cuda")
+    said = capsys.readouterr()
+    assert said.out == "\x1b[31mred\x1b[0m \ufffd\n"
+    assert row.log
+    assert row.log in said.err
+
+
+def test_the_plan_says_what_the_last_run_left(
+    workshop: Workshop, session: Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session.plan(images=("cuda",))
+    assert "never built here" in capsys.readouterr().out
+    workshop.build(workshop.plan("cuda"))
+    session.plan(images=("cuda",))
+    assert "unchanged since run" in capsys.readouterr().out
+
+
+def test_timings_of_a_run_and_its_trace(
+    workshop: Workshop, session: Session, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(RecordError, match="no run is recorded"):
+        session.timings("", trace_file="")
+    workshop.build(workshop.plan("cuda"))
+    session.timings("", trace_file=str(tmp_path / "trace.json"))
+    assert "cuda/gdal" in capsys.readouterr().out
+    assert json.loads((tmp_path / "trace.json").read_text())
+    with pytest.raises(RecordError, match="'nothing' is not recorded"):
+        session.timings("nothing", trace_file="")
+
+
+def test_clean_says_what_it_did_on_stderr(
+    workshop: Workshop, session: Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workshop.build(workshop.plan("cuda"))
+    session.clean(cache=False)
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "jetpare-mini/cuda:mini removed" in said.err
+
+
+def test_a_shells_exit_status_becomes_ours(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "run_shell", lambda *_: 7)
+    with pytest.raises(SystemExit) as caught:
+        session.shell("gdal", image="cuda", command="exit 7")
+    assert caught.value.code == 7

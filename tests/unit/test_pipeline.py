@@ -5,18 +5,23 @@ from __future__ import annotations
 import errno
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from docker.errors import DockerException
+from packaging.version import Version
 
 from jetpare import bootstrap, engine, ledger, pipeline
-from jetpare.errors import BuildError, CheckError, Interrupted, SpaceError, ToolError
+from jetpare.errors import BuildError, BusyError, CheckError, Interrupted, SpaceError, StrictPowerError, ToolError
 from jetpare.ledger import Ledger
+from jetpare.nvpmodel import Present
 from jetpare.pipeline import Request
+from jetpare.power import PowerFacts, PowerSession
 from jetpare.timeline import EventDecoder, Recorder, StageLog
-from tests.fakes import EVENTS, FakeDocker, Outcome, digest, opened
+from tests.fakes import EVENTS, Baked, FakeDocker, digest, opened
 from tests.unit.conftest import Workshop, make_workshop
 
 FULL = OSError(errno.ENOSPC, "No space left on device", "run.json")
@@ -55,7 +60,7 @@ def test_one_client_serves_the_whole_run(workshop: Workshop, monkeypatch: pytest
 
 @pytest.mark.parametrize("stream", ["failing", "killed", "missing-file", "no-base-image", "oom"])
 def test_a_stage_that_fails_ends_the_run_and_is_recorded(workshop: Workshop, stream: str) -> None:
-    workshop.bake.outcomes["cuda-gdal"] = Outcome(status=1, stream=stream)
+    workshop.bake.outcomes["cuda-gdal"] = Baked(status=1, stream=stream)
     with pytest.raises(BuildError, match="cuda/gdal failed"):
         workshop.build(workshop.plan("cuda"))
     record = workshop.newest()
@@ -66,7 +71,7 @@ def test_a_stage_that_fails_ends_the_run_and_is_recorded(workshop: Workshop, str
 
 
 def test_an_image_that_fails_its_checks_is_recorded_but_not_tagged(workshop: Workshop) -> None:
-    workshop.bake.outcomes["cuda-runtime-report"] = Outcome(files={"checks.json": {"versions": {"gdal": "2.0"}}})
+    workshop.bake.outcomes["cuda-runtime-report"] = Baked(files={"checks.json": {"versions": {"gdal": "2.0"}}})
     with pytest.raises(CheckError, match=r"gdal is 2\.0, expected 1\.0"):
         workshop.build(workshop.plan("cuda"))
     assert workshop.docker.named("jetpare-mini/cuda:mini") is None
@@ -89,7 +94,7 @@ def test_a_good_image_is_tagged_and_recorded_though_its_sizes_cannot_be_measured
 
 
 def test_interruption(workshop: Workshop) -> None:
-    workshop.bake.outcomes["cuda-python"] = Outcome(stream="interrupted", raises=KeyboardInterrupt())
+    workshop.bake.outcomes["cuda-python"] = Baked(stream="interrupted", raises=KeyboardInterrupt())
     with pytest.raises(Interrupted):
         workshop.build(workshop.plan("cuda"))
     record = workshop.newest()
@@ -121,7 +126,7 @@ def disk(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
 
 
 def test_a_full_disk_does_not_hide_which_stage_failed(workshop: Workshop, disk: Callable[[str], None]) -> None:
-    workshop.bake.outcomes["cuda-gdal"] = Outcome(status=1, stream="failing")
+    workshop.bake.outcomes["cuda-gdal"] = Baked(status=1, stream="failing")
     disk("cuda-gdal")
     with pytest.raises(BuildError) as caught:
         workshop.build(workshop.plan("cuda"))
@@ -132,7 +137,7 @@ def test_a_full_disk_does_not_hide_which_stage_failed(workshop: Workshop, disk: 
 
 
 def test_a_full_disk_does_not_hide_that_an_image_is_wrong(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-    workshop.bake.outcomes["cuda-runtime-report"] = Outcome(files={"checks.json": {"versions": {"gdal": "2.0"}}})
+    workshop.bake.outcomes["cuda-runtime-report"] = Baked(files={"checks.json": {"versions": {"gdal": "2.0"}}})
     put_rows = pipeline._Run.put_rows
 
     def rows(self: Any, *words: Any) -> list[str]:
@@ -165,7 +170,7 @@ def test_a_full_disk_alone_is_the_failure(workshop: Workshop, disk: Callable[[st
 def test_an_unforeseen_error_is_not_hidden_by_a_full_disk_either(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workshop.bake.outcomes["cuda-gdal"] = Outcome(raises=RuntimeError("a bug"))
+    workshop.bake.outcomes["cuda-gdal"] = Baked(raises=RuntimeError("a bug"))
     workshop.bake.before = lambda targets: (
         monkeypatch.setattr(Ledger, "write", full) if "cuda-gdal" in targets else None
     )
@@ -177,7 +182,7 @@ def test_an_unforeseen_error_is_not_hidden_by_a_full_disk_either(
 def test_an_interruption_is_not_hidden_by_a_full_disk_either(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workshop.bake.outcomes["cuda-gdal"] = Outcome(raises=KeyboardInterrupt())
+    workshop.bake.outcomes["cuda-gdal"] = Baked(raises=KeyboardInterrupt())
     workshop.bake.before = lambda targets: (
         monkeypatch.setattr(Ledger, "write", full) if "cuda-gdal" in targets else None
     )
@@ -197,7 +202,7 @@ def secretive(mini: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
 
 @pytest.mark.parametrize("raises", [None, RuntimeError("a bug"), KeyboardInterrupt()])
 def test_secrets_are_on_disk_only_while_bake_runs(secretive: Workshop, raises: BaseException | None) -> None:
-    secretive.bake.outcomes["cuda-gdal"] = Outcome(raises=raises)
+    secretive.bake.outcomes["cuda-gdal"] = Baked(raises=raises)
     if raises is None:
         secretive.build(secretive.plan("cuda"))
     else:
@@ -216,7 +221,7 @@ def test_secrets_go_though_the_record_cannot_be_written(secretive: Workshop, mon
 
 @pytest.mark.parametrize("status", [0, 1])
 def test_a_shell_leaves_no_secrets(secretive: Workshop, status: int) -> None:
-    secretive.bake.outcomes["cuda-gdal"] = Outcome(status=status, stream="failing" if status else "")
+    secretive.bake.outcomes["cuda-gdal"] = Baked(status=status, stream="failing" if status else "")
     arguments = (secretive.project, secretive.plan(only="cuda/gdal"), secretive.engine, "cuda/gdal")
     if status:
         with pytest.raises(BuildError, match="does not build"):
@@ -243,7 +248,7 @@ def test_two_shells_on_one_stage_do_not_share_a_name(workshop: Workshop) -> None
 
 
 def test_a_shell_that_is_interrupted_while_it_is_built_leaves_no_image(workshop: Workshop) -> None:
-    workshop.bake.outcomes["cuda-gdal"] = Outcome(raises=KeyboardInterrupt())
+    workshop.bake.outcomes["cuda-gdal"] = Baked(raises=KeyboardInterrupt())
     workshop.bake.before = lambda _: None
     with pytest.raises(KeyboardInterrupt):
         shell(workshop)
@@ -253,7 +258,7 @@ def test_a_shell_that_is_interrupted_while_it_is_built_leaves_no_image(workshop:
 
 def test_an_image_of_an_earlier_run_goes_when_its_name_does(workshop: Workshop) -> None:
     before = workshop.build(workshop.plan("cuda")).images[0].id
-    workshop.bake.outcomes["cuda-runtime"] = Outcome(image_id=digest("new"))
+    workshop.bake.outcomes["cuda-runtime"] = Baked(image_id=digest("new"))
     after = workshop.build(workshop.plan("cuda")).images[0].id
     assert workshop.docker.named("jetpare-mini/cuda:mini") == after != before
     assert before not in workshop.docker.held
@@ -356,3 +361,120 @@ def test_parallel_is_one_call(workshop: Workshop) -> None:
     record = workshop.build(workshop.plan(), Request(task="build-all", parallel=True))
     assert len(workshop.bake.calls) == 1
     assert record.status == ledger.SUCCEEDED
+
+
+# --- what is built in which call
+
+
+def test_what_did_not_change_is_asked_for_in_one_call(workshop: Workshop) -> None:
+    workshop.build(workshop.plan("cuda"))
+    first = len(workshop.bake.calls)
+    assert first == len([node for node in workshop.plan("cuda").nodes if node.baked])
+    for target in {target for call in workshop.bake.calls for target in call}:
+        outcome = workshop.bake.outcomes.get(target, Baked())
+        workshop.bake.outcomes[target] = replace(outcome, cached=True)
+    record = workshop.build(workshop.plan("cuda"))
+    assert len(workshop.bake.calls) == first + 1
+    assert {row.cache for row in record.stages} == {"cached"}
+
+
+def test_a_changed_stage_and_what_needs_it_are_built_alone(workshop: Workshop) -> None:
+    workshop.build(workshop.plan("cuda"))
+    done = len(workshop.bake.calls)
+    file = workshop.project.root / "dockerfiles" / "cuda.Dockerfile"
+    file.write_text(file.read_text().replace("compiling for cuda", "compiling again"))
+    workshop.build(workshop.plan("cuda"))
+    together, *alone = workshop.bake.calls[done:]
+    assert {"cuda-cudnn", "cuda-python"} <= set(together)
+    assert alone == [("cuda-gdal",), ("cuda-runtime", "cuda-runtime-report")]
+
+
+def test_sizes_of_the_same_image_are_measured_once(workshop: Workshop) -> None:
+    workshop.build(workshop.plan("cuda"))
+    record = workshop.build(workshop.plan("cuda"))
+    assert len(workshop.docker.made("create_container")) == 1
+    assert record.images[0].merged_bytes == 140
+
+
+def test_a_stage_that_is_to_be_built_again_gets_an_argument_that_is_kept(workshop: Workshop) -> None:
+    plan = workshop.plan("cuda")
+    run = workshop.build(plan, Request(task="gdal", again=frozenset({"cuda/gdal"})))
+    workshop.build(plan)
+    for definition in (workshop.bake.definitions[0], workshop.bake.definitions[-1]):
+        assert definition["target"]["cuda-gdal"]["args"]["REBUILD_GDAL"] == run.id
+        assert "REBUILD_GDAL" not in definition["target"]["cuda-python"]["args"]
+
+
+def test_a_cold_run_has_cache_mounts_of_its_own_and_no_layer_cache(workshop: Workshop) -> None:
+    record = workshop.build(workshop.plan("cuda"), Request(task="build-all", cold=True))
+    definition = next(
+        each for each, call in zip(workshop.bake.definitions, workshop.bake.calls, strict=True) if "cuda-gdal" in call
+    )
+    table = definition["target"]["cuda-gdal"]
+    assert table["args"]["CACHE_ID"].endswith(record.id)
+    assert table["no-cache-filter"] == ["gdal"]
+
+
+def test_in_one_solve_the_stage_that_failed_is_told_from_those_that_could_not_start(workshop: Workshop) -> None:
+    workshop.bake.outcomes["cuda-gdal"] = Baked(status=1, stream="failing-parallel")
+    with pytest.raises(BuildError):
+        workshop.build(workshop.plan(), Request(task="build-all", parallel=True))
+    record = workshop.newest()
+    failed = [row for row in record.stages if row.status == ledger.FAILED]
+    skipped = [row for row in record.stages if row.status == ledger.SKIPPED]
+    assert len(failed) == 1
+    assert {row.reason for row in skipped} == {f"{failed[0].label} failed"}
+
+
+# --- what stops a run before it starts
+
+
+def test_an_old_buildx_is_told_before_anything_is_recorded(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "buildx_version", lambda *_: Version("0.11.2"))
+    with pytest.raises(ToolError, match=r"0\.13"):
+        workshop.build(workshop.plan("cuda"))
+    assert list(Ledger(workshop.project.state_path).records()) == []
+    assert workshop.bake.calls == []
+
+
+def test_two_runs_in_one_folder_do_not_meet(workshop: Workshop) -> None:
+    with ledger.exclusive(workshop.project.state_path), pytest.raises(BusyError):
+        workshop.build(workshop.plan("cuda"))
+    assert workshop.bake.calls == []
+
+
+# --- power
+
+
+class Restless(PowerSession):
+    """A board whose mode somebody changes while a stage is built."""
+
+    def __init__(self) -> None:
+        facts = PowerFacts(mode="MAXN", mode_id=0, wanted="maxn", locked=None, why="")
+        super().__init__(facts=facts, promise=None, board=None)
+        self.modes = [Present(id=0, name="MAXN"), Present(id=1, name="15W")] * 20
+
+    def present(self) -> Present | None:
+        return self.modes.pop(0)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_changed_power_mode_is_marked_and_fails_a_strict_run(
+    mini: Path, monkeypatch: pytest.MonkeyPatch, strict: bool
+) -> None:
+    file = mini / "build.toml"
+    file.write_text(file.read_text() + f"\n[power]\nstrict = {str(strict).lower()}\n")
+    workshop = make_workshop(mini, {"HOME": str(mini)}, monkeypatch)
+    monkeypatch.setattr(pipeline, "_power", lambda *_: nullcontext(Restless()))
+    if strict:
+        with pytest.raises(StrictPowerError, match="the power mode changed from MAXN"):
+            workshop.build(workshop.plan("cuda"))
+        assert workshop.docker.named("jetpare-mini/cuda:mini") is None
+    else:
+        workshop.build(workshop.plan("cuda"))
+    record = workshop.newest()
+    assert record.status == (ledger.FAILED if strict else ledger.SUCCEEDED)
+    marks = [mark for row in record.stages for mark in row.marks]
+    assert marks
+    assert all(mark.startswith("the power mode changed from MAXN (id 0) to 15W (id 1)") for mark in marks)
+    assert record.host["power_mode"] == "MAXN"
