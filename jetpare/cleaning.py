@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ def clean(project: Project, running: Engine, *, cache: bool) -> Iterator[str]:
     """Do it, and say one line for each thing done. Raises BusyError while a build is under way."""
     with ledger.exclusive(project.state_path):
         with engine.client(running) as docker:
-            yield from _images(docker, project)
+            yield from _images(docker, project, private=running.private)
             if cache:
                 yield from _build_cache(docker, everything=running.private)
         folders = ["reports", "secrets", "empty", "inventories", "layers", *(["downloads"] if cache else [])]
@@ -39,37 +39,47 @@ def clean(project: Project, running: Engine, *, cache: bool) -> Iterator[str]:
         yield f"The run records stay in {project.state / 'runs'}."
 
 
-def _images(docker: DockerClient, project: Project) -> Iterator[str]:
+def _images(docker: DockerClient, project: Project, *, private: bool) -> Iterator[str]:
     """Remove the images that this checkout made, and its names of others.
 
     Another checkout of the project uses the same names. So an image that no record here knows keeps the last name that
-    it has: removing that would remove the image.
+    it has: removing that would remove the image. A *private* engine has no other checkout's.
     """
     ours, made = Names.of(project), ownership.made_ids(project.state_path)
-    labelled = docker.api.images(filters={"label": f"{LABEL_PROJECT}={project.config.project.name}"})
-    tagged = [image for image in docker.api.images() if any(map(ours.cover, image.get("RepoTags") or ()))]
-    removed, foreign = 0, []
-    for image in {str(image["Id"]): image for image in [*labelled, *tagged]}.values():
-        identity, labels = str(image["Id"]), image.get("Labels") or {}
+    removed, foreign, shells = 0, set[str](), set[str]()
+    for image in _candidates(docker, project, ours):
+        identity, shell = str(image["Id"]), (image.get("Labels") or {}).get(pipeline.LABEL_SHELL)
         tags = set(image.get("RepoTags") or ()) - {"<none>:<none>"}
         names = {tag for tag in tags if ours.cover(tag)}
-        shell = labels.get(pipeline.LABEL_SHELL)
-        if shell is not None and not engine.is_orphan(shell):
-            continue  # somebody looks around in it
-        if shell is None and identity not in made and names == tags:
-            foreign.append(min(tags, default=identity))
-            continue
-        # An image that someone gave a name of their own keeps it, and loses ours.
-        for reference in sorted(names) or ([] if tags else [identity]):
-            yield from _remove(docker, reference)
-            removed += 1
+        if shell and not engine.is_orphan(shell):
+            shells.add(min(tags, default=identity))
+        elif not shell and not private and identity not in made and names == tags:
+            foreign.add(min(tags, default=identity))
+        else:  # an image that someone gave a name of their own keeps it, and loses ours
+            for reference in sorted(names) or ([] if tags else [identity]):
+                yield from _remove(docker, reference)
+                removed += 1
+    if shells:
+        yield f"Not removed, because a shell may still be open in them: {_and_how(shells)}"
     if foreign:
         yield (
-            f"Not removed, because no run recorded in this folder made them: {', '.join(sorted(foreign))}. They may be "
-            f"those of another checkout; to remove them all the same: docker rmi {' '.join(sorted(foreign))}"
+            "Not removed, because no run recorded in this folder made them, so they may be another checkout's: "
+            f"{_and_how(foreign)}"
         )
-    if not removed:
+    if not (removed or shells or foreign):
         yield "There are no images of this project."
+
+
+def _candidates(docker: DockerClient, project: Project, ours: Names) -> list[dict[str, Any]]:
+    """Return the engine's entry of every image that has the project's label or one of its names."""
+    labelled = docker.api.images(filters={"label": f"{LABEL_PROJECT}={project.config.project.name}"})
+    tagged = [image for image in docker.api.images() if any(map(ours.cover, image.get("RepoTags") or ()))]
+    return list({str(image["Id"]): image for image in [*labelled, *tagged]}.values())
+
+
+def _and_how(names: Iterable[str]) -> str:
+    """Return the images by name, and the command that removes them."""
+    return f"{', '.join(sorted(names))}. To remove them all the same: docker rmi {' '.join(sorted(names))}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -722,13 +722,13 @@ def replace_tag(running: Engine, image_id: str, reference: str, *, state: Path) 
     """Give the image the name *reference*, and remove the image that had it before if a run in *state* made that.
 
     It stays where something else holds it. Returns the id of an image that stays because no run in *state* made it, so
-    most likely one of another checkout of this project; '' where there is none.
+    most likely one of another checkout of this project, which a private engine cannot have; '' where there is none.
     """
     before = engine.inspect_image(running, reference)
     engine.tag_image(running, image_id, reference)
     if before is None or before.id == image_id:
         return ""
-    if before.id not in ownership.made_ids(state):
+    if not running.private and before.id not in ownership.made_ids(state):
         return before.id
     with suppress(EngineError):  # a container uses it, or it has another name: it stays
         engine.remove_image(running, before.id)

@@ -59,6 +59,14 @@ def test_images_of_another_checkout_stay_and_are_named(workshop: Workshop) -> No
     assert {digest("theirs"), digest("untagged")} <= set(workshop.docker.held)
     assert "jetpare-mini/cuda:mini" in names(workshop)
     assert f"docker rmi jetpare-mini/cuda:mini {digest('untagged')}" in said
+    assert "There are no images" not in said
+
+
+def test_a_private_engine_has_no_other_checkouts_images(workshop: Workshop) -> None:
+    workshop.docker.add(digest("unrecorded"), "jetpare-mini/cuda:mini", labels=OURS)
+    private = replace(workshop, engine=opened(workshop.docker, private=True))
+    assert "jetpare-mini/cuda:mini removed" in clean(private)
+    assert digest("unrecorded") not in workshop.docker.held
 
 
 def test_an_image_that_somebody_named_keeps_that_name(workshop: Workshop) -> None:
@@ -79,7 +87,7 @@ def test_an_image_that_a_container_uses_stays(workshop: Workshop) -> None:
 def test_the_image_of_a_shell_that_runs_stays(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = workshop.plan(only="cuda/gdal")
     held = pipeline.stage_image(workshop.project, plan, workshop.engine, "cuda/gdal", say=lambda _: None)
-    clean(workshop)
+    assert f"a shell may still be open in them: {held}." in clean(workshop)
     assert workshop.docker.named(held)
     monkeypatch.setattr(engine, "is_orphan", lambda _: True)  # its process has ended
     clean(workshop)

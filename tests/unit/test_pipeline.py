@@ -273,6 +273,15 @@ def test_an_image_of_another_checkout_stays_when_its_name_goes(workshop: Worksho
     assert any(theirs in note for note in workshop.view.notes)
 
 
+def test_a_private_engine_has_no_other_checkouts_image(workshop: Workshop) -> None:
+    for name in ("old", "new"):
+        workshop.docker.add(digest(name), *(["jetpare-mini/cuda:mini"] if name == "old" else []))
+    private = opened(workshop.docker, private=True)
+    state = workshop.project.state_path
+    assert not pipeline.replace_tag(private, digest("new"), "jetpare-mini/cuda:mini", state=state)
+    assert digest("old") not in workshop.docker.held
+
+
 # --- the base's digest
 
 
