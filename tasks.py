@@ -13,7 +13,7 @@ from invoke.context import Context
 from invoke.tasks import Task, task
 
 from jetpare.commands import Session
-from jetpare.errors import HostError, Interrupted
+from jetpare.errors import ConfigError, HostError, Interrupted
 from jetpare.process import signals_as_interrupt
 
 IMAGE = "an image of build.toml, such as cuda"
@@ -34,15 +34,25 @@ def session(profile: str = "", platform: str = "") -> Session:
     return Session(root=Path(root), environ=dict(os.environ), profile=profile or None, platform=platform or None)
 
 
+def refuse_dry(context: Context) -> None:
+    """Raise ConfigError under `invoke --dry`, which holds back only what Invoke itself runs, so nothing of ours."""
+    if context.config.run.dry:
+        raise ConfigError(
+            "--dry: Invoke's own flag cannot hold back what jetpare does, so nothing was done. `invoke plan` shows "
+            "what a build would do, and `invoke build-all --dry-run` prints the definition and the command."
+        )
+
+
 def command(**options: object) -> Callable[[Callable[..., None]], Task[Any]]:
     """An Invoke task for which a refusal of the machine, or Ctrl-C or SIGTERM, is a message and an exit code."""
 
     def make(function: Callable[..., None]) -> Task[Any]:
         @functools.wraps(function)
-        def guarded(*args: object, **flags: object) -> None:
+        def guarded(context: Context, *args: object, **flags: object) -> None:
+            refuse_dry(context)
             try:
                 with signals_as_interrupt():
-                    function(*args, **flags)
+                    function(context, *args, **flags)
             except KeyboardInterrupt:
                 raise Interrupted("Interrupted.") from None
             except OSError as error:
@@ -84,7 +94,8 @@ def build_all(  # noqa: PLR0913, PLR0917 - one for each flag
     from jetpare.pipeline import Request
 
     request = Request(task="build-all", parallel=parallel, cold=cold, power=power)
-    session(profile, platform).build_all(request, images=tuple(image), repeat=repeat, dry_run=dry_run)
+    with session(profile, platform) as opened:
+        opened.build_all(request, images=tuple(image), repeat=repeat, dry_run=dry_run)
 
 
 @command(help=STAGE)
@@ -92,7 +103,8 @@ def extract_cudnn(
     _: Context, image: str = "", profile: str = "", power: str = "", no_cache: bool = False, dry_run: bool = False
 ) -> None:
     """Take cuDNN and CUPTI out of JetPack (stage cudnn), with what it needs before."""
-    session(profile).stage("cudnn", image=image or None, power=power, no_cache=no_cache, dry_run=dry_run)
+    with session(profile) as opened:
+        opened.stage("cudnn", image=image or None, power=power, no_cache=no_cache, dry_run=dry_run)
 
 
 @command(help=STAGE)
@@ -100,7 +112,8 @@ def compile_gdal(
     _: Context, image: str = "", profile: str = "", power: str = "", no_cache: bool = False, dry_run: bool = False
 ) -> None:
     """Compile GDAL with Ninja (stage gdal), with what it needs before."""
-    session(profile).stage("gdal", image=image or None, power=power, no_cache=no_cache, dry_run=dry_run)
+    with session(profile) as opened:
+        opened.stage("gdal", image=image or None, power=power, no_cache=no_cache, dry_run=dry_run)
 
 
 @command(help=STAGE)
@@ -108,7 +121,8 @@ def install_pytorch(
     _: Context, image: str = "", profile: str = "", power: str = "", no_cache: bool = False, dry_run: bool = False
 ) -> None:
     """Install PyTorch with uv (stage python), with what it needs before."""
-    session(profile).stage("python", image=image or None, power=power, no_cache=no_cache, dry_run=dry_run)
+    with session(profile) as opened:
+        opened.stage("python", image=image or None, power=power, no_cache=no_cache, dry_run=dry_run)
 
 
 @command(help=STAGE)
@@ -116,7 +130,8 @@ def assemble_runtime(
     _: Context, image: str = "", profile: str = "", power: str = "", no_cache: bool = False, dry_run: bool = False
 ) -> None:
     """Assemble, check and tag an image (stage runtime), with what it needs before."""
-    session(profile).stage("runtime", image=image or None, power=power, no_cache=no_cache, dry_run=dry_run)
+    with session(profile) as opened:
+        opened.stage("runtime", image=image or None, power=power, no_cache=no_cache, dry_run=dry_run)
 
 
 @command(
@@ -141,7 +156,8 @@ def compare(
 ) -> None:
     """Compare images with a baseline: `compare` those of the profile, `compare -- A B` any two."""
     images, form = (*image, *context.remainder.split()), format_ or ("json" if json else "")
-    session(profile).compare(images=images, form=form, output=output, compress=compress)
+    with session(profile) as opened:
+        opened.compare(images=images, form=form, output=output, compress=compress)
 
 
 @command(
@@ -154,7 +170,8 @@ def compare(
 )
 def verify(_: Context, image: list[str], profile: str = "", json: bool = False) -> None:
     """Run the finished images: imports, libraries, GDAL, PyTorch on the CPU and the GPU."""
-    session(profile).verify(images=tuple(image), as_json=json)
+    with session(profile) as opened:
+        opened.verify(images=tuple(image), as_json=json)
 
 
 @command(
@@ -169,7 +186,8 @@ def verify(_: Context, image: list[str], profile: str = "", json: bool = False) 
 )
 def explain(_: Context, name: str, image: list[str], profile: str = "", layers: bool = False) -> None:
     """Say why something is in an image: who needs it, what asked for it, which layer brought it, how many bytes."""
-    session(profile).explain(name, images=tuple(image), layers=layers)
+    with session(profile) as opened:
+        opened.explain(name, images=tuple(image), layers=layers)
 
 
 @command(
@@ -194,7 +212,8 @@ def audit(
 ) -> None:
     """Check the finished images for what is missing, wrong or could go, without running them."""
     forms = {"json": json, "sarif": sarif, "prune-plan": prune_plan}
-    session(profile).audit(images=tuple(image), forms=forms, output=output or None)
+    with session(profile) as opened:
+        opened.audit(images=tuple(image), forms=forms, output=output or None)
 
 
 @command(
@@ -203,7 +222,8 @@ def audit(
 )
 def plan(_: Context, image: list[str], profile: str = "", platform: str = "") -> None:
     """Show what would run, in which order, and what the cache should hold already."""
-    session(profile, platform).plan(images=tuple(image))
+    with session(profile, platform) as opened:
+        opened.plan(images=tuple(image))
 
 
 @command(
@@ -217,7 +237,8 @@ def plan(_: Context, image: list[str], profile: str = "", platform: str = "") ->
 )
 def shell(_: Context, stage: str, image: str = "", profile: str = "", command: str = "") -> None:
     """Open a shell in a stage's result, for debugging."""
-    session(profile).shell(stage, image=image or None, command=command)
+    with session(profile) as opened:
+        opened.shell(stage, image=image or None, command=command)
 
 
 @command(
@@ -226,7 +247,8 @@ def shell(_: Context, stage: str, image: str = "", profile: str = "", command: s
 )
 def logs(_: Context, stage: str, image: str = "", profile: str = "") -> None:
     """Print the full log of a stage's last build."""
-    session(profile).logs(stage, image=image or None)
+    with session(profile) as opened:
+        opened.logs(stage, image=image or None)
 
 
 @command(
@@ -240,7 +262,8 @@ def logs(_: Context, stage: str, image: str = "", profile: str = "") -> None:
 )
 def history(_: Context, stage: list[str], last: int = 0, json: bool = False, csv: bool = False) -> None:
     """Show how long each stage took in the runs so far: median, spread, outliers."""
-    session().history(stages=tuple(stage), last=last, form="json" if json else "csv" if csv else "table")
+    with session() as opened:
+        opened.history(stages=tuple(stage), last=last, form="json" if json else "csv" if csv else "table")
 
 
 @command(
@@ -251,37 +274,43 @@ def history(_: Context, stage: list[str], last: int = 0, json: bool = False, csv
 )
 def timings(_: Context, run: str = "", trace: str = "") -> None:
     """Show one run in detail: where the time went, the longest steps, clocks and load."""
-    session().timings(run, trace_file=trace)
+    with session() as opened:
+        opened.timings(run, trace_file=trace)
 
 
 @command(help={"restore": "put back the mode and the clocks that an interrupted run left"})
 def power(_: Context, restore: bool = False) -> None:
     """Show the board's power mode, the modes it has, clocks and heat."""
-    session().power(restore=restore)
+    with session() as opened:
+        opened.power(restore=restore)
 
 
 @command(help={"profile": PROFILE, "platform": PLATFORM})
 def doctor(_: Context, profile: str = "", platform: str = "") -> None:
     """Check engine, disk, memory, platform and network, and say what to do about each fault."""
-    session(profile, platform).doctor()
+    with session(profile, platform) as opened:
+        opened.doctor()
 
 
 @command(help={"store": "the image store of a private engine: overlay2 or containerd"})
 def engine_up(_: Context, store: str = "overlay2") -> None:
     """Start a private Docker engine in this folder, unless an engine answers already."""
-    session().engine_up(store=store)
+    with session() as opened:
+        opened.engine_up(store=store)
 
 
 @command(help={"purge": "remove the engine's folder too, with all its images and caches"})
 def engine_down(_: Context, purge: bool = False) -> None:
     """Stop the private engine that engine-up started; no other engine is touched."""
-    session().engine_down(purge=purge)
+    with session() as opened:
+        opened.engine_down(purge=purge)
 
 
 @command(help={"cache": "remove build caches and downloads too"})
 def clean(_: Context, cache: bool = False) -> None:
-    """Remove the images that this project made; run records stay."""
-    session().clean(cache=cache)
+    """Remove the images that the runs in this folder made; run records stay."""
+    with session() as opened:
+        opened.clean(cache=cache)
 
 
 ns = Collection()

@@ -63,7 +63,6 @@ class Bench:
     def bare(self, targets: tuple[str, ...], definition: dict[str, object]) -> tuple[timeline.Timeline, float]:
         """One bare call of bake: its timeline and its wall time in seconds."""
         settings = network.read_settings(self.environ, self.project.home)
-        network.write_secrets(settings, root=self.project.root, state=self.project.state)
         bake.write_definition(self.project.root, self.project.state, definition)
         decoder, recorder = timeline.EventDecoder(), timeline.Recorder()
 
@@ -72,13 +71,14 @@ class Bench:
                 recorder.add(event)
 
         begin = time.monotonic()
-        status, _ = bake.run(
-            bake.command(self.engine.docker, bake.definition_file(self.project.state), targets),
-            root=self.project.root,
-            env=self.engine.env,
-            metadata=self.project.state_path / "bench-metadata.json",
-            on_chunk=on_chunk,
-        )
+        with pipeline.build_secrets(self.project, settings):
+            status, _ = bake.run(
+                bake.command(self.engine.docker, bake.definition_file(self.project.state), targets),
+                root=self.project.root,
+                env=self.engine.env,
+                metadata=self.project.state_path / "bench-metadata.json",
+                on_chunk=on_chunk,
+            )
         wall = time.monotonic() - begin
         recorder.close()
         if status:

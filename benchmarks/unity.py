@@ -54,13 +54,13 @@ def definition(project: Project, plan: Plan, *, name: str, arguments: dict[str, 
 def run(project: Project, plan: Plan, *, name: str, arguments: dict[str, str]) -> Path:
     """Build it; the folder that its results came to."""
     running = engine.find(state=project.state_path, environ=dict(os.environ))
-    network.write_secrets(network.read_settings(dict(os.environ), project.home), root=project.root, state=project.state)
     made = definition(project, plan, name=name, arguments=arguments)
     file = bake.write_definition(project.root, project.state, made, name=f"unity-{name}")
     result = project.state_path / "unity"
     shutil.rmtree(result, ignore_errors=True)
     command = [*bake.command(running.docker, file, (name,)), "--progress=plain"]
-    process.run(command, env={**running.env, **bake.ENVIRONMENT}, cwd=project.root)
+    with pipeline.build_secrets(project, network.read_settings(dict(os.environ), project.home)):
+        process.run(command, env={**running.env, **bake.ENVIRONMENT}, cwd=project.root)
     return result
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from jetpare import bake, engine, ledger
+from jetpare import bake, engine, ledger, ownership, pipeline
 from jetpare.bake import LABEL_PROJECT
 from jetpare.config import CUDA_TARGET
 from jetpare.engine import Engine
@@ -19,15 +20,12 @@ from jetpare.units import size_text
 if TYPE_CHECKING:
     from docker import DockerClient
 
-# Every RUN of our Dockerfiles mounts its script there, and BuildKit describes a cache record by its command.
-OUR_COMMANDS = "/run/jetpare/"
-
 
 def clean(project: Project, running: Engine, *, cache: bool) -> Iterator[str]:
     """Do it, and say one line for each thing done. Raises BusyError while a build is under way."""
     with ledger.exclusive(project.state_path):
         with engine.client(running) as docker:
-            yield from _images(docker, project)
+            yield from _images(docker, project, private=running.private)
             if cache:
                 yield from _build_cache(docker, everything=running.private)
         folders = ["reports", "secrets", "empty", "inventories", "layers", *(["downloads"] if cache else [])]
@@ -40,34 +38,74 @@ def clean(project: Project, running: Engine, *, cache: bool) -> Iterator[str]:
         yield f"The run records stay in {project.state / 'runs'}."
 
 
-def _images(docker: DockerClient, project: Project) -> Iterator[str]:
-    ours = our_tags(project)
-    labelled = docker.api.images(filters={"label": f"{LABEL_PROJECT}={project.config.project.name}"})
-    tagged = [image for image in docker.api.images() if ours & set(image.get("RepoTags") or ())]
-    removed = 0
-    for image in {str(image["Id"]): image for image in [*labelled, *tagged]}.values():
+def _images(docker: DockerClient, project: Project, *, private: bool) -> Iterator[str]:
+    """Remove the images that this checkout made, and its names of others.
+
+    Another checkout of the project uses the same names. So an image that no record here knows keeps the last name that
+    it has: removing that would remove the image. A *private* engine has no other checkout's.
+    """
+    ours, made = Names.of(project), ownership.made_ids(project.state_path)
+    removed, foreign, shells = 0, set[str](), set[str]()
+    for image in _candidates(docker, project, ours):
+        identity, shell = str(image["Id"]), (image.get("Labels") or {}).get(pipeline.LABEL_SHELL)
         tags = set(image.get("RepoTags") or ()) - {"<none>:<none>"}
-        # An image that someone gave a name of their own keeps it, and loses ours.
-        for reference in sorted(tags & ours) or ([] if tags else [str(image["Id"])]):
-            yield from _remove(docker, reference)
-            removed += 1
-    if not removed:
+        names = {tag for tag in tags if ours.cover(tag)}
+        if shell and not engine.is_orphan(shell):
+            shells.add(min(tags, default=identity))
+        elif not shell and not private and identity not in made and names == tags:
+            foreign.add(min(tags, default=identity))
+        else:  # an image that someone gave a name of their own keeps it, and loses ours
+            for reference in sorted(names) or ([] if tags else [identity]):
+                yield from _remove(docker, reference)
+                removed += 1
+    if shells:
+        yield f"Not removed, because a shell may still be open in them: {_and_how(shells)}"
+    if foreign:
+        yield (
+            "Not removed, because no run recorded in this folder made them, so they may be another checkout's: "
+            f"{_and_how(foreign)}"
+        )
+    if not (removed or shells or foreign):
         yield "There are no images of this project."
 
 
-def our_tags(project: Project) -> set[str]:
-    """Every tag that this project can give, by its build.toml."""
-    found = set()
-    for name in project.config.profiles:
-        for architecture, target in product(CUDA_TARGET, CUDA_TARGET):
-            try:
-                plan = project.plan(profile=name, architecture=architecture, platform=f"linux/{target}")
-            except ConfigError:  # what cannot be built for that platform has no tag
-                continue
-            found |= {bake.input_tag(project.config, plan, context) for context in plan.profile.contexts}
-            found |= {bake.image_tag(project.config, image, plan.profile_name) for image in plan.images}
-            found |= {bake.shell_tag(project.config, plan, node) for node in plan.nodes if node.kind is Kind.STAGE}
-    return found
+def _candidates(docker: DockerClient, project: Project, ours: Names) -> list[dict[str, Any]]:
+    """Return the engine's entry of every image that has the project's label or one of its names."""
+    labelled = docker.api.images(filters={"label": f"{LABEL_PROJECT}={project.config.project.name}"})
+    tagged = [image for image in docker.api.images() if any(map(ours.cover, image.get("RepoTags") or ()))]
+    return list({str(image["Id"]): image for image in [*labelled, *tagged]}.values())
+
+
+def _and_how(names: Iterable[str]) -> str:
+    """Return the images by name, and the command that removes them."""
+    return f"{', '.join(sorted(names))}. To remove them all the same: docker rmi {' '.join(sorted(names))}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Names:
+    """The names that a project can give to images, by its build.toml."""
+
+    tags: frozenset[str]
+    shells: frozenset[str]  # to which each shell adds a part of its own, after a dash
+
+    @classmethod
+    def of(cls, project: Project) -> Names:
+        """Collect them from every profile and platform."""
+        tags, shells = set[str](), set[str]()
+        for name in project.config.profiles:
+            for architecture, target in product(CUDA_TARGET, CUDA_TARGET):
+                try:
+                    plan = project.plan(profile=name, architecture=architecture, platform=f"linux/{target}")
+                except ConfigError:  # what cannot be built for that platform has no tag
+                    continue
+                tags |= {bake.input_tag(project.config, plan, context) for context in plan.profile.contexts}
+                tags |= {bake.image_tag(project.config, image, plan.profile_name) for image in plan.images}
+                shells |= {bake.shell_tag(project.config, plan, each) for each in plan.nodes if each.kind is Kind.STAGE}
+        return cls(tags=frozenset(tags), shells=frozenset(shells))
+
+    def cover(self, tag: str) -> bool:
+        """Return whether *tag* is one of them."""
+        return tag in self.tags or tag in self.shells or tag.rpartition("-")[0] in self.shells
 
 
 def _remove(docker: DockerClient, reference: str) -> Iterator[str]:
@@ -99,7 +137,7 @@ def _build_cache(docker: DockerClient, *, everything: bool) -> Iterator[str]:
 
 
 def _is_our_mount(record: dict[str, Any]) -> bool:
-    return record.get("Type") == "exec.cachemount" and OUR_COMMANDS in str(record.get("Description") or "")
+    return record.get("Type") == "exec.cachemount" and engine.is_our_cache(record)
 
 
 def _prune(docker: DockerClient, identity: str) -> int:

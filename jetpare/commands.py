@@ -10,7 +10,7 @@ import io
 import json
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from jetpare.pull_size import Method
 
 
-FILE_WIDTH = 100  # columns of a table in a file or a pipe
 IN_THE_TREE = (
     "cd /opt/stage; PATH=/opt/stage/opt/venv/bin:/opt/stage/usr/local/bin:$PATH; "
     "LD_LIBRARY_PATH=/opt/stage/usr/local/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}; "
@@ -59,6 +58,14 @@ class Session:
     environ: Mapping[str, str]
     profile: str | None = None
     platform: str | None = None  # in place of the profile's own
+
+    def __enter__(self) -> Session:  # noqa: PYI034 - typing.Self needs Python 3.11
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the engine, if it was opened."""
+        if "engine" in self.__dict__:
+            self.engine.close()
 
     # --- parts, made when they are first needed
 
@@ -89,7 +96,7 @@ class Session:
 
     @cached_property
     def engine(self) -> Engine:
-        """The engine that answers. Raises EngineError where none does."""
+        """The engine that answers, found once and used by the whole command. Raises EngineError where none does."""
         from jetpare import engine
 
         return engine.find(state=self.project.state_path, environ=self.environ)
@@ -109,6 +116,8 @@ class Session:
     def out(self) -> Console:
         """Where results go."""
         from rich.console import Console
+
+        from jetpare.views.terminal import FILE_WIDTH
 
         # A file or a pipe has no width of its own; tables there are not squeezed into 80 columns.
         return Console(highlight=False, width=None if _is_terminal(sys.stdout) else FILE_WIDTH)
@@ -247,20 +256,26 @@ class Session:
         root, state = self.project.root, self.project.state
         revision = source_revision(root, self.environ)
         chosen = pipeline.options(self.project, plan, request, run="dry-run", revision=revision)
-        definition = bake.definition(self.project.config, plan, replace(chosen, base_settings=settings))
+        chosen = replace(chosen, base_settings=settings)
+        definition = pipeline.without_secrets(bake.definition(self.project.config, plan, chosen))
         names = "-".join([request.task, *plan.images, plan.profile_name])
         file = bake.write_definition(root, state, definition, name=f"dry-run-{names}")
-        network.write_secrets(network.read_settings(self.environ, self.project.home), root=root, state=state)
-        self.out.print_json(json.dumps(definition))
+        write_data(to_json(definition))
         goals = [node for node in plan.nodes if node.kind is Kind.IMAGE] or [plan.nodes[-1]]
         for node in plan.nodes:
             if not node.baked:
                 self.say(f"{node.label} ({node.kind.value}) is made by jetpare itself, and has to be there.")
+        of_host = network.read_settings(self.environ, self.project.home)
+        if of_host.variables or of_host.ca_bundle:
+            self.say(
+                "The command does not use this host's package indexes, proxies and certificates: jetpare hands them to "
+                "its own builds as secrets, which are on disk only while they run."
+            )
         self.say("The image that the command exports has no name: jetpare checks it before it tags it. The command:")
         targets = tuple(target for node in goals for target in bake.call_targets(node))
         words = [f"{name}={shlex.quote(value)}" for name, value in {**overrides, **bake.ENVIRONMENT}.items()]
         command = " ".join([*words, process.render(bake.command(docker, file, targets))])
-        self.out.print(f"cd {shlex.quote(str(root))} && {command}", markup=False, soft_wrap=True)
+        write_data(f"cd {shlex.quote(str(root))} && {command}\n")
 
     # --- looking
 
@@ -321,12 +336,8 @@ class Session:
 
         if text is None:
             self.out.print(View(found.comparison))
-        elif not output:
-            _is_terminal(sys.stdout)
-            sys.stdout.write(text)
         else:
-            self.write_file(output, text)
-            self.say(f"The comparison is in {output}.")
+            self.deliver(text, output, "The comparison")
 
     def write_file(self, output: str, text: str) -> None:
         """Write *text* to a file that a flag names; one that is there keeps its content where that fails."""
@@ -385,7 +396,7 @@ class Session:
             say=self.say,
         )
         if as_json:
-            self.out.print_json(json.dumps(outcome.as_dict()), ensure_ascii=True)
+            write_data(to_json(outcome.as_dict()))
         else:
             terminal.show(self.out, view.outcome(outcome))
         if not outcome.works:
@@ -453,21 +464,19 @@ class Session:
         asked = needs.sources(config, inventory.settings.labels)
         return needs.Image(inventory, owned, listing, asked, host_libraries.allowed(config.audit.host_libraries))
 
-    def deliver(self, show: Callable[[Console], None], output: str | None, what: str) -> None:
-        """Show *what* on stdout, or write it to a file and say so."""
-        from rich.console import Console
-
-        if output is None:
-            show(self.out)
+    def deliver(self, text: str, output: str, what: str) -> None:
+        """Write *text* to stdout, or to the file *output* and say so."""
+        if not output:
+            write_data(text)
             return
-        made = io.StringIO()
-        show(Console(file=made, width=FILE_WIDTH))
-        self.write_file(output, made.getvalue())
+        self.write_file(output, text)
         self.say(f"{what} is in {output}.")
 
     def audit(self, *, images: tuple[str, ...], forms: Mapping[str, bool], output: str | None) -> None:
         """Audit images; at most one of *forms* (json, sarif, prune-plan). Raises AuditError by [audit] fail_on."""
         from jetpare import audit
+        from jetpare.views import audit as view
+        from jetpare.views import terminal
 
         chosen = [name for name, wanted in forms.items() if wanted]
         if len(chosen) > 1:
@@ -475,7 +484,10 @@ class Session:
         form = chosen[0] if chosen else "table"
         _check_folder(output or "")
         result = audit.run(self.project, self.comparable_plan(), self.engine, images=images, say=self.say)
-        self.deliver(lambda console: _show_audit(console, result, form), output, "The audit")
+        if form == "table" and not output:
+            terminal.show(self.out, view.audit(result))
+        else:
+            self.deliver(_audit_text(result, form), output or "", "The audit")
         if form != "prune-plan":
             self.check_audit(result)
 
@@ -509,7 +521,7 @@ class Session:
         if path is None:
             raise RecordError(f"{label} has no log in profile '{plan.profile_name}': it was never built here.")
         self.say(f"{path.relative_to(self.project.root)}:")
-        sys.stdout.write(path.read_text(errors="replace"))
+        write_data(path.read_text(errors="replace"))
 
     def history(self, *, stages: tuple[str, ...], last: int, form: str) -> None:
         """Show the runs that compare, stage by stage; *form* is table, json or csv."""
@@ -530,9 +542,9 @@ class Session:
             raise ConfigError(f"there is no stage '{unknown[0]}'. `invoke plan` shows them.")
         found = history.groups(self.project.ledger.readable(), labels=labels, last=last or None)
         if form == "json":
-            self.out.print_json(json.dumps(history.as_dict(found)))
+            write_data(to_json(history.as_dict(found)))
         elif form == "csv":
-            sys.stdout.write(history.as_csv(found))
+            write_data(history.as_csv(found))
         elif found:
             terminal.show(self.out, view.history(found))
         else:
@@ -594,7 +606,8 @@ class Session:
         from jetpare import preflight
         from jetpare.views import terminal
 
-        findings = preflight.findings(self.project, self.plan_of(architecture=self.architecture))
+        plan = self.plan_of(architecture=self.architecture)
+        findings = preflight.findings(self.project, plan, lambda: self.engine)
         terminal.show(self.out, terminal.findings(findings))
         failed = [row.name for row in findings if row.status == "failed"]
         if failed:
@@ -609,12 +622,13 @@ class Session:
 
         wanted = _store(store)
         try:
-            found = engine.find(state=self.project.state_path, environ=self.environ)
+            found = self.engine
         except EngineError:
             if self.environ.get("DOCKER_HOST") or self.environ.get("DOCKER_CONTEXT"):
                 raise  # an engine was named: starting another one beside it would not help
             found = private_engine.up(state=self.project.state_path, environ=self.environ, store=wanted, say=self.say)
-        facts = engine.facts(found)
+        with found:
+            facts = engine.facts(found)
         whose = "private engine of this project" if found.private else "engine"
         self.say(f"The {whose} at {found.host} runs: Docker {facts.version_text}, {facts.store} store.")
 
@@ -651,20 +665,28 @@ def _method(name: str) -> Method | None:
     return methods[name]
 
 
-def _show_audit(console: Console, result: Audit, form: str) -> None:
+def _audit_text(result: Audit, form: str) -> str:
+    """Return the audit as text: the tables, the documented JSON, SARIF, or what could go, with rules for build.toml."""
     from jetpare import prune_plan
     from jetpare.views import audit, sarif, terminal
 
     if form == "prune-plan":
         plan = [item for subject in result.subjects for item in prune_plan.items(subject)]
-        terminal.show(console, audit.prune_plan(plan))
-        toml = prune_plan.as_toml(plan).encode(errors="backslashreplace").decode()
-        console.print(toml, markup=False, soft_wrap=True)
-    elif form == "table":
-        terminal.show(console, audit.audit(result))
-    else:
-        content = sarif.sarif(result) if form == "sarif" else result.as_dict()
-        console.print_json(json.dumps(content), ensure_ascii=True)
+        return f"{terminal.text(audit.prune_plan(plan))}{prune_plan.as_toml(plan)}\n"
+    if form == "table":
+        return terminal.text(audit.audit(result))
+    return to_json(sarif.sarif(result) if form == "sarif" else result.as_dict())
+
+
+def to_json(content: object) -> str:
+    """Return *content* as JSON in ASCII, so that names that are not UTF-8 survive, with a line feed at its end."""
+    return json.dumps(content, indent=2) + "\n"
+
+
+def write_data(text: str) -> None:
+    """Write *text* to stdout as it is: what another program reads (JSON, CSV, SARIF, TOML, a log) has no colour."""
+    _is_terminal(sys.stdout)
+    sys.stdout.write(text)
 
 
 def _store(name: str) -> Literal["overlay2", "containerd"]:

@@ -16,7 +16,7 @@ from packaging.version import Version
 
 from jetpare import network, wheel_index
 from jetpare.config import MULTIARCH
-from jetpare.engine import Engine, EngineFacts, facts, find, inspect_image, registry_trouble
+from jetpare.engine import Engine, EngineFacts, facts, held_bytes, inspect_image, registry_trouble
 from jetpare.errors import JetpareError
 from jetpare.host import LocalHost, host_facts
 from jetpare.network import NetworkSettings, without_login
@@ -24,7 +24,7 @@ from jetpare.private_engine import OLDEST_BUILDX, OLDEST_ENGINE, Places
 from jetpare.units import size_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable
 
 Status = Literal["ok", "warning", "failed"]
 
@@ -48,7 +48,8 @@ class Finding:
 class Needs:
     """What the profile in use needs.
 
-    ``disk_bytes``: free space at the engine's data root. ``jobs``: compile jobs at once. ``platform``: as linux/arm64.
+    ``disk_bytes``: space at the engine's data root. ``held``: references of the images that this space is for; what
+    the engine has of them already need not be free. ``jobs``: compile jobs at once. ``platform``: as linux/arm64.
     ``cross``: what only builds runs on the engine's own processor. ``indexes``: URLs of Python package indexes; None
     stands for pip's default. ``images``: base images by reference; ``stand_ins``: those that the tool builds itself.
     ``settings``: the network settings of a build, with which the indexes are asked.
@@ -62,13 +63,23 @@ class Needs:
     images: tuple[str, ...] = ()
     stand_ins: tuple[str, ...] = ()
     settings: NetworkSettings = field(default_factory=NetworkSettings)
+    held: tuple[str, ...] = ()
 
 
-def check(*, state: Path, environ: Mapping[str, str], needs: Needs, sysroot: Path = Path("/")) -> tuple[Finding, ...]:
-    """Every finding, in the order in which a build meets them. *sysroot* is where /proc and /lib are looked for."""
+def check(
+    reach: Callable[[], Engine],
+    *,
+    state: Path,
+    needs: Needs,
+    sysroot: Path = Path("/"),
+) -> tuple[Finding, ...]:
+    """Return every finding, in the order in which a build meets them.
+
+    *reach* opens the engine, or raises JetpareError. *sysroot* is where /proc and /lib are looked for.
+    """
     found: list[Finding] = []
     try:
-        engine = find(state=state, environ=environ)
+        engine = reach()
         said = facts(engine)
     except JetpareError as error:
         found.append(Finding(name="engine", status="failed", detail=str(error), advice="invoke engine-up"))
@@ -79,7 +90,7 @@ def check(*, state: Path, environ: Mapping[str, str], needs: Needs, sysroot: Pat
         found += [
             check_engine(said),
             check_buildx(said),
-            _guarded("disk", lambda: check_disk(free_bytes(engine, said, state), needs.disk_bytes, said)),
+            _guarded("disk", lambda: check_room(engine, said, needs.disk_bytes, state=state, held=needs.held)),
             check_memory(said.memory_bytes, needs.jobs),
             _guarded(
                 "platform",
@@ -147,26 +158,49 @@ def is_local(engine: Engine) -> bool:
 
 
 def data_folder(engine: Engine, said: EngineFacts, state: Path) -> Path | None:
-    """Where the engine keeps its images; None where that cannot be seen from here."""
+    """Return where the engine keeps its images; None where that cannot be seen from here.
+
+    It cannot on another machine, nor below a folder that this user may not enter.
+    """
     folder = Places.of(state).data if engine.private else said.data_root
-    return folder if is_local(engine) and folder.is_absolute() and folder.exists() else None
+    if not is_local(engine) or not folder.is_absolute():
+        return None
+    try:
+        folder.stat()
+    except OSError:
+        return None
+    return folder
 
 
 def free_bytes(engine: Engine, said: EngineFacts, state: Path) -> int | None:
-    """Free bytes where the engine keeps its images; None where that folder cannot be seen from here."""
+    """Return the free bytes where the engine keeps its images; None where that folder cannot be seen from here."""
     folder = data_folder(engine, said, state)
     return None if folder is None else shutil.disk_usage(folder).free
 
 
-def check_disk(free: int | None, need: int, said: EngineFacts) -> Finding:
-    """Whether there is room for the build, in bytes."""
+def check_room(engine: Engine, said: EngineFacts, need: int, *, state: Path, held: Iterable[str]) -> Finding:
+    """Check whether *need* bytes are free, or are taken already by what a build of the images *held* will find there.
+
+    The doctor and the build ask here, so that both give the same answer.
+    """
+    free = free_bytes(engine, said, state)
+    enough = free is None or free >= need
+    return check_disk(free, need, said, there=0 if enough else held_bytes(engine, held))
+
+
+def check_disk(free: int | None, need: int, said: EngineFacts, *, there: int = 0) -> Finding:
+    """Check whether there is room for the build. *there*: bytes that it need not write again."""
     wanted = f"{size_text(need)} needed"
     if free is None:
         why = f"{said.data_root} of {said.host} cannot be seen from here; {wanted}"
         return _not_measured("disk", why)
-    detail = f"{size_text(free)} free, {wanted}"
-    if free < need:
-        advice = "Free some: `invoke clean --cache` removes this project's, `docker system df` shows the engine's."
+    built = f" ({size_text(there)} of it built already)" if there else ""
+    detail = f"{size_text(free)} free, {wanted}{built}"
+    if free + there < need:
+        advice = (
+            "Free some: `invoke clean --cache` removes this project's, `docker system df` shows the engine's. "
+            "Or lower disk_gb in build.toml."
+        )
         return Finding(name="disk", status="failed", detail=detail, advice=advice)
     return Finding(name="disk", status="ok", detail=detail)
 

@@ -1,4 +1,4 @@
-"""Reach a Docker engine, and what it says about itself and its images.
+"""Reach a Docker engine, and read what it says about itself and its images.
 
 Everything here asks the engine for JSON (docker-py, or ``--format json`` of its CLI); nothing matches English text.
 Newer engines leave empty fields out of their answers, so every field is read with ``.get()``.
@@ -15,6 +15,7 @@ import sys
 import tarfile
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -25,9 +26,10 @@ from jetpare import process
 from jetpare.errors import ConfigError, EngineError, ToolError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
     from docker import DockerClient
+    from docker.tls import TLSConfig
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 ANSWER_SECONDS = 10.0  # how long an engine may take to answer before it counts as not there
@@ -48,20 +50,48 @@ NO_LAYER = frozenset(
     | {"STOPSIGNAL", "USER", "VOLUME"}
 )
 
-# Whose a container is that lives no longer than a look into an image, and what their names begin with.
+# The label on our short-lived containers, and what their names begin with.
 OWNER = "jetpare.owner"
 PASSING = ("/jetpare-measure-", "/jetpare-verify-")
+
+# Every RUN of our Dockerfiles mounts its script there, and BuildKit describes a cache record by its command.
+OUR_COMMANDS = "/run/jetpare/"
+
+# What tells the Docker CLI which engine to use, and how.
+ADDRESS_VARIABLES = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CERT_PATH", "DOCKER_TLS", "DOCKER_TLS_VERIFY")
 
 # What an engine mounts into a running container, or puts into every one.
 ENGINE_FILES = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/.dockerenv")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Engine:
-    """How to reach one engine: by CLI (``docker`` with ``env``), or through ``client``.
+class Endpoint:
+    """The address of an engine. ``tls`` is None for a connection without TLS.
 
-    ``overrides`` is what ``env`` has beyond, or other than, the caller's environment, so that a printed command works
-    when pasted. ``host`` is the engine's address. ``private``: made by ``invoke engine-up``.
+    ``variables`` make the Docker CLI use the same address, whatever context is chosen meanwhile.
+    """
+
+    host: str
+    tls: TLSConfig | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+def connect(engine: Engine) -> DockerClient:
+    """Return a new docker-py client for *engine*, which has ANSWER_SECONDS to say which API version it speaks."""
+    from docker import DockerClient
+
+    return DockerClient(base_url=engine.host, tls=engine.tls or False, timeout=int(ANSWER_SECONDS))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """One engine, opened once per command: its address, the CLI that talks to it, and one docker-py client.
+
+    Run the CLI as ``docker`` with ``env``, which names the address, so that a `docker context use` elsewhere changes
+    nothing. Call the API through ``client()``. ``overrides`` is what ``env`` has beyond, or other than, the caller's
+    environment, so that a printed command works when pasted. ``private``: made by ``invoke engine-up``. ``connector``
+    makes the docker-py client at its first use; tests put a fake there. Close the engine at the end, or use it as a
+    context manager.
     """
 
     docker: str
@@ -69,11 +99,30 @@ class Engine:
     overrides: Mapping[str, str]
     private: bool
     host: str = DEFAULT_HOST
+    tls: TLSConfig | None = field(default=None, compare=False, repr=False)
+    connector: Callable[[Engine], DockerClient] = field(default=connect, compare=False, repr=False)
+
+    @cached_property
+    def connection(self) -> DockerClient:
+        """The docker-py client. Raises what docker-py raises; `client` turns that into an EngineError."""
+        return self.connector(self)
+
+    def close(self) -> None:
+        """Close the client, if it was ever used; a later use opens a new one."""
+        connection = self.__dict__.pop("connection", None)
+        if connection is not None:
+            connection.close()
+
+    def __enter__(self) -> Engine:  # noqa: PYI034 - typing.Self needs Python 3.11
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineFacts:
-    """What an engine says about itself. ``buildx`` is None where the CLI has no such plugin or does not tell."""
+    """An engine's answers about itself. ``buildx`` is None where the CLI has no such plugin."""
 
     host: str
     version: Version | None
@@ -91,7 +140,7 @@ class EngineFacts:
 
     @property
     def platform(self) -> str:
-        """As Docker writes it, such as linux/arm64."""
+        """The platform as Docker writes it, such as linux/arm64."""
         return f"{self.os}/{self.arch}"
 
 
@@ -128,12 +177,12 @@ class ImageFacts:
 
     @property
     def layer_count(self) -> int:
-        """How many layers the image has, empty ones included."""
+        """Return the number of layers, empty ones included."""
         return len(self.layer_ids)
 
     @property
     def layers_exact(self) -> bool:
-        """Whether layer sizes are the files' own; the containerd store gives the blocks they take (5 % more)."""
+        """Return whether layer sizes are those of the files; the containerd store gives disk blocks, 5 % more."""
         return self.store != "containerd"
 
 
@@ -141,7 +190,7 @@ class ImageFacts:
 
 
 def find(*, state: Path, environ: Mapping[str, str]) -> Engine:
-    """The engine that DOCKER_HOST or the docker context names, if it answers; else the private one in *state*.
+    """Open the engine that DOCKER_HOST or the docker context names, if it answers; else the private one in *state*.
 
     Raises EngineError when none answers. An engine that DOCKER_HOST or DOCKER_CONTEXT names explicitly has to answer:
     another one is never used in its place.
@@ -153,11 +202,11 @@ def find(*, state: Path, environ: Mapping[str, str]) -> Engine:
     if named is None and _nothing_to_ask(environ):
         trouble = f"{DEFAULT_HOST}: there is no such socket"
     else:
-        host = endpoint(environ)["host"]
-        candidate = with_tools(host=host, state=state, environ=environ)
+        candidate = with_tools(at=endpoint(environ), state=state, environ=environ)
         trouble = not_answering(candidate)
         if not trouble:
             return candidate
+        candidate.close()
     if named is not None:
         raise EngineError(
             f"{named}={environ[named]}: the engine does not answer ({trouble}). "
@@ -171,48 +220,57 @@ def find(*, state: Path, environ: Mapping[str, str]) -> Engine:
     )
 
 
-def endpoint(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Where the environment points to: {"host": address, "tls": TLSConfig or absent}.
+def endpoint(environ: Mapping[str, str]) -> Endpoint:
+    """Return the address that the environment, or else the current docker context, names.
 
-    EngineError if that is unclear, no address, or an ssh:// address, which is not supported yet.
+    Raises EngineError if that is unclear, not an address, or an ssh:// address, which is not supported yet.
     """
     from docker.errors import TLSParameterError
-    from docker.tls import TLSConfig
     from docker.utils import kwargs_from_env
 
     try:
         if environ.get("DOCKER_HOST"):
             found = kwargs_from_env(environment=dict(environ))
-            return {"host": _usable(found.pop("base_url")), **found}
+            return Endpoint(host=_usable(found["base_url"]), tls=found.get("tls"))
         docker = shutil.which("docker", path=environ.get("PATH"))
         if docker is None:
-            return {"host": DEFAULT_HOST}
+            return Endpoint(host=DEFAULT_HOST, variables={"DOCKER_HOST": DEFAULT_HOST})
         try:
             context = json.loads(process.run([docker, "context", "inspect"], env=environ, timeout=ANSWER_SECONDS))[0]
         except ToolError as error:
             raise EngineError(f"The docker context cannot be read: {error}") from error
-        target = context.get("Endpoints", {}).get("docker", {})
-        answer: dict[str, Any] = {"host": _usable(target.get("Host") or DEFAULT_HOST)}
-        if (context.get("TLSMaterial") or {}).get("docker"):
-            folder = Path(context["Storage"]["TLSPath"]) / "docker"
-            answer["tls"] = TLSConfig(
-                client_cert=(str(folder / "cert.pem"), str(folder / "key.pem")),
-                ca_cert=str(folder / "ca.pem"),
-                verify=not target.get("SkipTLSVerify", False),
-            )
+        return _of_context(context)
     except TLSParameterError as error:
         raise EngineError(f"The engine's TLS files cannot be used: {error}") from error
-    return answer
+
+
+def _of_context(context: Mapping[str, Any]) -> Endpoint:
+    """Return the address in what `docker context inspect` prints of one context."""
+    from docker.tls import TLSConfig
+
+    target = context.get("Endpoints", {}).get("docker", {})
+    host = _usable(target.get("Host") or DEFAULT_HOST)
+    if not (context.get("TLSMaterial") or {}).get("docker"):
+        return Endpoint(host=host, variables={"DOCKER_HOST": host})
+    folder = Path(context["Storage"]["TLSPath"]) / "docker"
+    unverified = bool(target.get("SkipTLSVerify", False))
+    tls = TLSConfig(
+        client_cert=(str(folder / "cert.pem"), str(folder / "key.pem")),
+        ca_cert=str(folder / "ca.pem"),
+        verify=not unverified,
+    )
+    switch = "DOCKER_TLS" if unverified else "DOCKER_TLS_VERIFY"
+    return Endpoint(host=host, tls=tls, variables={"DOCKER_HOST": host, "DOCKER_CERT_PATH": str(folder), switch: "1"})
 
 
 def _usable(host: str) -> str:
-    """*host*, if it is an address that docker-py can be given."""
+    """Return *host* if docker-py can use it as an address. Raises EngineError."""
     try:
         parts = urlsplit(host)
         _ = parts.port  # ValueError where it is no number or too large
     except ValueError as error:
         raise EngineError(
-            f"{host}: this is no address of an engine ({error}). Correct DOCKER_HOST or the context."
+            f"{host}: not the address of an engine ({error}). Correct DOCKER_HOST or the context."
         ) from error
     if parts.scheme == "ssh":
         machine = parts.netloc if parts.port is None else parts.netloc.rpartition(":")[0]
@@ -225,33 +283,41 @@ def _usable(host: str) -> str:
 
 
 def _nothing_to_ask(environ: Mapping[str, str]) -> bool:
-    """Whether there is no Docker CLI (so no contexts either) and no default socket: nothing to ask."""
+    """Return whether there is neither a Docker CLI, and so no context, nor the default socket."""
     no_cli = shutil.which("docker", path=environ.get("PATH")) is None
     return no_cli and not Path(DEFAULT_HOST.removeprefix("unix://")).exists()
 
 
-def with_tools(*, host: str, state: Path, environ: Mapping[str, str]) -> Engine:
-    """An engine at *host* with a CLI that has buildx: the host's own, or else the private root's if that is there."""
+def with_tools(*, at: Endpoint, state: Path, environ: Mapping[str, str]) -> Engine:
+    """Return the engine *at* an address with a CLI that has buildx: the host's own, else the private root's."""
     from jetpare import private_engine
 
     docker = shutil.which("docker", path=environ.get("PATH"))
     spare = private_engine.tools(state=state)
-    overrides: dict[str, str] = {}
+    overrides = dict(at.variables)
     if docker is None and spare is None:
         raise ToolError("docker: not found. Install the Docker CLI with its buildx plugin, or run `invoke engine-up`.")
     if spare is not None and (docker is None or not has_buildx(docker, environ)):
         docker = docker or str(spare.docker)
         overrides["DOCKER_CONFIG"] = str(private_engine.cli_config(state=state, environ=environ))
-    return Engine(docker=str(docker), env={**environ, **overrides}, overrides=overrides, private=False, host=host)
+    env = pinned(environ) if at.variables else environ
+    return Engine(
+        docker=str(docker), env={**env, **overrides}, overrides=overrides, private=False, host=at.host, tls=at.tls
+    )
+
+
+def pinned(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return *environ* without what would make the Docker CLI use another address, or TLS meant for another one."""
+    return {key: value for key, value in environ.items() if key not in ADDRESS_VARIABLES}
 
 
 def has_buildx(docker: str, environ: Mapping[str, str]) -> bool:
-    """Whether *docker* knows the plugin."""
+    """Return whether *docker* has the buildx plugin."""
     return buildx_version(docker, environ) is not None
 
 
 def buildx_version(docker: str, environ: Mapping[str, str]) -> Version | None:
-    """The buildx plugin's version, None when there is no plugin or it does not tell."""
+    """Return the version of the buildx plugin; None when there is no plugin or it does not say."""
     try:
         words = process.run([docker, "buildx", "version"], env=environ, timeout=ANSWER_SECONDS).split()
     except ToolError:
@@ -260,7 +326,7 @@ def buildx_version(docker: str, environ: Mapping[str, str]) -> Version | None:
 
 
 def parse_version(text: str) -> Version | None:
-    """A version as engines and distributions write it: 26.1.5+dfsg1, v0.13.1, 24.0.7-0ubuntu2~22.04.1; None if none."""
+    """Parse a version as engines and distributions write it (26.1.5+dfsg1, 24.0.7-0ubuntu2); None if it is none."""
     try:
         return Version(text)
     except InvalidVersion:
@@ -269,7 +335,7 @@ def parse_version(text: str) -> Version | None:
 
 
 def not_answering(engine: Engine, *, timeout: float = ANSWER_SECONDS) -> str:
-    """Why *engine* gives no answer within *timeout* seconds; empty when it does answer."""
+    """Return why *engine* does not answer within *timeout* seconds; '' when it does."""
     try:
         with client(engine, timeout=timeout) as docker:
             docker.ping()
@@ -280,30 +346,28 @@ def not_answering(engine: Engine, *, timeout: float = ANSWER_SECONDS) -> str:
 
 @contextmanager
 def client(engine: Engine, *, timeout: float = CALL_SECONDS) -> Iterator[DockerClient]:
-    """A docker-py client for *engine*; what goes wrong with the engine inside the block is raised as EngineError.
+    """Give the docker-py client of *engine*; whatever goes wrong with the engine in the block becomes an EngineError.
 
-    *timeout* is in seconds and counts for each answer. An ssh:// host is an EngineError: docker-py would need paramiko.
+    *timeout* is in seconds and counts for each answer in the block.
     """
     import requests
-    from docker import DockerClient
     from docker.errors import APIError, DockerException
 
-    where = {"host": engine.host} if engine.private else endpoint(engine.env)
-    host = where.pop("host")
     try:
-        docker = DockerClient(base_url=host, timeout=timeout, **where)  # type: ignore[arg-type]
+        docker = engine.connection
+        before, docker.api.timeout = docker.api.timeout, timeout  # type: ignore[assignment] # the stubs want an int
         try:
             yield docker
         finally:
-            docker.close()
+            docker.api.timeout = before
     except APIError as error:
-        raise EngineError(f"{host}: {error.explanation or error}") from error
+        raise EngineError(f"{engine.host}: {error.explanation or error}") from error
     except (DockerException, requests.exceptions.RequestException) as error:
-        raise EngineError(f"{host}: {_innermost(error)}") from error
+        raise EngineError(f"{engine.host}: {_innermost(error)}") from error
 
 
 def _innermost(error: BaseException) -> str:
-    """The operating system's own words at the bottom of a chain of wrapped errors."""
+    """Return the operating system's own message at the bottom of a chain of wrapped errors."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.strerror:
@@ -316,7 +380,7 @@ def _innermost(error: BaseException) -> str:
 
 
 def facts(engine: Engine) -> EngineFacts:
-    """What *engine* says about itself; EngineError when it does not answer."""
+    """Ask *engine* about itself. Raises EngineError when it does not answer."""
     with client(engine) as docker:
         info, version = docker.info(), docker.version()
     text = str(info.get("ServerVersion") or version.get("Version") or "")
@@ -338,13 +402,13 @@ def facts(engine: Engine) -> EngineFacts:
 
 
 def runtimes(engine: Engine) -> tuple[str, ...]:
-    """The names of the container runtimes that *engine* has, such as runc and nvidia."""
+    """Return the names of the container runtimes that *engine* has, such as runc and nvidia."""
     with client(engine) as docker:
         return tuple(sorted(docker.info().get("Runtimes") or {}))
 
 
 def store_of(info: Mapping[str, Any]) -> str:
-    """Which image store an engine uses, from /info: "containerd", or the storage driver's name such as "overlay2"."""
+    """Return which image store an engine uses, from /info: "containerd", or the storage driver, such as "overlay2"."""
     status = info.get("DriverStatus") or []
     if ["driver-type", "io.containerd.snapshotter.v1"] in [list(pair) for pair in status]:
         return "containerd"
@@ -352,9 +416,9 @@ def store_of(info: Mapping[str, Any]) -> str:
 
 
 def inspect_image(engine: Engine, reference: str) -> ImageFacts | None:
-    """What *engine* knows of the image *reference* (a name or an id); None when it has no such image.
+    """Inspect the image *reference* (a name or an id) in *engine*; None when it has no such image.
 
-    ConfigError where *reference* is neither.
+    Raises ConfigError where *reference* is neither.
     """
     from docker.errors import ImageNotFound
 
@@ -369,14 +433,14 @@ def inspect_image(engine: Engine, reference: str) -> ImageFacts | None:
 
 
 def inspected(docker: DockerClient, reference: str) -> Mapping[str, Any]:
-    """The engine's JSON of the image *reference*. ConfigError where that can be none; docker's ImageNotFound."""
+    """Return the engine's JSON of the image *reference*. Raises ConfigError, or docker's ImageNotFound."""
     from jetpare.config import IMAGE_REFERENCE
 
     # It becomes a part of the address that is asked for, where '..' would lead to something else than an image.
     if not IMAGE_REFERENCE.fullmatch(re.sub(r"@sha256:[0-9a-f]{64}$", "", reference)):
         raise ConfigError(
-            f"{reference!r} is no name of an image: [HOST[:PORT]/]PATH[:TAG][@DIGEST] is wanted, the path in lower "
-            "case, or an image's id. `docker images` lists them."
+            f"{reference!r} is not a valid image reference; expected [HOST[:PORT]/]PATH[:TAG][@DIGEST] with the path "
+            "in lower case, or an image's id. `docker images` lists them."
         )
     api: Any = docker.api  # its stubs lack this call
     image: Mapping[str, Any] = api.inspect_image(reference)
@@ -386,7 +450,7 @@ def inspected(docker: DockerClient, reference: str) -> Mapping[str, Any]:
 def image_facts(
     reference: str, image: Mapping[str, Any], history: Sequence[Mapping[str, Any]], *, store: str
 ) -> ImageFacts:
-    """The engine's JSON (inspect; history, newest first) as ImageFacts."""
+    """Convert the engine's JSON (inspect; history, newest first) to ImageFacts."""
     config = image.get("Config") or {}
     layer_ids = tuple((image.get("RootFS") or {}).get("Layers") or ())
     layers = pair_layers(layer_ids, history)
@@ -437,7 +501,7 @@ def pair_layers(layer_ids: Sequence[str], history: Sequence[Mapping[str, Any]]) 
 def layer_entries(
     layer_ids: Sequence[str], history: Sequence[Mapping[str, Any]]
 ) -> tuple[Mapping[str, Any], ...] | None:
-    """The entry of *history* that made each layer, oldest first; None where that is not certain: see `pair_layers`."""
+    """Return the entry of *history* that made each layer, oldest first; None if uncertain: see `pair_layers`."""
     oldest_first = tuple(reversed(history))
     candidates = (
         tuple(entry for entry in oldest_first if entry.get("Size")),
@@ -448,7 +512,7 @@ def layer_entries(
 
 
 def _may_be_layer(entry: Mapping[str, Any]) -> bool:
-    """Whether a history entry's Dockerfile instruction is of the kind that makes a layer; a shell command is."""
+    """Return whether a history entry is of an instruction that can make a layer; a shell command can."""
     text = str(entry.get("CreatedBy") or "")
     _, marker, rest = text.partition("#(nop)")  # how the classic builder writes those that run nothing
     words = (rest if marker else text).split()
@@ -456,7 +520,7 @@ def _may_be_layer(entry: Mapping[str, Any]) -> bool:
 
 
 def registry_trouble(engine: Engine, reference: str, *, timeout: float = REGISTRY_SECONDS) -> str:
-    """Why the engine cannot get *reference* from its registry within *timeout* seconds; empty when it can."""
+    """Return why the engine cannot get *reference* from its registry within *timeout* seconds; '' when it can."""
     try:
         with client(engine, timeout=timeout) as docker:
             api: Any = docker.api  # its stubs lack this call
@@ -471,13 +535,13 @@ def registry_trouble(engine: Engine, reference: str, *, timeout: float = REGISTR
 
 @dataclass
 class ChunkReader:
-    """The file that tarfile wants, out of the chunks that docker-py hands on."""
+    """A file for tarfile to read, made of the chunks that docker-py yields."""
 
     chunks: Iterator[bytes]
     rest: bytes = field(default=b"")
 
     def read(self, size: int) -> bytes:
-        """*size* bytes, fewer at the end only."""
+        """Return *size* bytes, fewer only at the end."""
         parts, have = [self.rest], len(self.rest)
         while have < size:
             chunk = next(self.chunks, b"")
@@ -491,7 +555,7 @@ class ChunkReader:
 
 
 def merged_bytes(engine: Engine, image_id: str) -> int:
-    """The size in bytes of the image's merged file system: every regular file once, hard links not counted again.
+    """Measure the image's merged file system in bytes: every regular file once, hard links not counted again.
 
     By the image's own GNU find where it has one that runs (measured: 0.4 s for 300 MB), else from the stream that
     `docker export` gives (2.2 s), which works for any image and platform. Neither counts the files that an engine puts
@@ -504,21 +568,21 @@ def merged_bytes(engine: Engine, image_id: str) -> int:
 
 
 def process_name(pid: int) -> str:
-    """What no other process is called, of another boot or in another namespace either. OSError where there is none."""
+    """Return a process identity that is unique across reboots and PID namespaces. Raises OSError if it has ended."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     return f"{boot} {Path('/proc/self/ns/pid').stat().st_ino} {pid} {started}"
 
 
 def owner_label() -> dict[str, str]:
-    """What marks a container as this process's; nothing where processes cannot be told apart (no /proc)."""
+    """Return the label that marks a container as this process's; none where there is no /proc."""
     with suppress(OSError):
         return {OWNER: process_name(os.getpid())}
     return {}
 
 
 def is_orphan(owner: str) -> bool:
-    """Whether the process *owner* is gone; one of another machine or namespace cannot be known to be."""
+    """Return whether the process *owner* has ended; False where that is unknown, as of another machine's."""
     with suppress(OSError, ValueError):
         boot, namespace, number, _ = owner.split()
         if process_name(os.getpid()).split()[:2] != [boot, namespace]:
@@ -532,7 +596,7 @@ def is_orphan(owner: str) -> bool:
 
 
 def remove_orphans(docker: DockerClient) -> None:
-    """Remove what a process that was killed, or lost its engine, left running or made in `container_of` or verify."""
+    """Remove the containers of `container_of` and verify whose process was killed or lost its engine."""
     from docker.errors import APIError
 
     for each in docker.api.containers(all=True, filters={"label": OWNER}):
@@ -544,10 +608,10 @@ def remove_orphans(docker: DockerClient) -> None:
 
 @contextmanager
 def container_of(docker: DockerClient, image_id: str, argv: Sequence[str], *, attached: bool = False) -> Iterator[str]:
-    """The id of a container made to run *argv* as root, not started yet; removed at the end, whatever happens.
+    """Make a container that will run *argv* as root, and give its id; it is removed at the end, whatever happens.
 
-    It can read every file and do nothing else. *attached*: its stdin is open and what it says goes to who attaches to
-    it; else it is kept as the container's log.
+    It is not started yet. It can read every file and do nothing else. *attached*: its stdin is open, and its output
+    goes to whoever attaches to it; else it is kept as the container's log.
     """
     from docker.errors import NotFound
     from docker.types import LogConfig
@@ -654,7 +718,7 @@ def members(chunks: Iterable[bytes], what: str) -> Generator[tuple[tarfile.TarIn
 
 
 def content_bytes(engine: Engine, image: ImageFacts) -> int | None:
-    """Bytes of what the containerd store holds of *image* to push it: manifest, config, compressed layers.
+    """Return the bytes that the containerd store holds of *image* to push it: manifest, config, compressed layers.
 
     None where a part of it is not there. Before API 1.47 the engine's .Size was just this (moby's
     daemon/containerd/image.go); later it came to count what is unpacked too (moby pull request 53426).
@@ -669,7 +733,7 @@ def content_bytes(engine: Engine, image: ImageFacts) -> int | None:
 
 
 def content_of(listed: Sequence[Mapping[str, Any]], image: ImageFacts) -> int | None:
-    """The same, from the engine's list of images with their manifests."""
+    """Return the same from the engine's list of images with their manifests."""
     for entry in listed:
         for manifest in entry.get("Manifests") or () if entry.get("Id") == image.id else ():
             platform = (manifest.get("ImageData") or {}).get("Platform")
@@ -679,29 +743,48 @@ def content_of(listed: Sequence[Mapping[str, Any]], image: ImageFacts) -> int | 
 
 
 def of_platform(entry: Mapping[str, Any] | None, platform: str) -> bool:
-    """Whether a platform as manifests write it is *platform*, such as linux/arm64/v8; a variant may be left out."""
+    """Return whether a manifest's platform is *platform*, such as linux/arm64/v8; a variant may be left out."""
     wanted = platform.split("/")
     have = [str((entry or {}).get(key) or "") for key in ("os", "architecture", "variant")]
     return have[:2] == wanted[:2] and (len(wanted) < len(have) or have[2] in ("", wanted[2]))
 
 
-def used_bytes(engine: Engine) -> int:
-    """Bytes that the engine's images and build cache take; what a build finds there it need not have room for again."""
+def held_bytes(engine: Engine, references: Iterable[str]) -> int:
+    """Return the bytes on the engine's disk that a build of the images *references* does not have to write again.
+
+    That is the layers of those that are there, each once, and the build cache of our own commands. BuildKit does not
+    say which profile a cache record is for, so the cache of all of them counts; nothing of other projects does.
+    """
+    layers: dict[str, int] = {}
+    unpaired = 0
+    for reference in references:
+        image = inspect_image(engine, reference)
+        if image is None:
+            continue
+        if image.layers is None:
+            unpaired = max(unpaired, image.layers_bytes or 0)  # they may share their layers, so only the largest counts
+        else:
+            layers |= {layer.diff_id: layer.size for layer in image.layers}
     with client(engine) as docker:
-        usage = docker.df()
-    cache = sum(int(record.get("Size") or 0) for record in usage.get("BuildCache") or () if not record.get("Shared"))
-    return int(usage.get("LayersSize") or 0) + cache
+        records = docker.df().get("BuildCache") or ()
+    cache = sum(int(each.get("Size") or 0) for each in records if is_our_cache(each) and not each.get("Shared"))
+    return sum(layers.values()) + unpaired + cache
+
+
+def is_our_cache(record: Mapping[str, Any]) -> bool:
+    """Return whether a build cache record is that of one of our commands: each of them mounts its script there."""
+    return OUR_COMMANDS in str(record.get("Description") or "")
 
 
 def tag_image(engine: Engine, image_id: str, reference: str) -> None:
-    """Give the image *image_id* the name *reference*, taking it from whichever image had it."""
+    """Give the image *image_id* the name *reference*, and take it from whichever image had it."""
     repository, _, tag = reference.rpartition(":") if ":" in reference.rpartition("/")[2] else (reference, "", "latest")
     with client(engine) as docker:
         docker.api.tag(image_id, repository, tag)
 
 
 def remove_image(engine: Engine, reference: str) -> bool:
-    """Remove the name *reference*, and the image with its last name; False when there was none."""
+    """Remove the name *reference*, and the image with its last name. Returns False when there was none."""
     from docker.errors import ImageNotFound
 
     with client(engine) as docker:
@@ -713,7 +796,7 @@ def remove_image(engine: Engine, reference: str) -> bool:
 
 
 def run_shell(engine: Engine, image: str, argv: Sequence[str]) -> int:
-    """Run *argv* in a new container of *image* with this terminal, remove it afterwards; its exit status."""
+    """Run *argv* in a new container of *image* on this terminal, remove it, and return the exit status of *argv*."""
     terminal = ["--tty"] if sys.stdin.isatty() else []  # docker refuses one where there is none, as in a script
     command = [engine.docker, "run", "--rm", "--interactive", *terminal, image, *argv]
     return process.interactive(command, env=engine.env)

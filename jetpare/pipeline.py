@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import cached_property
@@ -27,13 +28,14 @@ from jetpare import (
     host,
     ledger,
     network,
+    ownership,
     power,
     process,
     telemetry,
     timeline,
 )
 from jetpare.compare import DIFFERS, version_rows
-from jetpare.config import INPUTS, architecture_of
+from jetpare.config import IMAGE_REFERENCE, INPUTS, architecture_of
 from jetpare.engine import Engine
 from jetpare.errors import (
     BuildError,
@@ -53,10 +55,11 @@ from jetpare.plan import CUDNN, Kind, Node, Plan
 from jetpare.power import PowerSession
 from jetpare.project import Project, source_revision
 from jetpare.timeline import EventDecoder, Recorder, StageLog, StageTiming
-from jetpare.units import GB, size_text
+from jetpare.units import GB
 from jetpare.views.progress import Progress, Usual, brief
 
 UNCHANGED = "unchanged"
+LABEL_SHELL = "jetpare.shell"  # of an image that is there for one shell: the process that made it
 REBUILD = "rebuild.json"  # PROFILE/LABEL of stages that were built again -> run: later builds use what came out
 
 
@@ -143,7 +146,7 @@ def build(project: Project, plan: Plan, engine_: Engine, request: Request, progr
         facts = engine.facts(engine_)  # after the switch: low power modes take cores offline
         check_tools(facts)
         check_emulation(plan, engine_, facts, project.sysroot)
-        check_space(plan, engine_, facts, project.state_path)
+        check_space(project, plan, engine_, facts)
         fitting = cudnn.check(project, plan)
         if fitting and fitting.unknown:
             progress.note(f"Whether cuDNN fits PyTorch shows at the end only: {fitting.unknown}.")
@@ -160,16 +163,44 @@ def build(project: Project, plan: Plan, engine_: Engine, request: Request, progr
             progress.plan([node.label for node in plan.nodes], run.usual())
             run.execute()
         except KeyboardInterrupt:
-            run.close(ledger.INTERRUPTED, "interrupted")
+            trouble = run.close_after_failure(ledger.INTERRUPTED, "interrupted")
             raise Interrupted(
                 "Interrupted. What was finished is kept in the cache; the record is "
-                f"{run.shown(run.folder / 'run.json')}."
+                f"{run.shown(run.folder / 'run.json')}.{trouble}"
             ) from None
+        except JetpareError as error:
+            error.message = f"{error}{run.close_after_failure(ledger.FAILED, str(error))}"
+            raise
         except BaseException as error:  # whatever it was: the record must not say that it still runs
-            run.close(ledger.FAILED, str(error) or type(error).__name__)
+            trouble = run.close_after_failure(ledger.FAILED, str(error) or type(error).__name__)
+            if trouble:
+                progress.note(trouble.strip())
             raise
         run.close(ledger.SUCCEEDED, "")
     return run.record
+
+
+@contextmanager
+def build_secrets(project: Project, settings: network.NetworkSettings) -> Iterator[None]:
+    """Keep the files of the build secrets on disk while the block runs, and no longer, however it ends."""
+    try:
+        network.write_secrets(settings, root=project.root, state=project.state)
+        yield
+    finally:
+        shutil.rmtree(project.state_path / "secrets", ignore_errors=True)
+
+
+def without_secrets(definition: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *definition* without the build secrets, whose files are there only while a build of ours runs."""
+    gone = tuple(f"id={name}," for name in bake.SECRETS)
+    return {
+        "target": {
+            name: {**target, "secret": [each for each in target["secret"] if not each.startswith(gone)]}
+            if "secret" in target
+            else target
+            for name, target in definition["target"].items()
+        }
+    }
 
 
 def _power(
@@ -200,17 +231,15 @@ def check_emulation(plan: Plan, engine_: Engine, facts: engine.EngineFacts, sysr
         raise ToolError(f"{found.detail}. {found.advice}")
 
 
-def check_space(plan: Plan, engine_: Engine, facts: engine.EngineFacts, state: Path) -> None:
-    """Raise SpaceError where the engine's disk cannot hold what the profile needs; what is held already counts."""
-    need = int(plan.profile.disk_gb * GB)
-    free = doctor.free_bytes(engine_, facts, state)
-    if free is None or free >= need or free + engine.used_bytes(engine_) >= need:
-        return
-    raise SpaceError(
-        f"{size_text(free)} are free at the engine's data root, and profile '{plan.profile_name}' needs "
-        f"{size_text(need)}. Free some (`invoke clean --cache` removes what earlier builds left), or lower "
-        "disk_gb in build.toml."
-    )
+def check_space(project: Project, plan: Plan, engine_: Engine, facts: engine.EngineFacts) -> None:
+    """Raise SpaceError where the engine's disk cannot hold what the profile needs beyond what is there of it."""
+    need, held = int(plan.profile.disk_gb * GB), ownership.references(project, plan)
+    found = doctor.check_room(engine_, facts, need, state=project.state_path, held=held)
+    if found.status == "failed":
+        raise SpaceError(
+            f"The disk with the engine's data root is too small for profile '{plan.profile_name}': {found.detail}. "
+            f"{found.advice}"
+        )
 
 
 class _Run:
@@ -235,6 +264,7 @@ class _Run:
         self.id = self.ledger.new_id(datetime.now(timezone.utc))
         self.folder = self.ledger.path(self.id)
         self.sampler: telemetry.Sampler | None = None
+        self.failing = False  # from when something has failed until that is raised
         self.held: PowerSession | None = None
         self.cudnn: cudnn.Check | None = None
         self.settings = network.read_settings(project.environ, project.home)
@@ -276,8 +306,16 @@ class _Run:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
 
     def put(self, **changes: Any) -> None:  # noqa: ANN401 - fields of Record
+        """Change the record, and write it. While a failure is about to be raised, nothing else is raised in its place.
+
+        `close` then writes the record again, and says so where that fails.
+        """
         self.record = self.record.model_copy(update=changes)
-        self.ledger.write(self.record)
+        try:
+            self.ledger.write(self.record)
+        except OSError:
+            if not self.failing:
+                raise
 
     def put_stage(self, row: StageRecord) -> None:
         self.put(stages=tuple(row if row.label == old.label else old for old in self.record.stages))
@@ -296,20 +334,29 @@ class _Run:
             else row
             for row in self.record.stages
         )
-        self.put(  # before anything is shown: the terminal may be gone
-            status=status,
-            failure=failure,
-            finished=time.time(),
-            wall_seconds=time.monotonic() - self.clock,
-            stages=stages,
-        )
-        for name in ("reports", "secrets"):
-            shutil.rmtree(self.project.state_path / name, ignore_errors=True)
+        last = {
+            "status": status,
+            "failure": failure,
+            "finished": time.time(),
+            "wall_seconds": time.monotonic() - self.clock,
+            "stages": stages,
+        }
+        self.record = self.record.model_copy(update=last)
+        self.ledger.write(self.record)  # before anything is shown: the terminal may be gone
+        shutil.rmtree(self.project.state_path / "reports", ignore_errors=True)
         if self.sampler is not None and self.sampler.fault:
             self.progress.note(f"Not all samples were kept: {self.sampler.fault}.")
         for row in stages:
             if row.status in {ledger.SKIPPED, ledger.INTERRUPTED}:
                 self.progress.finish(row.label, row.status, row.reason)
+
+    def close_after_failure(self, status: str, failure: str) -> str:
+        """Write the last record after *failure*, and return what to add to its message where that fails too."""
+        try:
+            self.close(status, failure)
+        except (JetpareError, OSError) as error:
+            return f"\nBesides, the last record of this run could not be written: {error}"
+        return ""
 
     def shown(self, path: Path) -> str:
         """A path as a person at the project's folder would write it."""
@@ -404,12 +451,12 @@ class _Run:
 
     def execute(self) -> None:
         """Make every node, in order; with --parallel, all that BuildKit makes in one solve."""
-        network.write_secrets(self.settings, root=self.project.root, state=self.project.state)
         for node in self.plan.nodes:
             if not node.baked:
                 self.prepare(node)
-        for batch in self.batches([node for node in self.plan.nodes if node.baked]):
-            self.bake(batch)
+        with build_secrets(self.project, self.settings):
+            for batch in self.batches([node for node in self.plan.nodes if node.baked]):
+                self.bake(batch)
 
     def batches(self, nodes: Sequence[Node]) -> list[list[Node]]:
         """What is built in one call: each node alone, so that its time is its own.
@@ -457,6 +504,7 @@ class _Run:
         try:
             cache, why = makers[node.kind](node)
         except JetpareError as error:
+            self.failing = True
             self.put_stage(row.model_copy(update={"status": ledger.FAILED, "reason": _first_line(str(error))}))
             self.progress.finish(node.label, ledger.FAILED, _first_line(str(error)))
             raise
@@ -478,6 +526,9 @@ class _Run:
             environ=self.project.environ,
             say=self.progress.note,
         )
+        if made.how != "present":
+            file = self.folder / "events" / f"{node.target}-metadata.json"
+            file.write_text(json.dumps(ownership.metadata(node.target, made.id)))
         return ("cached" if made.how == "present" else "cold"), made.how
 
     def download(self, node: Node) -> tuple[str, str]:
@@ -502,11 +553,33 @@ class _Run:
             )
         call = _Call(run=self, nodes=nodes)
         before = self.present()
-        status, metadata = call.run()
-        after = self.present()
-        marked = []
+        metadata, trouble = {}, ""
+        try:
+            metadata = call.run()
+        except OSError as error:
+            if not call.status:  # else the stage failed first, as on a disk that is full for both
+                raise
+            trouble = f"\nBesides, its log is not whole: {error}"
+        self.failing = call.status != 0
+        marked = self.put_rows(call, before, self.present())
+        if self.failing:
+            raise BuildError(self.explain(call) + trouble)
+        if marked and self.project.config.power.strict:
+            raise StrictPowerError(
+                "[power] strict: what was measured does not stand for the power mode:\n"
+                + "\n".join(f"  {mark}" for mark in marked)
+            )
         for node in nodes:
-            row = self.baked_row(node, call, ok=status == 0)
+            if node.name == CUDNN:
+                self.check_cudnn(node)
+            if node.kind is Kind.IMAGE:
+                self.finish_image(node, call, metadata)
+
+    def put_rows(self, call: _Call, before: Present | None, after: Present | None) -> list[str]:
+        """Record each node of *call*, and return why their times do not stand for the power mode, a line for each."""
+        marked = []
+        for node in call.nodes:
+            row = self.baked_row(node, call, ok=call.status == 0)
             marks = self.marks(before, after, row.telemetry)
             marked += [f"{row.label}: {mark}" for mark in marks]
             foreign = self.foreign(node) if row.cache != "cached" else ()
@@ -518,18 +591,7 @@ class _Run:
         self.put(**{name: getattr(self.record, name) + seconds for name, seconds in beside.items()})
         if self.request.parallel:
             self.put(critical_path=call.critical_path())
-        if status != 0:
-            raise BuildError(self.explain(call))
-        if marked and self.project.config.power.strict:
-            raise StrictPowerError(
-                "[power] strict: what was measured does not stand for the power mode:\n"
-                + "\n".join(f"  {mark}" for mark in marked)
-            )
-        for node in nodes:
-            if node.name == CUDNN:
-                self.check_cudnn(node)
-            if node.kind is Kind.IMAGE:
-                self.finish_image(node, call, metadata)
+        return marked
 
     def check_cudnn(self, node: Node) -> None:
         """Raise ConfigError where what stage cudnn collected is not what goes with PyTorch."""
@@ -626,10 +688,7 @@ class _Run:
             tag = bake.input_tag(self.project.config, self.plan, base)
             facts = None if context.digest else engine.inspect_image(self.engine, tag)
             return context.digest or (facts.id if facts else None)
-        resolved = (
-            re.search(r"@(sha256:[0-9a-f]{64})", step.name) for step in seen.steps if context.image in step.name
-        )
-        return next((match[1] for match in resolved if match), None)
+        return resolved_digest(context.image, (step.name for step in seen.steps))
 
     def finish_image(self, node: Node, call: _Call, metadata: Mapping[str, Any]) -> None:
         """Check the image that was built, and tag it only if it passes."""
@@ -655,6 +714,7 @@ class _Run:
             checks=checks,
         )
         if wrong:
+            self.failing = True
             self.put(images=(*self.record.images, record))
             raise CheckError(
                 f"{node.group} was built but not tagged, because it does not pass its checks:\n"
@@ -662,9 +722,17 @@ class _Run:
                 + f"\nCorrect what is installed, or [{self.project.config.table_of(self.plan.profile_name)}.expect] in "
                 f"build.toml. To look into it: docker run --rm -it {image_id}; `invoke clean` removes it."
             )
-        measured = record.model_copy(update=self.measure(image_id))
-        replace_tag(self.engine, image_id, reference)
-        self.put(images=(*self.record.images, measured))
+        before = replace_tag(self.engine, image_id, reference, state=self.project.state_path)
+        if before:
+            self.progress.note(f"No record here knows the image that was {reference} until now; it stays as {before}.")
+        others = self.record.images
+        self.put(images=(*others, record))
+        try:
+            sizes = self.measure(image_id)
+        except (JetpareError, OSError) as error:  # the image is good all the same
+            self.progress.note(f"The sizes of {reference} were not measured: {error}")
+            return
+        self.put(images=(*others, record.model_copy(update=sizes)))
 
     def measure(self, image_id: str) -> dict[str, int | None]:
         """The image's layers and sizes; taken from the record of an earlier run that made the very same image."""
@@ -679,13 +747,46 @@ class _Run:
         return {"layers": facts.layer_count, "layers_bytes": facts.layers_bytes, "merged_bytes": merged}
 
 
-def replace_tag(running: Engine, image_id: str, reference: str) -> None:
-    """Give the image the name; the image that had it before goes, unless something else still holds it."""
+def replace_tag(running: Engine, image_id: str, reference: str, *, state: Path) -> str:
+    """Give the image the name *reference*, and remove the image that had it before if a run in *state* made that.
+
+    It stays where something else holds it. Returns the id of an image that stays because no run in *state* made it, so
+    most likely one of another checkout of this project, which a private engine cannot have; '' where there is none.
+    """
     before = engine.inspect_image(running, reference)
     engine.tag_image(running, image_id, reference)
-    if before is not None and before.id != image_id:
-        with suppress(EngineError):  # a container uses it, or it has another name: it stays
-            engine.remove_image(running, before.id)
+    if before is None or before.id == image_id:
+        return ""
+    if not running.private and before.id not in ownership.made_ids(state):
+        return before.id
+    with suppress(EngineError):  # a container uses it, or it has another name: it stays
+        engine.remove_image(running, before.id)
+    return ""
+
+
+def resolved_digest(image: str, steps: Iterable[str]) -> str | None:
+    """Return the digest to which BuildKit resolved the reference *image*, from the names of its *steps*.
+
+    Those read '[stage 1/2] FROM docker.io/library/debian:12@sha256:…' or '[context base] docker-image://…@sha256:…'.
+    """
+    wanted = _full_name(image)
+    for step in steps:
+        for word in step.split():
+            reference, _, digest = word.removeprefix("docker-image://").partition("@")
+            known = re.fullmatch(r"sha256:[0-9a-f]{64}", digest) and IMAGE_REFERENCE.fullmatch(reference)
+            if known and _full_name(reference) == wanted:
+                return digest
+    return None
+
+
+def _full_name(reference: str) -> tuple[str, str, str]:
+    """Return registry, path and tag of an image reference, with what it leaves out filled in."""
+    from docker.auth import resolve_repository_name
+    from docker.utils import parse_repository_tag
+
+    repository, tag = parse_repository_tag(reference)
+    registry, path = resolve_repository_name(repository)
+    return registry, path if "/" in path or registry != "docker.io" else f"library/{path}", tag or "latest"
 
 
 class _Call:
@@ -700,9 +801,10 @@ class _Call:
         self.logs: dict[str, StageLog] = {}
         self.timeline = timeline.Timeline(steps=())
         self.failure: timeline.Failure | None = None
+        self.status: int | None = None  # until bake has ended
 
-    def run(self) -> tuple[int, dict[str, Any]]:
-        """Run bake to its end; its exit status and its metadata."""
+    def run(self) -> dict[str, Any]:
+        """Run bake to its end, and return its metadata; ``status`` is its exit status from then on."""
         run = self.of
         run.take_sample()
         targets = tuple(target for node in self.nodes for target in bake.call_targets(node))
@@ -720,7 +822,7 @@ class _Call:
                 self.take(self.decoder.feed(chunk))
 
             try:
-                return bake.run(
+                self.status, metadata = bake.run(
                     bake.command(run.engine.docker, bake.definition_file(run.project.state), targets),
                     root=run.project.root,
                     env=run.engine.env,
@@ -728,12 +830,19 @@ class _Call:
                     on_chunk=on_chunk,
                 )
             finally:
-                self.take(self.decoder.close())
-                self.recorder.close()
-                self.timeline = self.recorder.timeline()
-                self.failure = timeline.failure(self.timeline, self.decoder.text)
-                for each in self.logs.values():
-                    each.finish(self.timeline)
+                self.conclude()
+        return metadata
+
+    def conclude(self) -> None:
+        """Take the end of the stream, work out what it says, and finish the logs."""
+        try:
+            self.take(self.decoder.close())
+        finally:  # a log that cannot be written must not hide what failed
+            self.recorder.close()
+            self.timeline = self.recorder.timeline()
+            self.failure = timeline.failure(self.timeline, self.decoder.text)
+        for each in self.logs.values():
+            each.finish(self.timeline)
 
     def take(self, events: Sequence[timeline.Event]) -> None:
         for event in events:
@@ -894,33 +1003,33 @@ def stage_image(project: Project, plan: Plan, running: Engine, label: str, *, sa
         if engine.inspect_image(running, tag) is None:
             raise RecordError(f"{tag} is not built. `{again_command(label, plan.profile_name)}` builds it.")
         return tag
-    reference = bake.shell_tag(project.config, plan, node)
-    request = Request(task="shell")
+    # A name for this shell alone: another one in the same stage removes its own at its end, and not ours.
+    reference = f"{bake.shell_tag(project.config, plan, node)}-{secrets.token_hex(4)}"
     facts = engine.facts(running)
     check_tools(facts)
     check_emulation(plan, running, facts, project.sysroot)
-    with ledger.exclusive(project.state_path):
-        settings = network.read_settings(project.environ, project.home)
-        network.write_secrets(settings, root=project.root, state=project.state)
-        content = bake.definition(project.config, plan, options(project, plan, request, run="shell", revision=None))
-        target = content["target"][node.target]
-        target |= {"target": node.name, "output": [f"type=docker,name={reference}"]}
-        target["labels"] = {bake.LABEL_PROJECT: project.config.project.name}
+    request = Request(task="shell")
+    content = bake.definition(project.config, plan, options(project, plan, request, run="shell", revision=None))
+    target = content["target"][node.target]
+    target |= {"target": node.name, "output": [f"type=docker,name={reference}"]}
+    target["labels"] = {bake.LABEL_PROJECT: project.config.project.name, LABEL_SHELL: shell_label()}
+    decoder, recorder = EventDecoder(), Recorder()
+
+    def on_chunk(chunk: bytes) -> None:
+        for event in decoder.feed(chunk):
+            recorder.add(event)
+
+    with ledger.exclusive(project.state_path), _removed_after_failure(running, reference):
         bake.write_definition(project.root, project.state, content)
         say(f"Building {label} as {reference}; what did not change comes from the cache.")
-        decoder, recorder = EventDecoder(), Recorder()
-
-        def on_chunk(chunk: bytes) -> None:
-            for event in decoder.feed(chunk):
-                recorder.add(event)
-
-        status, _ = bake.run(
-            bake.command(running.docker, bake.definition_file(project.state), (node.target,)),
-            root=project.root,
-            env=running.env,
-            metadata=project.state_path / "shell-metadata.json",
-            on_chunk=on_chunk,
-        )
+        with build_secrets(project, network.read_settings(project.environ, project.home)):
+            status, _ = bake.run(
+                bake.command(running.docker, bake.definition_file(project.state), (node.target,)),
+                root=project.root,
+                env=running.env,
+                metadata=project.state_path / "shell-metadata.json",
+                on_chunk=on_chunk,
+            )
     if status != 0:
         failure = timeline.failure(recorder.timeline(), decoder.text)
         raise BuildError(
@@ -928,3 +1037,19 @@ def stage_image(project: Project, plan: Plan, running: Engine, label: str, *, sa
             f"See why with: {again_command(label, plan.profile_name)}"
         )
     return reference
+
+
+@contextmanager
+def _removed_after_failure(running: Engine, reference: str) -> Iterator[None]:
+    """Remove the image *reference* where the block raises, Ctrl-C included: nobody else knows its name."""
+    try:
+        yield
+    except BaseException:
+        with suppress(JetpareError):
+            engine.remove_image(running, reference)
+        raise
+
+
+def shell_label() -> str:
+    """Return the identity of this process, by which `clean` finds the image of a shell that has ended, or ''."""
+    return engine.owner_label().get(engine.OWNER, "")

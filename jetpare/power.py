@@ -10,9 +10,11 @@ little, so only a fresh query is believed.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -172,7 +174,7 @@ def session(*, state: Path, host: Host, policy: Policy, say: Say) -> Iterator[Po
             # The failure that ends the run is the one to report; what is pending stays on disk.
             try:
                 _put_back(state, board, say)
-            except JetpareError as error:
+            except (JetpareError, OSError) as error:
                 say(f"The board was not put back: {error}")
             raise
         _put_back(state, board, say)
@@ -389,12 +391,7 @@ def _exclusive(state: Path, host: Host) -> Iterator[None]:
     if folder is None:
         folder = state
         folder.mkdir(parents=True, exist_ok=True)
-    path = folder / LOCK_FILE
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        handle = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
-        os.fchmod(handle, 0o644)  # whatever the umask: every user has to be able to open it
+    handle = _open_lock(folder / LOCK_FILE)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -405,6 +402,38 @@ def _exclusive(state: Path, host: Host) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def _open_lock(path: Path) -> int:
+    """Open the lock file, made if it is missing, and return its descriptor.
+
+    The folder may be one where everybody can write: nothing that somebody planted there is followed, made or waited
+    for. Raises PowerError where *path* is anything but a regular file.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # opening a pipe would wait for a writer
+    handle = None
+    while handle is None:
+        try:
+            handle = os.open(path, flags)
+        except FileNotFoundError:
+            with suppress(FileExistsError):  # another run has made it since
+                handle = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o644)
+                os.fchmod(handle, 0o644)  # whatever the umask: every user has to be able to open it
+        except OSError as error:
+            if error.errno not in {errno.ELOOP, errno.ENXIO}:  # a symbolic link, a socket
+                raise
+            raise _not_a_lock(path) from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise _not_a_lock(path)
+    return handle
+
+
+def _not_a_lock(path: Path) -> PowerError:
+    return PowerError(
+        f"{path}: not a regular file, so somebody else put it in the place of jetpare's lock. "
+        f"Look at it with `ls -l {path}`, then remove it: `sudo rm {path}`."
+    )
 
 
 # --- clocks

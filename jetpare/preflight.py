@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from jetpare import cudnn, doctor, network
+from jetpare import cudnn, doctor, network, ownership
 from jetpare.config import BUILDER
 from jetpare.doctor import Finding, Needs
+from jetpare.engine import Engine
 from jetpare.errors import ConfigError
 from jetpare.plan import Kind, Plan
 from jetpare.project import Project
 from jetpare.units import GB
 
 
-def findings(project: Project, plan: Plan) -> tuple[Finding, ...]:
-    """The doctor's lines for *plan*."""
+def findings(project: Project, plan: Plan, reach: Callable[[], Engine]) -> tuple[Finding, ...]:
+    """Return the doctor's findings for *plan*. *reach* opens the engine."""
     contexts = plan.profile.contexts
     settings = network.read_settings(project.environ, project.home)
     needs = Needs(
@@ -29,8 +30,9 @@ def findings(project: Project, plan: Plan) -> tuple[Finding, ...]:
         ),
         settings=settings,
         stand_ins=tuple(node.name for node in plan.nodes if node.kind in {Kind.INPUT, Kind.BOOTSTRAP}),
+        held=ownership.references(project, plan),
     )
-    found = doctor.check(state=project.state_path, environ=project.environ, needs=needs)
+    found = doctor.check(reach, state=project.state_path, needs=needs)
     return (*found, *_cudnn(project, plan))
 
 

@@ -13,10 +13,11 @@ import hashlib
 import ipaddress
 import json
 import os
+import re
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from typing import Literal
 from packaging.version import Version
 
 from jetpare import process
-from jetpare.engine import Engine, client, not_answering, parse_version, store_of
+from jetpare.engine import Engine, client, not_answering, parse_version, pinned, process_name, store_of
 from jetpare.errors import BusyError, EngineError
 from jetpare.files import write_atomically
 
@@ -113,11 +114,9 @@ def engine(*, state: Path, environ: Mapping[str, str]) -> Engine | None:
         "DOCKER_HOST": f"unix://{places.socket}",
         "DOCKER_CONFIG": str(cli_config(state=state, environ=environ)),
     }
-    # A context, or TLS for another engine, must not bend the address.
-    env = {key: value for key, value in environ.items() if key not in ("DOCKER_CONTEXT", "DOCKER_TLS_VERIFY")}
     return Engine(
         docker=str(found.docker),
-        env={**env, **overrides},
+        env={**pinned(environ), **overrides},
         overrides=overrides,
         private=True,
         host=overrides["DOCKER_HOST"],
@@ -402,6 +401,7 @@ def _processes() -> Iterator[tuple[int, list[str]]]:
 
 
 def _children(parent: int) -> list[int]:
+    """Return the process ids of the children of *parent*."""
     found = []
     for pid, _ in _processes():
         with suppress(OSError):  # it may have ended
@@ -415,10 +415,11 @@ def _kill(places: Places, *, grace: float) -> None:
     """Stop the engine's processes (its own way first, *grace* seconds), then take away what they leave behind."""
     pid = supervisor(places)
     if pid is not None:
-        first = _children(pid)  # the first process of its namespace: with it, the kernel ends all the others
+        # The first process of its namespace: with it, the kernel ends all the others.
+        first, top = _named(_children(pid)), _named([pid])
         _signal(first, signal.SIGTERM)
         if not _gone(places, grace):
-            _signal([*first, pid], signal.SIGKILL)
+            _signal({**first, **top}, signal.SIGKILL)
             if not _gone(places, DOWN_SECONDS):
                 raise EngineError(f"Process {pid} of the private engine does not end. Its log is {places.log}.")
     if (places.rootfs / "usr/sbin/iptables-nft").exists():
@@ -430,10 +431,21 @@ def _kill(places: Places, *, grace: float) -> None:
     remove_tree(places.run)
 
 
-def _signal(pids: list[int], number: signal.Signals) -> None:
+def _named(pids: Iterable[int]) -> dict[int, str]:
+    """Return the identity of each process in *pids* that still runs."""
+    found = {}
     for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)
+        with suppress(OSError):  # it has ended
+            found[pid] = process_name(pid)
+    return found
+
+
+def _signal(processes: Mapping[int, str], number: signal.Signals) -> None:
+    """Send *number* to each of *processes* that is still the one that it was: its id may be another's by now."""
+    for pid, name in processes.items():
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if process_name(pid) == name:
+                os.kill(pid, number)
 
 
 def _gone(places: Places, seconds: float) -> bool:
@@ -445,16 +457,21 @@ def _gone(places: Places, seconds: float) -> bool:
     return True
 
 
-def remove_tree(folder: Path) -> None:
+def remove_tree(folder: Path, *, mountinfo: Path = Path("/proc/self/mountinfo")) -> None:
     """Remove *folder* with all in it; EngineError, and nothing removed, while anything is mounted in it."""
     if not folder.exists():
         return
     inside = f"{folder.resolve()}/"
-    mounts = [
-        line.split()[4].encode().decode("unicode_escape")
-        for line in Path("/proc/self/mountinfo").read_text().splitlines()
-    ]
-    busy = [point for point in mounts if f"{point}/".startswith(inside)]
+    busy = [point for point in mount_points(mountinfo.read_bytes()) if f"{point}/".startswith(inside)]
     if busy:
         raise EngineError(f"{folder}: not removed, because {', '.join(busy)} is mounted there. Unmount it first.")
     shutil.rmtree(folder)
+
+
+def mount_points(mountinfo: bytes) -> list[str]:
+    """Return where things are mounted, from /proc/self/mountinfo, which escapes blanks and backslashes in octal.
+
+    All other bytes stand there as they are in the path, in whatever encoding (Linux: fs/proc_namespace.c, mangle).
+    """
+    points = (line.split(b" ")[4] for line in mountinfo.split(b"\n") if line)
+    return [os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), point)) for point in points]

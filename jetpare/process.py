@@ -89,6 +89,8 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is not None and _is_gone(process, LEAVE_SECONDS):
         return
     for number, seconds in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, KILL_SECONDS)):
+        if _is_another(process):
+            return
         with suppress(ProcessLookupError, PermissionError):  # _is_gone then says that it is
             os.killpg(process.pid, number)
         if _is_gone(process, seconds):
@@ -96,7 +98,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _is_gone(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Whether the whole group of *process* ends within *seconds*. Reaps the leader."""
+    """Return whether the whole group of *process* ends within *seconds*. Reaps the leader."""
     until = time.monotonic() + seconds
     while True:
         ended = process.poll() is not None  # before the group is asked: an unreaped leader still counts as a member
@@ -108,6 +110,24 @@ def _is_gone(process: subprocess.Popen[bytes], seconds: float) -> bool:
         if time.monotonic() >= until:
             return False
         time.sleep(POLL_SECONDS)
+
+
+def _is_another(process: subprocess.Popen[bytes]) -> bool:
+    """Return whether the id of *process* is another process's by now, and so the group of that name is another's.
+
+    A leader that was not reaped keeps its id. Once it was, the kernel gives the id away again only when no process is
+    left in its group or session (Linux: kernel/pid.c, __change_pid), so whoever bears it then shows that all of ours
+    have ended.
+    """
+    if process.poll() is None:
+        return False
+    try:
+        os.kill(process.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def run(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Mapping
 from pathlib import PurePath
 from types import MappingProxyType
 
-from jetpare.commands import FILE_WIDTH
 from jetpare.config import suggest
 from jetpare.errors import ConfigError
 from jetpare.gather import Gathered
@@ -18,14 +16,10 @@ TEXT, MARKDOWN = "text", "md"
 
 def text(found: Gathered) -> str:
     """The tables of the terminal, without colour."""
-    from rich.console import Console
-
+    from jetpare.views import terminal
     from jetpare.views.comparison import View
 
-    buffer = io.StringIO()
-    console = Console(file=buffer, width=FILE_WIDTH, highlight=False, color_system=None)
-    console.print(View(found.comparison))
-    return buffer.getvalue()
+    return terminal.text(View(found.comparison))
 
 
 def as_json(found: Gathered) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 
 from rich.console import Console, Group, RenderableType
@@ -15,6 +16,7 @@ from jetpare.ledger import CROSS_BUILT, EMULATED, Record, StageRecord
 from jetpare.plan import Plan
 from jetpare.views.rows import seconds_text
 
+FILE_WIDTH = 100  # columns of a table in a file or a pipe
 STYLES = {
     "ok": "green", "succeeded": "green", "cached": "cyan", "warm": "yellow", "cold": "", "failed": "bold red",
     "skipped": "dim", "waiting": "dim", "interrupted": "bold red", "running": "yellow", "warning": "yellow",
@@ -113,3 +115,10 @@ def show(console: Console, *parts: RenderableType) -> None:
         if number:
             console.print()
         console.print(part)
+
+
+def text(*parts: RenderableType) -> str:
+    """Return the parts as plain text for a file: without colour, whatever FORCE_COLOR says."""
+    made = io.StringIO()
+    show(Console(file=made, width=FILE_WIDTH, highlight=False, color_system=None), *parts)
+    return made.getvalue()

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+from invoke.program import Program
 
+import tasks
+from jetpare import audit, doctor, engine, gather, private_engine, verify
+from jetpare.audit import Audit
 from jetpare.commands import Session
+from jetpare.doctor import Finding
+from jetpare.engine import Engine
+from jetpare.errors import BudgetError, ConfigError, EngineError, RecordError
+from jetpare.gather import Gathered
 from jetpare.ledger import Ledger, Record
+from jetpare.pipeline import Request
+from jetpare.verify import Outcome
+from tests.fakes import Baked, digest
+from tests.unit.conftest import Workshop
 from tests.unit.test_history import record, row
 
 
@@ -51,3 +66,301 @@ def test_a_command_reads_each_record_once(
 def test_narration_holds_nothing_that_a_terminal_acts_on(mini: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Session(root=mini, environ={}).say("an image says \x1b[2J\x9b1A\nand more")
     assert capsys.readouterr().err == "an image says \\x1b[2J\\x9b1A\nand more\n"
+
+
+# --- one engine for each command
+
+
+@pytest.fixture
+def session(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> Session:
+    """A command in the miniature, whose engine is the workshop's."""
+    monkeypatch.setattr(engine, "find", lambda **_: workshop.engine)
+    monkeypatch.setattr("jetpare.project.host_architecture", lambda: "amd64")
+    return Session(root=workshop.project.root, environ=workshop.project.environ)
+
+
+def test_a_command_finds_its_engine_once_and_closes_it(
+    workshop: Workshop, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[Engine] = []
+
+    def find(**_: object) -> Engine:
+        found.append(workshop.engine)
+        return workshop.engine
+
+    monkeypatch.setattr(engine, "find", find)
+    monkeypatch.setattr(doctor, "check_index", lambda *_: Finding(name="index", status="ok", detail=""))
+    with session:
+        session.doctor()
+        session.build_all(Request(task="build-all"), images=(), repeat=1, dry_run=True)
+        assert workshop.docker.closed == 0
+    assert len(found) == 1
+    assert workshop.docker.closed == 1
+
+
+def test_a_command_that_needs_no_engine_opens_none(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "find", lambda **_: pytest.fail("an engine was sought"))
+    with session:
+        session.plan(images=())
+
+
+def test_engine_up_closes_what_it_started(
+    workshop: Workshop, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing(**_: object) -> Engine:
+        raise EngineError("No Docker engine answers")
+
+    monkeypatch.setattr(engine, "find", nothing)
+    monkeypatch.setattr(private_engine, "up", lambda **_: workshop.engine)
+    with session:
+        session.engine_up(store="overlay2")
+    assert workshop.docker.closed == 1
+
+
+# --- what other programs read
+
+SECRET = "hunter2"  # noqa: S105 - it is the point
+
+
+def run_history(session: Session) -> None:
+    session.history(stages=(), last=0, form="json")
+
+
+def run_csv(session: Session) -> None:
+    session.history(stages=(), last=0, form="csv")
+
+
+def run_dry(session: Session) -> None:
+    session.build_all(Request(task="build-all"), images=(), repeat=1, dry_run=True)
+
+
+def run_verify(session: Session) -> None:
+    session.verify(images=("jetpare-mini/cuda:mini",), as_json=True)
+
+
+def run_audit(*forms: str) -> Callable[[Session], None]:
+    return lambda session: session.audit(images=(), forms=dict.fromkeys(forms, True), output=None)
+
+
+@pytest.mark.parametrize(
+    ("command", "is_json"),
+    [
+        (run_history, True),
+        (run_csv, False),
+        (run_dry, False),
+        (run_verify, True),
+        (run_audit("json"), True),
+        (run_audit("sarif"), True),
+    ],
+)
+@pytest.mark.parametrize("force", ["FORCE_COLOR", "TTY_COMPATIBLE"])
+def test_what_programs_read_has_no_colour(
+    workshop: Workshop,
+    session: Session,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: Callable[[Session], None],
+    is_json: bool,
+    force: str,
+) -> None:
+    monkeypatch.setenv(force, "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    workshop.build(workshop.plan())
+    capsys.readouterr()
+    report = Audit(
+        generated="", profile="mini", images=(), missing=(), fail_on="error", rows=(), findings=(), subjects=()
+    )
+    monkeypatch.setattr(audit, "run", lambda *_a, **_k: report)
+    monkeypatch.setattr(verify, "run", lambda *_a, **_k: Outcome(images=(), differing=(), unused=()))
+    with suppress(RecordError):  # there is nothing to audit; what was found was written before
+        command(session)
+    said = capsys.readouterr().out
+    assert "\x1b" not in said
+    assert said
+    if is_json:
+        json.loads(said)
+
+
+def test_a_dry_run_leaves_no_password_on_disk(mini: Path, session: Session, capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"https://user:{SECRET}@example.invalid/simple"
+    asked = Session(root=mini, environ={**session.environ, "PIP_INDEX_URL": url})
+    asked.build_all(Request(task="build-all"), images=(), repeat=1, dry_run=True)
+    said = capsys.readouterr()
+    state = mini / ".jetpare"
+    assert not (state / "secrets").exists()
+    assert not [path for path in state.rglob("*") if path.is_file() and SECRET in path.read_text()]
+    assert SECRET not in said.out + said.err
+    definition, _ = json.JSONDecoder().raw_decode(said.out)
+    # What was printed works when it is pasted: it names no file that is not there.
+    sources = [each for target in definition["target"].values() for each in target.get("secret", ())]
+    assert [each for each in sources if ".jetpare" in each] == []
+    assert "package indexes, proxies and certificates" in said.err.replace("\n", " ")
+
+
+# --- a shell
+
+
+def test_a_shell_removes_its_own_image_and_no_other(
+    workshop: Workshop, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+
+    def run_shell(_: Engine, image: str, __: object) -> int:
+        ran.append(image)
+        if len(ran) == 1:
+            session.shell("gdal", image="cuda", command="true")  # another one, which ends first
+            assert workshop.docker.named(image)
+        return 0
+
+    monkeypatch.setattr(engine, "run_shell", run_shell)
+    session.shell("gdal", image="cuda", command="")
+    assert len(set(ran)) == 2
+    assert not [name for name in ran if workshop.docker.named(name)]
+
+
+# --- Invoke's own --dry
+
+
+@pytest.mark.parametrize("words", [("clean",), ("clean", "--cache"), ("engine-down", "--purge"), ("build-all",)])
+def test_invokes_dry_does_nothing_and_says_so(
+    mini: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("JETPARE_ROOT", str(mini))
+    monkeypatch.setattr(engine, "find", lambda **_: pytest.fail("an engine was sought"))
+    monkeypatch.setattr(private_engine, "down", lambda **_: pytest.fail("an engine was stopped"))
+    with pytest.raises(SystemExit) as caught:
+        Program(namespace=tasks.ns).run(["invoke", "--dry", *words])
+    assert caught.value.code == 2
+    assert "--dry" in capsys.readouterr().err
+
+
+# --- building
+
+
+@pytest.fixture
+def unseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No look is taken into images, which would need their files."""
+    wanted = gather.comparison
+
+    def comparison(*words: Any, **named: Any) -> Gathered:
+        return wanted(*words, **{**named, "looking": None})
+
+    monkeypatch.setattr(gather, "comparison", comparison)
+
+
+@pytest.mark.usefixtures("unseen")
+def test_build_all_shows_times_and_compares(
+    workshop: Workshop, session: Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session.build_all(Request(task="build-all"), images=(), repeat=1, dry_run=False)
+    said = capsys.readouterr()
+    assert "cuda/gdal" in said.out
+    assert "wall time" in said.out
+    assert "jetpare-mini/cuda:mini" not in said.err
+    assert workshop.docker.named("jetpare-mini/cuda:mini")
+
+
+@pytest.mark.usefixtures("unseen")
+def test_repeat_builds_every_stage_each_time(
+    workshop: Workshop, session: Session, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jetpare.repeat.time.sleep", lambda _: None)
+    session.build_all(Request(task="build-all"), images=("cuda",), repeat=2, dry_run=False)
+    assert "2 of 2 runs succeeded" in capsys.readouterr().out
+    records = [record for record, _ in Ledger(workshop.project.state_path).records() if record]
+    assert len(records) == 2
+    arguments = [each["target"]["cuda-gdal"]["args"]["REBUILD_GDAL"] for each in workshop.bake.definitions]
+    assert set(arguments) == {record.id for record in records}
+
+
+def test_repeat_wants_a_number_of_runs(session: Session) -> None:
+    with pytest.raises(ConfigError, match="--repeat 0"):
+        session.build_all(Request(task="build-all"), images=(), repeat=0, dry_run=False)
+
+
+@pytest.mark.usefixtures("unseen")
+@pytest.mark.parametrize(("stage", "tree"), [("gdal", "/opt/stage inside the stage"), ("runtime", "in the image")])
+def test_a_stage_says_where_its_log_record_and_tree_are(
+    session: Session, capsys: pytest.CaptureFixture[str], stage: str, tree: str
+) -> None:
+    session.stage(stage, image="cuda", power="", no_cache=False, dry_run=False)
+    said = capsys.readouterr().out
+    log = next(line for line in said.splitlines() if line.startswith("log:")).split()[1]
+    assert (session.root / log).is_file()
+    assert f"tree:   {tree}" in said
+
+
+@pytest.mark.usefixtures("unseen")
+def test_an_image_over_its_budget_fails_after_it_was_shown(
+    workshop: Workshop, session: Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = digest("large")
+    workshop.bake.outcomes["cuda-runtime"] = Baked(image_id=made)
+    add = workshop.docker.add
+
+    def large(image_id: str, *names: str, **words: Any) -> object:
+        return add(image_id, *names, **{**words, "layers": {"sha256:large": 10**9}} if image_id == made else words)
+
+    workshop.docker.add = large  # type: ignore[assignment,method-assign]
+    with pytest.raises(BudgetError, match="cuda"):
+        session.build_all(Request(task="build-all"), images=("cuda",), repeat=1, dry_run=False)
+    assert "wall time" in capsys.readouterr().out
+
+
+def test_what_an_engine_does_not_have_is_named_with_the_command_that_makes_it(session: Session) -> None:
+    with pytest.raises(RecordError, match=r"jetpare-mini/cuda:mini.*invoke build-all"):
+        session.verify(images=("cuda",), as_json=True)
+
+
+def test_logs_are_printed_as_they_are(workshop: Workshop, session: Session, capsys: pytest.CaptureFixture[str]) -> None:
+    workshop.build(workshop.plan("cuda"))
+    row = workshop.newest().stage("cuda/gdal")
+    assert row is not None
+    path = Ledger(workshop.project.state_path).path(workshop.newest().id) / str(row.log)
+    path.write_bytes(b"\x1b[31mred\x1b[0m \xff\n")
+    session.logs("gdal", image="cuda")
+    said = capsys.readouterr()
+    assert said.out == "\x1b[31mred\x1b[0m \ufffd\n"
+    assert row.log
+    assert row.log in said.err
+
+
+def test_the_plan_says_what_the_last_run_left(
+    workshop: Workshop, session: Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session.plan(images=("cuda",))
+    assert "never built here" in capsys.readouterr().out
+    workshop.build(workshop.plan("cuda"))
+    session.plan(images=("cuda",))
+    assert "unchanged since run" in capsys.readouterr().out
+
+
+def test_timings_of_a_run_and_its_trace(
+    workshop: Workshop, session: Session, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(RecordError, match="no run is recorded"):
+        session.timings("", trace_file="")
+    workshop.build(workshop.plan("cuda"))
+    session.timings("", trace_file=str(tmp_path / "trace.json"))
+    assert "cuda/gdal" in capsys.readouterr().out
+    assert json.loads((tmp_path / "trace.json").read_text())
+    with pytest.raises(RecordError, match="'nothing' is not recorded"):
+        session.timings("nothing", trace_file="")
+
+
+def test_clean_says_what_it_did_on_stderr(
+    workshop: Workshop, session: Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workshop.build(workshop.plan("cuda"))
+    session.clean(cache=False)
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "jetpare-mini/cuda:mini removed" in said.err
+
+
+def test_a_shells_exit_status_becomes_ours(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "run_shell", lambda *_: 7)
+    with pytest.raises(SystemExit) as caught:
+        session.shell("gdal", image="cuda", command="exit 7")
+    assert caught.value.code == 7

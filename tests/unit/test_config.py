@@ -16,7 +16,7 @@ from jetpare.errors import ConfigError
 from tests.conftest import MINI, ROOT
 
 GOOD = (ROOT / "build.toml").read_text()
-TABLE = "dockerfile = 'dockerfiles/cuda.Dockerfile'\ndescription = ''\nbase = 'l4t-cuda'\n"  # of an image
+TABLE = "dockerfile = 'dockerfiles/images.Dockerfile'\ndescription = ''\nbase = 'l4t-cuda'\n"  # of an image
 
 
 def prepared(folder: Path) -> Path:

@@ -1,18 +1,24 @@
 from __future__ import annotations
 
+import os
+import shutil
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+from docker.errors import DockerException
 from packaging.version import Version
 
-from jetpare import doctor, pipeline, wheel_index
+from jetpare import doctor, engine, pipeline, wheel_index
 from jetpare.doctor import Finding, Needs
 from jetpare.engine import Engine, EngineFacts
 from jetpare.errors import EngineError, ToolError
 from jetpare.network import NetworkSettings, read_settings
+from tests.fakes import FakeDocker, digest, opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,6 +64,40 @@ def test_disk(free: int | None, status: str) -> None:
 def test_a_remote_engines_disk_is_not_this_machines(tmp_path: Path) -> None:
     remote = Engine(docker="docker", env={}, overrides={}, private=False, host="ssh://jetson")
     assert doctor.free_bytes(remote, said(), tmp_path) is None
+
+
+def test_what_is_built_already_need_not_be_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    docker = FakeDocker(root=str(tmp_path))
+    docker.add(digest("ours"), "ours:1", layers={digest("layer"): 5 * 10**9})
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10**9))
+    local = opened(docker, host="unix:///x")
+    for held, need, status in (
+        ((), 10**9, "ok"),
+        ((), 6 * 10**9, "failed"),
+        (("ours:1",), 6 * 10**9, "ok"),
+        (("ours:1",), 7 * 10**9, "failed"),
+    ):
+        facts = replace(said(), data_root=tmp_path)
+        assert doctor.check_room(local, facts, need, state=tmp_path, held=held).status == status
+
+
+def test_a_data_root_that_may_not_be_entered_is_one_that_cannot_be_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden = tmp_path / "root" / "docker"
+
+    look = Path.stat
+
+    def refuse(self: Path, **words: bool) -> os.stat_result:
+        if self == hidden:
+            raise PermissionError(13, "Permission denied", str(self))
+        return look(self, **words)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    local, facts = opened(FakeDocker(), host="unix:///x"), replace(said(), data_root=hidden)
+    assert doctor.data_folder(local, facts, tmp_path) is None
+    assert doctor.free_bytes(local, facts, tmp_path) is None
+    assert doctor.check_room(local, facts, 1, state=tmp_path, held=()).status == "warning"
 
 
 def test_memory_suggests_jobs_that_fit() -> None:
@@ -216,15 +256,14 @@ def test_a_proxy_that_is_not_there_is_used_unless_told_not_to(index: str, tmp_pa
     assert status(http_proxy="http://127.0.0.1:1", NO_PROXY="127.0.0.1") == "ok"
 
 
-def test_without_an_engine_the_rest_is_still_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: str) -> None:
-    def nothing(**_: object) -> Engine:
+def test_without_an_engine_the_rest_is_still_said(tmp_path: Path, index: str) -> None:
+    def nothing() -> Engine:
         raise EngineError("No Docker engine answers")
 
-    monkeypatch.setattr(doctor, "find", nothing)
     needs = Needs(
         disk_bytes=1, jobs=2, platform="linux/amd64", indexes=(f"{index}/200",), images=("a:1",), stand_ins=("b",)
     )
-    found = doctor.check(state=tmp_path, environ={}, needs=needs, sysroot=tmp_path)
+    found = doctor.check(nothing, state=tmp_path, needs=needs, sysroot=tmp_path)
     by_name = {finding.name: finding for finding in found}
     assert by_name["engine"].status == "failed"
     images = [finding for finding in found if finding.name == "base image"]
@@ -236,13 +275,13 @@ def test_without_an_engine_the_rest_is_still_said(tmp_path: Path, monkeypatch: p
 
 
 def test_with_an_engine_every_line_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = Engine(docker="docker", env={}, overrides={}, private=False)
-    monkeypatch.setattr(doctor, "find", lambda **_: engine)
-    monkeypatch.setattr(doctor, "facts", lambda _: said())
-    monkeypatch.setattr(doctor, "inspect_image", lambda _, name: object() if name == "here:1" else None)
-    monkeypatch.setattr(doctor, "registry_trouble", lambda *_: "no such host")
+    monkeypatch.setattr(engine, "buildx_version", lambda *_: Version("0.13.1"))
+    docker = FakeDocker()
+    docker.add(digest("here"), "here:1")
+    docker.faults["inspect_distribution"] = DockerException("no such host")
+    local = opened(docker, host="unix:///x")
     needs = Needs(disk_bytes=1, jobs=2, platform="linux/amd64", indexes=(), images=("here:1", "there:1"))
-    found = doctor.check(state=tmp_path, environ={}, needs=needs, sysroot=tmp_path)
+    found = doctor.check(lambda: local, state=tmp_path, needs=needs, sysroot=tmp_path)
     assert [(finding.name, finding.status) for finding in found] == [
         ("engine", "ok"),
         ("buildx", "ok"),

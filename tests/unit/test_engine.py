@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import tarfile
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -10,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+from docker.errors import APIError
 
 from jetpare import engine, private_engine, process
-from jetpare.engine import Engine, ImageFacts, Layer
+from jetpare.engine import Endpoint, Engine, ImageFacts, Layer
 from jetpare.errors import ConfigError, EngineError, ToolError
+from tests.fakes import FakeDocker, digest, opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,7 +149,7 @@ class Asked:
 )
 def test_what_is_no_reference_is_not_asked_for(reference: str) -> None:
     docker: Any = Asked()
-    with pytest.raises(ConfigError, match="no name of an image"):
+    with pytest.raises(ConfigError, match="not a valid image reference"):
         engine.inspected(docker, reference)
     assert docker.references == []
 
@@ -280,10 +283,86 @@ def test_docker_host_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: 
 def test_a_context_is_read_from_the_cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = [{"Endpoints": {"docker": {"Host": "tcp://jetson:2375"}}, "TLSMaterial": {}}]
     monkeypatch.setattr(process, "run", lambda *_a, **_k: json.dumps(said))
-    assert engine.endpoint({"PATH": fake_cli(tmp_path)}) == {"host": "tcp://jetson:2375"}
+    assert engine.endpoint({"PATH": fake_cli(tmp_path)}).host == "tcp://jetson:2375"
     said[0]["Endpoints"]["docker"]["Host"] = "ssh://jetson"
     with pytest.raises(EngineError, match="not supported yet"):
         engine.endpoint({"PATH": fake_cli(tmp_path)})
+
+
+def test_the_context_is_asked_for_once_and_its_address_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    current = ["tcp://first:2375"]
+    asked: list[object] = []
+
+    def run(argv: list[str], **_: object) -> str:
+        asked.append(argv)
+        return json.dumps([{"Endpoints": {"docker": {"Host": current[0]}}, "TLSMaterial": {}}])
+
+    reached: list[str] = []
+
+    def connect(self: Engine) -> FakeDocker:
+        reached.append(self.host)
+        return FakeDocker()
+
+    monkeypatch.setattr(process, "run", run)
+    monkeypatch.setattr(engine.Engine, "connection", property(connect))
+    environ = {"PATH": fake_cli(tmp_path), "DOCKER_CONTEXT": "mine", "DOCKER_TLS_VERIFY": "1", "HOME": "/h"}
+    found = engine.find(state=tmp_path, environ=environ)
+    current[0] = "tcp://second:2375"  # `docker context use` elsewhere
+    engine.inspect_image(found, "debian:12")
+    assert set(reached) == {"tcp://first:2375"}
+    assert len(asked) == 1
+    assert found.env == {"PATH": environ["PATH"], "HOME": "/h", "DOCKER_HOST": "tcp://first:2375"}
+    assert found.overrides == {"DOCKER_HOST": "tcp://first:2375"}
+
+
+@pytest.mark.parametrize(("unverified", "switch"), [(False, "DOCKER_TLS_VERIFY"), (True, "DOCKER_TLS")])
+def test_the_cli_gets_the_tls_files_of_the_context(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unverified: bool, switch: str
+) -> None:
+    files = tmp_path / "tls" / "docker"
+    files.mkdir(parents=True)
+    for name in ("ca.pem", "cert.pem", "key.pem"):
+        (files / name).touch()
+    said = {
+        "Endpoints": {"docker": {"Host": "tcp://jetson:2376", "SkipTLSVerify": unverified}},
+        "TLSMaterial": {"docker": ["ca.pem", "cert.pem", "key.pem"]},
+        "Storage": {"TLSPath": str(tmp_path / "tls")},
+    }
+    monkeypatch.setattr(process, "run", lambda *_a, **_k: json.dumps([said]))
+    found = engine.endpoint({"PATH": fake_cli(tmp_path)})
+    assert found.tls is not None
+    assert found.tls.verify is not unverified
+    assert dict(found.variables) == {"DOCKER_HOST": "tcp://jetson:2376", "DOCKER_CERT_PATH": str(files), switch: "1"}
+
+
+def test_one_client_is_opened_at_the_first_call_and_closed_at_the_end() -> None:
+    docker = FakeDocker()
+    with opened(docker) as running:
+        assert docker.closed == 0
+        for seconds in (3.0, 4.0):
+            with engine.client(running, timeout=seconds) as first, engine.client(running) as second:
+                assert first is second is docker  # type: ignore[comparison-overlap]
+            assert docker.timeout == 60
+        with engine.client(running, timeout=5.0) as held:
+            assert held.api.timeout == 5.0
+    assert docker.closed == 1
+    running.close()
+    assert docker.closed == 1
+
+
+def test_an_engine_that_was_never_called_needs_no_closing() -> None:
+    docker = FakeDocker()
+    with opened(docker):
+        pass
+    assert docker.closed == 0
+
+
+def test_an_export_that_is_no_archive_is_an_error_of_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    docker = FakeDocker()
+    docker.faults["start"] = APIError("no such program")
+    monkeypatch.setattr(docker, "export", lambda *_a, **_k: iter([b"no archive" * 100]), raising=False)
+    with pytest.raises(EngineError, match="not a whole archive"):
+        engine.merged_bytes(opened(docker), digest("x"))
 
 
 @pytest.mark.parametrize("host", ["tcp://::", "tcp://h:99999999", "http://["])
@@ -324,7 +403,7 @@ def test_a_cli_without_buildx_borrows_it_from_the_private_root(tmp_path: Path, m
     (own / "config.json").write_text("{}")
     monkeypatch.setattr(engine, "has_buildx", lambda *_: False)
     environ = {"PATH": fake_cli(tmp_path), "DOCKER_CONFIG": str(own)}
-    found = engine.with_tools(host="unix:///x", state=tmp_path / "state", environ=environ)
+    found = engine.with_tools(at=Endpoint(host="unix:///x"), state=tmp_path / "state", environ=environ)
     assert found.docker == str(tmp_path / "docker")
     assert found.overrides == {"DOCKER_CONFIG": str(places.home / "config")}
     assert found.env == {**environ, **found.overrides}
@@ -377,6 +456,40 @@ def test_os_release_is_read() -> None:
         "VERSION_CODENAME": "bookworm",
         "PRETTY_NAME": "Debian GNU/Linux 12 (bookworm)",
     }
+
+
+def mountinfo(*points: bytes) -> bytes:
+    """What the kernel writes: blanks, tabs, line feeds and backslashes in octal, everything else as it is."""
+    return b"".join(b"36 35 98:0 / " + point + b" rw,noatime master:1 - ext3 /dev/root rw\n" for point in points)
+
+
+@pytest.mark.parametrize(
+    "name", ["plain", "größe", "日本", "with blank", "back\\slash", "tab\there", "line\nfeed", "\udcff"]
+)
+def test_a_folder_with_a_mount_below_it_is_not_removed(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name / "engine"
+    (folder / "data").mkdir(parents=True)
+    escaped = os.fsencode(folder / "data").replace(b"\\", b"\\134")
+    for byte in (b" ", b"\t", b"\n"):
+        escaped = escaped.replace(byte, b"\\%03o" % byte[0])
+    listing = tmp_path / "mountinfo"
+    listing.write_bytes(mountinfo(b"/", b"/proc", escaped))
+    with pytest.raises(EngineError, match="is mounted there"):
+        private_engine.remove_tree(folder, mountinfo=listing)
+    assert folder.exists()
+    listing.write_bytes(mountinfo(b"/", b"/proc", escaped + b"2"))  # of a neighbour
+    private_engine.remove_tree(folder / "data", mountinfo=listing)
+    assert not (folder / "data").exists()
+
+
+def test_a_signal_goes_only_to_the_process_that_was_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda pid, _: sent.append(pid))
+    own = os.getpid()
+    private_engine._signal({own: gone()}, signal.SIGTERM)  # its number is another's by now
+    assert sent == []
+    private_engine._signal(private_engine._named([own, 2**22 + 1]), signal.SIGTERM)
+    assert sent == [own]
 
 
 def gone() -> str:

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from jetpare import bake, config, doctor, engine, gather, layers, ledger, pipeline, xray
+from jetpare import bake, config, engine, gather, layers, ledger, pipeline, xray
 from jetpare.compare import Comparison, ImageFigures, StageTime
 from jetpare.engine import Engine, EngineFacts, ImageFacts, Layer
-from jetpare.errors import ConfigError, EngineError, RecordError, SpaceError, ToolError
+from jetpare.errors import ConfigError, EngineError, RecordError, ToolError
 from jetpare.gather import Gathered, Looking
 from jetpare.inventory import Inventory, LayerInfo
 from jetpare.ledger import ImageRecord, Ledger, Record, StageRecord
@@ -318,20 +318,6 @@ def test_the_log_is_that_of_the_run_that_really_ran(project: Project) -> None:
         (folder / name / "logs/a.log").write_text(name)
     assert gather.log_file(project, "cuda/gdal", "mini") == folder / "20250101-000000/logs/a.log"
     assert gather.log_file(project, "cuda/python", "mini") is None
-
-
-@pytest.mark.parametrize(
-    ("free", "used", "refused"), [(None, 0, False), (10**9, 0, False), (10, 10**9, False), (10, 10, True)]
-)
-def test_space(project: Project, monkeypatch: pytest.MonkeyPatch, free: int | None, used: int, refused: bool) -> None:
-    monkeypatch.setattr(doctor, "free_bytes", lambda *_: free)
-    monkeypatch.setattr(engine, "used_bytes", lambda _engine: used)
-    plan = project.plan(profile="mini", architecture="amd64")
-    if not refused:
-        pipeline.check_space(plan, ENGINE, FACTS, project.state_path)
-        return
-    with pytest.raises(SpaceError, match=r"needs 1\.00 GB"):
-        pipeline.check_space(plan, ENGINE, FACTS, project.state_path)
 
 
 def test_silence_is_no_success() -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from jetpare import board as board_module
-from jetpare import nvpmodel, power, power_status
+from jetpare import files, nvpmodel, power, power_status
 from jetpare.errors import BusyError, PowerError, StrictPowerError
 from jetpare.host import LocalHost
 from jetpare.nvpmodel import Present, needs_reboot, parse_conf, parse_query, parse_show
@@ -379,6 +379,24 @@ def test_an_exception_is_passed_on_and_the_board_restored(tmp_path: Path, said: 
     ):
         _ = 1 / 0
     assert made.snapshot() == first
+
+
+@processes
+def test_a_failure_is_not_hidden_by_a_full_disk_on_the_way_back(
+    tmp_path: Path, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(NANO_SUPER, tmp_path)
+
+    def full(_: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    with (  # noqa: PT012 - the body is the point
+        pytest.raises(ZeroDivisionError),
+        power.session(state=made.state, host=made.host(), policy=policy(made), say=said),
+    ):
+        monkeypatch.setattr(files, "remove", full)
+        _ = 1 / 0
+    assert "was not put back" in said.text
 
 
 @processes
@@ -804,3 +822,70 @@ NV Power Mode: 25W
     assert kept["EMC FreqOverride"] == "0"
     assert not [name for name in kept if "Current" in name or "FAN" in name]
     assert parse_show("Error: run as root\nNV Power Mode: X\n") == {}
+
+
+# --- the lock in a folder where everybody can write
+
+
+@pytest.fixture
+def planted(tmp_path: Path) -> tuple[LocalHost, Path]:
+    (tmp_path / "run/lock").mkdir(parents=True)
+    return LocalHost(environ={}, root=tmp_path), tmp_path / "run/lock" / power.LOCK_FILE
+
+
+def take_lock(host: LocalHost) -> None:
+    assert host.lock_folder is not None
+    with power._exclusive(host.root / "state", host):
+        pass
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_planted_link_is_not_followed(planted: tuple[LocalHost, Path], tmp_path: Path, there: bool) -> None:
+    host, lock = planted
+    target = tmp_path / "target"
+    if there:
+        target.write_text("somebody's")
+        target.chmod(0o600)
+    lock.symlink_to(target)
+    with pytest.raises(PowerError, match="not a regular file"):
+        take_lock(host)
+    assert target.exists() is there
+    assert not there or target.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_planted_there_is_not_waited_for(planted: tuple[LocalHost, Path], make: Callable[[Path], None]) -> None:
+    host, lock = planted
+    make(lock)
+    with pytest.raises(PowerError, match="not a regular file"):
+        take_lock(host)
+
+
+def test_a_lock_that_another_run_made_meanwhile_is_used_as_it_is(
+    planted: tuple[LocalHost, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, lock = planted
+    opens, look = [], os.open
+
+    def late(path: Path, flags: int, mode: int = 0o777) -> int:
+        opens.append(flags)
+        if len(opens) == 1:
+            os.close(look(path, os.O_CREAT | os.O_WRONLY, 0o600))
+            raise FileNotFoundError(2, "No such file or directory", str(path))
+        return look(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", late)
+    take_lock(host)
+    assert len(opens) == 3
+    assert lock.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_lock_can_be_opened_by_every_user(planted: tuple[LocalHost, Path]) -> None:
+    host, lock = planted
+    before = os.umask(0o077)
+    try:
+        take_lock(host)
+    finally:
+        os.umask(before)
+    assert lock.stat().st_mode & 0o777 == 0o644
+    take_lock(host)

@@ -68,6 +68,24 @@ def test_stop_never_takes_five_seconds() -> None:
     assert process.LEAVE_SECONDS + process.GRACE_SECONDS + process.KILL_SECONDS < 5
 
 
+@pytest.mark.parametrize("answer", [None, PermissionError()])
+def test_a_group_whose_number_is_another_process_by_now_gets_no_signal(
+    monkeypatch: pytest.MonkeyPatch, answer: Exception | None
+) -> None:
+    sent: list[int] = []
+
+    def kill(_: int, number: int) -> None:
+        assert number == 0
+        if answer:
+            raise answer
+
+    with process.start(["true"]) as child:
+        child.wait()
+        monkeypatch.setattr(os, "kill", kill)  # somebody has the number
+        monkeypatch.setattr(os, "killpg", lambda _, number: sent.append(number))
+    assert set(sent) <= {0}
+
+
 def test_a_daemon_with_a_session_of_its_own_is_left_alone(tmp_path: Path) -> None:
     note = tmp_path / "pid"
     process.run(["setsid", "--fork", "sh", "-c", f"echo $$ >{note}; exec sleep 30 >/dev/null 2>&1"])
