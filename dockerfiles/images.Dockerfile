@@ -198,8 +198,8 @@ RUN --mount=type=bind,source=scripts/image/prune.py,target=/run/jetpare/prune.py
     PRUNE="${PRUNE}" python3 -B /run/jetpare/prune.py --tools /run/jetpare/tools && \
     ldconfig && rm -f /var/cache/ldconfig/aux-cache
 
-# slim: that as one layer, so that none holds what was removed; the image slim. `base-settings` is an empty image with the settings of the
-# real base (ENV, CMD, labels ...), which the bake definition reads.
+# slim: that as one layer, so that none holds what was removed; the image slim. `base-settings` has the settings of the real
+# base (ENV, CMD, labels ...), which the bake definition reads from it, and of its files only a record of these settings.
 FROM base-settings AS slim
 ARG REBUILD_SLIM
 # hadolint ignore=DL3067

@@ -31,7 +31,7 @@ SECRETS = ("ca", "net")
 CUDNN_KEY = "cudnn-key"
 DOWNLOADS = "downloads"  # in the state folder
 BASE = "base"  # the named context that is each image's own base
-BASE_SETTINGS = "base-settings"  # the named context that is an empty image with the base's settings
+BASE_SETTINGS = "base-settings"  # the named context that has the base's settings and none of its files
 NEW_ROOT = "slim"  # the stage that starts from BASE_SETTINGS
 
 
@@ -156,7 +156,7 @@ class _Maker:
         return made | ({settings_target(node): self.settings(node)} if self._has_settings(node) else {})
 
     def settings(self, node: Node) -> dict[str, Any]:
-        """Return the target of an empty image with the settings of the base of *node*."""
+        """Return the target of an image with the settings of the base of *node*, and none of its files."""
         text, arguments = base_settings.dockerfile(self.options.base_settings[node.group])
         return {
             "context": str(self.options.state / "empty"),
@@ -274,7 +274,7 @@ def report_target(node: Node) -> str:
 
 
 def settings_target(node: Node) -> str:
-    """Return the bake target of the empty image with the base's settings."""
+    """Return the bake target of the image with the base's settings."""
     return f"{node.target}-{BASE_SETTINGS}"
 
 

@@ -1,6 +1,6 @@
 """Read the settings of a base image (ENV, CMD, labels ...), and hand them to an image that starts from nothing.
 
-An image that is built `FROM scratch` inherits no settings. The bake definition gives it an empty image in place of
+An image that is built `FROM scratch` inherits no settings. The bake definition gives it another image in place of
 scratch, whose Dockerfile is generated from the real base's configuration, so that nobody has to type that again.
 """
 
@@ -16,6 +16,12 @@ from jetpare.errors import EngineError, ToolError
 
 Settings = Mapping[str, Any]  # the `Config` of an image as engines and registries write it (OCI image specification)
 REGISTRY_SECONDS = 60.0
+RECORD = "/usr/share/jetpare/base-settings.json"  # the settings that were handed on, in the image
+# Not ONBUILD: its instructions are for whoever builds on the base, and ran when the image was built on it.
+HANDED_ON = (
+    *("Env", "Labels", "WorkingDir", "User", "StopSignal", "ExposedPorts", "Volumes"),
+    *("Shell", "Entrypoint", "Cmd", "Healthcheck"),
+)
 
 
 def read(running: Engine, reference: str, *, platform: str) -> Settings:
@@ -54,12 +60,12 @@ def _of_registry(running: Engine, reference: str, platform: str) -> Settings:
 
 
 def dockerfile(settings: Settings) -> tuple[str, dict[str, str]]:
-    """Return a Dockerfile that makes an empty image with *settings*, and its build arguments.
+    """Return a Dockerfile that makes an image with *settings* and nothing but their record, and its build arguments.
 
     Free text goes into build arguments, which need no quoting: a value may hold quotes, dollar signs and line ends.
-    Its build context is an empty folder, which is copied because BuildKit cannot hand on an image without a layer.
-    ONBUILD is left out: its instructions are for whoever builds on the base, and ran when the image was built on it.
+    BuildKit cannot hand on an image without a layer, so the record is what its layer holds.
     """
+    settings = {name: settings[name] for name in HANDED_ON if settings.get(name)}
     arguments: dict[str, str] = {}
 
     def given(value: object) -> str:
@@ -68,23 +74,24 @@ def dockerfile(settings: Settings) -> tuple[str, dict[str, str]]:
         lines.append(f"ARG {name}")
         return f"${{{name}}}"
 
-    lines = ["FROM scratch", "COPY . /"]
-    for entry in settings.get("Env") or ():
+    record = json.dumps(settings, indent=1, sort_keys=True)
+    lines = ["FROM scratch", f"COPY <<'END' {RECORD}", *record.splitlines(), "END"]
+    for entry in settings.get("Env", ()):
         name, _, value = entry.partition("=")
         lines.append(f"ENV {name}={given(value)}")
-    for key, value in sorted((settings.get("Labels") or {}).items()):
+    for key, value in sorted(settings.get("Labels", {}).items()):
         lines.append(f"LABEL {_quoted(key)}={given(value)}")
     for instruction in ("WorkingDir", "User", "StopSignal"):
         value = settings.get(instruction)
         if value and (instruction, value) != ("WorkingDir", "/"):  # '/' is the default, and would be a layer of its own
             lines.append(f"{instruction.upper().replace('WORKINGDIR', 'WORKDIR')} {given(value)}")
-    lines += [f"EXPOSE {port}" for port in sorted(settings.get("ExposedPorts") or ())]
-    if volumes := sorted(settings.get("Volumes") or ()):
+    lines += [f"EXPOSE {port}" for port in sorted(settings.get("ExposedPorts", ()))]
+    if volumes := sorted(settings.get("Volumes", ())):
         lines.append(f"VOLUME {json.dumps(volumes)}")
     for instruction in ("Shell", "Entrypoint", "Cmd"):
-        if settings.get(instruction):
+        if instruction in settings:
             lines.append(f"{instruction.upper()} {json.dumps(settings[instruction])}")
-    lines += _healthcheck(settings.get("Healthcheck") or {})
+    lines += _healthcheck(settings.get("Healthcheck", {}))
     return "\n".join(lines) + "\n", arguments
 
 

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.engine
 
 ALL = (*INPUTS, *JETPACK, *CUDA)
 NOWHERE = "unix:///nonexistent/docker.sock"
-LAYERS = {"jetpack": 7, "cuda": 7}  # Debian, three and two RUNs of the bases, two and three trees, the check
+LAYERS = {"jetpack": 7, "cuda": 6}  # Debian, three and one RUNs of the bases, two and three trees, the check
 STOP_SECONDS = 5.0
 Fresh = Callable[[], Mini]
 

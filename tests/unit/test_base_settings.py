@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -113,10 +114,11 @@ def test_every_setting_is_handed_on_and_free_text_is_not_quoted() -> None:
             "OnBuild": ["RUN never"],
         }
     )
-    instructions = [line for line in text.splitlines() if not line.startswith("ARG ")]
+    first, record, rest = re.split(r"(?s)(COPY <<'END' .*?\nEND\n)", text)
+    assert first == "FROM scratch\n"
+    assert json.loads(record.partition("\n")[2].removesuffix("END\n"))["Labels"] == {'a "b" $c': odd}
+    instructions = [line for line in rest.splitlines() if not line.startswith("ARG ")]
     assert instructions == [
-        "FROM scratch",
-        "COPY . /",
         "ENV PATH=${SETTING_0}",
         "ENV ODD=${SETTING_1}",
         "ENV EMPTY=${SETTING_2}",
@@ -135,6 +137,20 @@ def test_every_setting_is_handed_on_and_free_text_is_not_quoted() -> None:
     assert arguments == {f"SETTING_{number}": value for number, value in enumerate(values)}
     declared = [line.removeprefix("ARG ") for line in text.splitlines() if line.startswith("ARG ")]
     assert declared == list(arguments)
+
+
+def test_engine_and_registry_write_the_same_settings_differently() -> None:
+    """An empty field, or one that is not handed on, would be another layer."""
+    settings = {"Env": ["A=b"], "Cmd": ["sh"]}
+    of_engine = {
+        "Hostname": "",
+        "Cmd": ["sh"],
+        "Env": ["A=b"],
+        "Image": "sha256:1",
+        "Labels": None,
+        "ArgsEscaped": True,
+    }
+    assert base_settings.dockerfile(settings) == base_settings.dockerfile(of_engine)
 
 
 @pytest.mark.parametrize(
