@@ -1,4 +1,4 @@
-"""Why something is in an image: what it is, who needs it, what asked for it, which layer brought it, how many bytes.
+"""Explain why something is in an image: what it is, who needs it, what asked for it, which layer brought it, its bytes.
 
 Pure: from the inventory of an image, whose its files are, and its layers' listing where there is one.
 """
@@ -25,7 +25,7 @@ GDAL_PACKAGES = "/usr/share/jetpare/gdal-packages.txt"  # scripts/image/compile-
 
 @dataclass(frozen=True, kw_only=True)
 class Need:
-    """What one component needs of the subject, and some of the files that need it."""
+    """A component that needs the subject, with some of its files that do."""
 
     component: str
     how: str
@@ -45,7 +45,7 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Brought:
-    """What one layer, counted from 1 at the bottom, has of the subject.
+    """A layer, counted from 1 at the bottom, that has something of the subject.
 
     ``bytes``, ``files``: what can still be seen. ``hidden_bytes``, ``hidden_files``: what a later layer put out of
     sight. ``deletes``: it takes away what lower layers have of it.
@@ -86,12 +86,12 @@ class Subject:
 
 
 def explain(image: Image, word: str) -> tuple[Subject, ...]:
-    """Every thing of *image* that *word* names; nothing where there is none (`similar` has names that are close)."""
+    """Explain everything in *image* that *word* names; return () where it names nothing (then see `similar`)."""
     return tuple(_subject(image, found) for found in _find(image, word))
 
 
 def similar(image: Image, word: str) -> list[str]:
-    """Names in *image* that look like *word*, closest first; a few."""
+    """Return a few names in *image* that look like *word*, the closest first."""
     inventory = image.inventory
     if word.startswith("/"):
         # Only what is near it, or has its name: 60,000 paths are too many to compare.
@@ -182,7 +182,7 @@ def _path(image: Image, word: str) -> Iterator[_Found]:
 
 
 def _names(inventory: Inventory, real: str) -> list[str]:
-    """The other names of a file."""
+    """Describe the other names of a file."""
     file = inventory.by_path[real]
     first = file.hardlink or file.path
     hard = [each.path for each in inventory.files if (each.hardlink or each.path) == first and each.path != real]
@@ -288,7 +288,7 @@ def _subject(image: Image, found: _Found) -> Subject:
 
 
 def _needs(image: Image, found: _Found) -> Iterator[Need]:
-    """Who, outside the subject, needs it; what links first, and of that who has most files."""
+    """Yield the components outside the subject that need it, ordered by `HOW`, then by the number of their files."""
     subject = {*found.paths, *(found.components if found.kind != "path" else ())}
     rows: dict[tuple[str, str], list[Use]] = defaultdict(list)
     for use in image.uses:
@@ -308,7 +308,7 @@ def _needs(image: Image, found: _Found) -> Iterator[Need]:
 
 
 def _brought(image: Image, found: _Found) -> Iterator[Brought]:
-    """What each layer has of the subject, from the bottom up."""
+    """Yield the layers that have something of the subject, from the bottom up."""
     layers = (image.listing.layers if image.listing else None) or ()
     wanted = set(found.paths) | ({found.place} if found.place else set())
     seen: dict[str, int] = {}  # path -> the last layer that has it
@@ -347,7 +347,7 @@ def _reasons(image: Image, found: _Found) -> Iterator[str]:
 
 
 def _asked(image: Image, key: str) -> str | None:
-    """What asked for the component, by name; None where nothing did, so that something else must need it."""
+    """Say what asked for the component by name; None where nothing did, so something else must need it."""
     kind, _, name = key.partition(":")
     package = image.packages.get(key)
     if package is not None:
@@ -384,7 +384,7 @@ def _asked_package(image: Image, package: Package) -> str | None:
 
 
 def _chain(image: Image, found: _Found) -> tuple[tuple[Step, ...], str | None]:
-    """The shortest way from something that was asked for down to the subject, and what asked for that."""
+    """Find the shortest way from something that was asked for down to the subject, and what asked for that."""
     above: dict[str, list[tuple[str, Use]]] = defaultdict(list)
     for use in image.uses:
         user, used = str(image.component(use.user)), str(image.component(use.used))

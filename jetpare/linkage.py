@@ -1,4 +1,4 @@
-"""What every file of an image links to, and what it may open by name: data to data, over `jetpare.loader`.
+"""Resolve what every file of an image links to, and what it may open by name: data to data, over `jetpare.loader`.
 
 Every executable and library is the start of a process of its own, as `ldd FILE` sees it. A library that such a process
 lacks may still be there when the file is really used, because something else has loaded it before: a program or a
@@ -208,11 +208,11 @@ class _Image:
         self._scopes: dict[str, Mapping[str, tuple[Elf, str]]] = {}
 
     def elsewhere(self, name: str) -> tuple[str, ...]:
-        """The loadable files that bear *name*, as their file's name, a link's or their soname."""
+        """Return the loadable files that bear *name*: as their file's name, a link's or their soname."""
         return tuple(path for path in self._named.get(posixpath.basename(name), ()) if self._fits(path, name))
 
     def versioned(self, name: str) -> str | None:
-        """A version of *name*, which has none: libnvrtc.so.12 for libnvrtc.so; code adds the version itself."""
+        """Return a version of *name*, which has none: libnvrtc.so.12 for libnvrtc.so. Code adds the version itself."""
         return self._versions.get(name)
 
     def company(self, user: str, name: str) -> tuple[Elf, str] | None:

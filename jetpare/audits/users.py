@@ -39,7 +39,7 @@ class Unused:
 
 
 def unused(image: Subject) -> Iterator[Finding]:
-    """A7: what nothing refers to, with what would go with it."""
+    """A7: yield what nothing refers to, with what would go with it."""
     for each in Graph(image).unused():
         if each.bytes >= image.least and not image.allowed(each.name):
             yield image.finding(
@@ -54,14 +54,14 @@ def unused(image: Subject) -> Iterator[Finding]:
 
 
 class Graph:
-    """The units of an image and who refers to whom."""
+    """The units of an image, and which of them refer to which."""
 
     def __init__(self, image: Subject) -> None:
         self.image = image
         self.inventory = image.inventory
 
     def unused(self) -> list[Unused]:
-        """Units without users, each with those that only it keeps; the largest first. No unit stands in two."""
+        """Return the units without users, each with the units that only it uses; the largest first, each unit once."""
         reached = self._reach(self.roots, within=None)
         rest = {unit for unit in self.files if unit not in reached}
         left, found = set(rest), []
@@ -92,7 +92,7 @@ class Graph:
         )
 
     def users(self, unit: str) -> set[str]:
-        """The other units that refer to *unit*."""
+        """Return the other units that refer to *unit*."""
         return self._backwards.get(unit, set()) - {unit}
 
     @cached_property
@@ -111,7 +111,7 @@ class Graph:
 
     @cached_property
     def bytes(self) -> Mapping[str, int]:
-        """Of every unit."""
+        """The bytes of every unit."""
         return {unit: self.image.size(paths) for unit, paths in self.files.items()}
 
     @cached_property
@@ -157,7 +157,7 @@ class Graph:
         return found
 
     def _compiled_with(self, elf: Elf, libraries: Mapping[str, str]) -> str | None:
-        """The unit of the first library below the same prefix that a program needs."""
+        """Return the unit of the first library below the same prefix that a program needs."""
         prefix = _prefix(elf.path)
         paths = (use.used for use in self._uses_of.get(elf.path, ()) if use.how in (LINKS, NAMES, MISSES))
         return next((libraries[path] for path in paths if path in libraries and _prefix(path) == prefix), None)
@@ -187,7 +187,7 @@ class Graph:
 
     @cached_property
     def roots(self) -> set[str]:
-        """What is there because somebody asked for it, or wrote it there, and what a container starts."""
+        """The units that somebody asked for or wrote there, and those that a container starts."""
         wanted = {unit for unit, package in self.packages.items() if self._wanted(package)}
         for unit in self.named.keys() - self.packages.keys():
             if not any(user.startswith("python:") for user in self.users(unit)):
@@ -226,11 +226,11 @@ class Graph:
         return seen
 
     def unit(self, node: str) -> str:
-        """The unit of a node of the graph: a file's, or the package or distribution that the node is."""
+        """Return the unit of a node of the graph: a file's, or the package or distribution that the node is."""
         return self.image.owners.get(node) or self.loose.get(node) or (f"file:{node}" if node[:1] == "/" else node)
 
     def _words(self, unit: str) -> str:
-        """A unit as a person calls it: the package's name, or the library's."""
+        """Return what a person calls a unit: the package's name, or the library's."""
         return self.named.get(unit) or posixpath.basename(unit.partition(":")[2])
 
 
@@ -239,5 +239,5 @@ def _stem(path: str) -> str:
 
 
 def _prefix(path: str) -> str:
-    """/usr/local of /usr/local/lib/libgdal.so.36 and of /usr/local/bin/gdalinfo."""
+    """Return /usr/local for /usr/local/lib/libgdal.so.36 and for /usr/local/bin/gdalinfo."""
     return re.split(r"/(?:lib(?:64)?|s?bin)/", path)[0]
