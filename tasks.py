@@ -12,9 +12,10 @@ from invoke.collection import Collection
 from invoke.context import Context
 from invoke.tasks import Task, task
 
-from jetpare.commands import Session
-from jetpare.errors import ConfigError, HostError, Interrupted
-from jetpare.process import signals_as_interrupt
+from jetpare.base.errors import ConfigError, HostError, Interrupted
+from jetpare.base.process import signals_as_interrupt
+from jetpare.cli import build_tasks, image_tasks, machine_tasks, run_tasks
+from jetpare.cli.session import Session
 
 IMAGE = "an image of build.toml, such as cuda"
 STAGE_IMAGE = "the image whose stage is meant; default: the last one of build.toml that has it and is not optional"
@@ -91,11 +92,11 @@ def build_all(  # noqa: PLR0913, PLR0917 - one for each flag
     dry_run: bool = False,
 ) -> None:
     """Build the images stage by stage, time every stage, and compare the images."""
-    from jetpare.pipeline import Request
+    from jetpare.build.request import Request
 
     request = Request(task="build-all", parallel=parallel, cold=cold, power=power)
     with session(profile, platform) as opened:
-        opened.build_all(request, images=tuple(image), repeat=repeat, dry_run=dry_run)
+        build_tasks.build_all(opened, request, images=tuple(image), repeat=repeat, dry_run=dry_run)
 
 
 @command(help=STAGE)
@@ -104,7 +105,7 @@ def extract_cudnn(
 ) -> None:
     """Take cuDNN and CUPTI out of JetPack (stage cudnn), with what it needs before."""
     with session(profile) as opened:
-        opened.stage("cudnn", image=image or None, power=power, no_cache=no_cache, dry_run=dry_run)
+        build_tasks.build_stage(opened, "cudnn", image=image or None, power=power, no_cache=no_cache, dry_run=dry_run)
 
 
 @command(help=STAGE)
@@ -113,7 +114,7 @@ def compile_gdal(
 ) -> None:
     """Compile GDAL with Ninja (stage gdal), with what it needs before."""
     with session(profile) as opened:
-        opened.stage("gdal", image=image or None, power=power, no_cache=no_cache, dry_run=dry_run)
+        build_tasks.build_stage(opened, "gdal", image=image or None, power=power, no_cache=no_cache, dry_run=dry_run)
 
 
 @command(help=STAGE)
@@ -122,7 +123,7 @@ def install_pytorch(
 ) -> None:
     """Install PyTorch with uv (stage python), with what it needs before."""
     with session(profile) as opened:
-        opened.stage("python", image=image or None, power=power, no_cache=no_cache, dry_run=dry_run)
+        build_tasks.build_stage(opened, "python", image=image or None, power=power, no_cache=no_cache, dry_run=dry_run)
 
 
 @command(help=STAGE)
@@ -131,7 +132,7 @@ def assemble_runtime(
 ) -> None:
     """Assemble, check and tag an image (stage runtime), with what it needs before."""
     with session(profile) as opened:
-        opened.stage("runtime", image=image or None, power=power, no_cache=no_cache, dry_run=dry_run)
+        build_tasks.build_stage(opened, "runtime", image=image or None, power=power, no_cache=no_cache, dry_run=dry_run)
 
 
 @command(
@@ -157,7 +158,7 @@ def compare(
     """Compare images with a baseline: `compare` those of the profile, `compare -- A B` any two."""
     images, form = (*image, *context.remainder.split()), format_ or ("json" if json else "")
     with session(profile) as opened:
-        opened.compare(images=images, form=form, output=output, compress=compress)
+        image_tasks.compare(opened, images=images, form=form, output=output, compress=compress)
 
 
 @command(
@@ -171,7 +172,7 @@ def compare(
 def verify(_: Context, image: list[str], profile: str = "", json: bool = False) -> None:
     """Run the finished images: imports, libraries, GDAL, PyTorch on the CPU and the GPU."""
     with session(profile) as opened:
-        opened.verify(images=tuple(image), as_json=json)
+        image_tasks.verify(opened, images=tuple(image), as_json=json)
 
 
 @command(
@@ -187,7 +188,7 @@ def verify(_: Context, image: list[str], profile: str = "", json: bool = False) 
 def explain(_: Context, name: str, image: list[str], profile: str = "", layers: bool = False) -> None:
     """Say why something is in an image: who needs it, what asked for it, which layer brought it, how many bytes."""
     with session(profile) as opened:
-        opened.explain(name, images=tuple(image), layers=layers)
+        image_tasks.explain(opened, name, images=tuple(image), layers=layers)
 
 
 @command(
@@ -213,7 +214,7 @@ def audit(
     """Check the finished images for what is missing, wrong or could go, without running them."""
     forms = {"json": json, "sarif": sarif, "prune-plan": prune_plan}
     with session(profile) as opened:
-        opened.audit(images=tuple(image), forms=forms, output=output or None)
+        image_tasks.audit(opened, images=tuple(image), forms=forms, output=output or None)
 
 
 @command(
@@ -223,7 +224,7 @@ def audit(
 def plan(_: Context, image: list[str], profile: str = "", platform: str = "") -> None:
     """Show what would run, in which order, and what the cache should hold already."""
     with session(profile, platform) as opened:
-        opened.plan(images=tuple(image))
+        run_tasks.plan(opened, images=tuple(image))
 
 
 @command(
@@ -238,7 +239,7 @@ def plan(_: Context, image: list[str], profile: str = "", platform: str = "") ->
 def shell(_: Context, stage: str, image: str = "", profile: str = "", command: str = "") -> None:
     """Open a shell in a stage's result, for debugging."""
     with session(profile) as opened:
-        opened.shell(stage, image=image or None, command=command)
+        build_tasks.shell(opened, stage, image=image or None, command=command)
 
 
 @command(
@@ -248,7 +249,7 @@ def shell(_: Context, stage: str, image: str = "", profile: str = "", command: s
 def logs(_: Context, stage: str, image: str = "", profile: str = "") -> None:
     """Print the full log of a stage's last build."""
     with session(profile) as opened:
-        opened.logs(stage, image=image or None)
+        run_tasks.logs(opened, stage, image=image or None)
 
 
 @command(
@@ -263,7 +264,7 @@ def logs(_: Context, stage: str, image: str = "", profile: str = "") -> None:
 def history(_: Context, stage: list[str], last: int = 0, json: bool = False, csv: bool = False) -> None:
     """Show how long each stage took in the runs so far: median, spread, outliers."""
     with session() as opened:
-        opened.history(stages=tuple(stage), last=last, form="json" if json else "csv" if csv else "table")
+        run_tasks.history(opened, stages=tuple(stage), last=last, form="json" if json else "csv" if csv else "table")
 
 
 @command(
@@ -275,42 +276,42 @@ def history(_: Context, stage: list[str], last: int = 0, json: bool = False, csv
 def timings(_: Context, run: str = "", trace: str = "") -> None:
     """Show one run in detail: where the time went, the longest steps, clocks and load."""
     with session() as opened:
-        opened.timings(run, trace_file=trace)
+        run_tasks.timings(opened, run, trace_file=trace)
 
 
 @command(help={"restore": "put back the mode and the clocks that an interrupted run left"})
 def power(_: Context, restore: bool = False) -> None:
     """Show the board's power mode, the modes it has, clocks and heat."""
     with session() as opened:
-        opened.power(restore=restore)
+        machine_tasks.power(opened, restore=restore)
 
 
 @command(help={"profile": PROFILE, "platform": PLATFORM})
 def doctor(_: Context, profile: str = "", platform: str = "") -> None:
     """Check engine, disk, memory, platform and network, and say what to do about each fault."""
     with session(profile, platform) as opened:
-        opened.doctor()
+        machine_tasks.doctor(opened)
 
 
 @command(help={"store": "the image store of a private engine: overlay2 or containerd"})
 def engine_up(_: Context, store: str = "overlay2") -> None:
     """Start a private Docker engine in this folder, unless an engine answers already."""
     with session() as opened:
-        opened.engine_up(store=store)
+        machine_tasks.engine_up(opened, store=store)
 
 
 @command(help={"purge": "remove the engine's folder too, with all its images and caches"})
 def engine_down(_: Context, purge: bool = False) -> None:
     """Stop the private engine that engine-up started; no other engine is touched."""
     with session() as opened:
-        opened.engine_down(purge=purge)
+        machine_tasks.engine_down(opened, purge=purge)
 
 
 @command(help={"cache": "remove build caches and downloads too"})
 def clean(_: Context, cache: bool = False) -> None:
     """Remove the images that the runs in this folder made; run records stay."""
     with session() as opened:
-        opened.clean(cache=cache)
+        machine_tasks.clean(opened, cache=cache)
 
 
 ns = Collection()

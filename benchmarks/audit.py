@@ -19,10 +19,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from rich.console import Console
 
-from jetpare import audit, engine
-from jetpare.project import open_project
-from jetpare.units import size_text
-from jetpare.views import audit as view
+from jetpare.audit import audit
+from jetpare.base.units import size_text
+from jetpare.engine import api, discovery
+from jetpare.project.project import open_project
+from jetpare.views import audit_text
 
 WANTED = 10.0  # seconds for an image of 5 GB
 
@@ -34,8 +35,8 @@ def main() -> int:
     runs = parser.parse_args().runs
     root = Path(os.environ.get("JETPARE_ROOT") or Path(__file__).parent.parent)
     project = open_project(root, dict(os.environ))
-    running = engine.find(state=project.state_path, environ=dict(os.environ))
-    plan = project.plan(profile=None, architecture=engine.facts(running).arch)
+    running = discovery.find(state=project.state_path, environ=dict(os.environ))
+    plan = project.plan(profile=None, architecture=api.facts(running).arch)
     slow = False
     for name in plan.images:
         taken = audit.run(project, plan, running, images=[name]).subjects
@@ -43,7 +44,7 @@ def main() -> int:
         for _ in range(runs):
             began = time.monotonic()
             found = audit.run(project, plan, running, images=[name])
-            Console(file=io.StringIO(), width=100).print(view.audit(found))
+            Console(file=io.StringIO(), width=100).print(audit_text.audit(found))
             seconds.append(time.monotonic() - began)
         median = statistics.median(seconds)
         slow |= median > WANTED

@@ -32,13 +32,21 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from jetpare import bake, engine, network, pipeline, process, timeline, trace
-from jetpare.engine import Engine
-from jetpare.ledger import Ledger, Record
-from jetpare.pipeline import Request
-from jetpare.plan import Plan
-from jetpare.project import Project, host_architecture, open_project, source_revision
-from jetpare.units import GB
+from jetpare.base import process
+from jetpare.base.units import GB
+from jetpare.build import bake, buildx, network, request, secret_files
+from jetpare.build.request import Request
+from jetpare.engine import containers, discovery, image_store
+from jetpare.engine.model import Engine
+from jetpare.events import decode
+from jetpare.events.recorder import Recorder
+from jetpare.events.steps import Timeline, union_seconds
+from jetpare.project import naming
+from jetpare.project.plan import Plan
+from jetpare.project.project import Project, host_architecture, open_project, source_revision
+from jetpare.records import trace
+from jetpare.records.ledger import Ledger, Record
+from jetpare.records.reports import cache_counts
 
 ROOT = Path(__file__).parent.parent
 INVOKE = ROOT / ".venv/bin/invoke"
@@ -52,28 +60,28 @@ class Bench:
         self.environ = dict(os.environ)
         self.project: Project = open_project(ROOT, self.environ)
         self.plan: Plan = self.project.plan(profile=None, architecture=host_architecture())
-        self.engine: Engine = engine.find(state=self.project.state_path, environ=self.environ)
+        self.engine: Engine = discovery.find(state=self.project.state_path, environ=self.environ)
 
     def options(self, **changes: object) -> bake.Options:
         """The options of a plain `build-all`, so that the bare definition is the same."""
         revision = source_revision(ROOT, self.environ)
-        made = pipeline.options(self.project, self.plan, Request(task="bench"), run="bench", revision=revision)
+        made = request.options(self.project, self.plan, Request(task="bench"), run="bench", revision=revision)
         return replace(made, **changes)  # type: ignore[arg-type]
 
-    def bare(self, targets: tuple[str, ...], definition: dict[str, object]) -> tuple[timeline.Timeline, float]:
+    def bare(self, targets: tuple[str, ...], definition: dict[str, object]) -> tuple[Timeline, float]:
         """One bare call of bake: its timeline and its wall time in seconds."""
         settings = network.read_settings(self.environ, self.project.home)
-        bake.write_definition(self.project.root, self.project.state, definition)
-        decoder, recorder = timeline.EventDecoder(), timeline.Recorder()
+        buildx.write_definition(self.project.root, self.project.state, definition)
+        decoder, recorder = decode.EventDecoder(), Recorder()
 
         def on_chunk(chunk: bytes) -> None:
             for event in decoder.feed(chunk):
                 recorder.add(event)
 
         begin = time.monotonic()
-        with pipeline.build_secrets(self.project, settings):
-            status, _ = bake.run(
-                bake.command(self.engine.docker, bake.definition_file(self.project.state), targets),
+        with secret_files.build_secrets(self.project, settings):
+            status, _ = buildx.run(
+                buildx.command(self.engine.docker, naming.definition_file(self.project.state), targets),
                 root=self.project.root,
                 env=self.engine.env,
                 metadata=self.project.state_path / "bench-metadata.json",
@@ -114,16 +122,16 @@ def size(bench: Bench) -> None:
         "dockerfile": "benchmarks/recipe.Dockerfile",
         "contexts": target["contexts"] | {name: f"target:recipe-{name}" for name in stages},
         "output": [f"type=docker,name={recipe}"],
-        "labels": {bake.LABEL_PROJECT: bench.project.config.project.name},
+        "labels": {naming.LABEL_PROJECT: bench.project.config.project.name},
     }
     bench.bare(("recipe",), definition)
-    tags = {name: bake.image_tag(bench.project.config, name, bench.plan.profile_name) for name in ("cuda", "slim")}
+    tags = {name: naming.image_tag(bench.project.config, name, bench.plan.profile_name) for name in ("cuda", "slim")}
     sizes = {}
     for name, reference in {**tags, "recipe": recipe}.items():
-        facts = engine.inspect_image(bench.engine, reference)
+        facts = image_store.inspect_image(bench.engine, reference)
         if facts is None or facts.layers_bytes is None:
             sys.exit(f"{reference}: not measured")
-        merged = engine.merged_bytes(bench.engine, facts.id)
+        merged = containers.merged_bytes(bench.engine, facts.id)
         sizes[name] = (facts.layers_bytes, merged)
         print(
             f"{name:8} layers {facts.layers_bytes / GB:.3f} GB, merged {merged / GB:.3f} GB, {facts.layer_count} layers"
@@ -157,8 +165,8 @@ def ccache(bench: Bench) -> None:
         definition = bake.definition(bench.project.config, bench.plan, options)
         made, _ = bench.bare((node.target,), definition)
         steps = [step for step in made.steps if "compile-gdal.sh" in step.name and not step.cached]
-        times.append(timeline.union_seconds(steps))
-        counts = pipeline.cache_counts(bench.project.root / bake.report_folder(bench.project.state, node)) or (0, 0)
+        times.append(union_seconds(steps))
+        counts = cache_counts(bench.project.root / naming.report_folder(bench.project.state, node)) or (0, 0)
         print(f"{state}: compile step {times[-1]:.1f} s, ccache {counts[0]} of {counts[1]} hits")
     print(f"warm / cold: {times[1] / times[0]:.3f}")
 

@@ -18,9 +18,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.bench import Bench
-from jetpare import bake, timeline
-from jetpare.plan import Plan
-from jetpare.project import host_architecture
+from jetpare.build import bake
+from jetpare.events import figures
+from jetpare.project import naming
+from jetpare.project.plan import Plan
+from jetpare.project.project import host_architecture
 
 OTHER = {"amd64": "linux/arm64", "arm64": "linux/amd64"}
 LABEL = "cuda/gdal"
@@ -45,7 +47,7 @@ def stage(bench: Bench) -> None:
         bench.bare((node.target,), made(bench, plan))  # what it stands on is there
         definition = made(bench, plan, cache_id=name, rebuild={LABEL: name})
         steps, _ = bench.bare((node.target,), definition)
-        mine = timeline.summary(steps, stage="gdal", target=node.target, others=set())
+        mine = figures.summary(steps, stage="gdal", target=node.target, others=set())
         seconds.append(mine.seconds or 0.0)
         print(f"gdal stage for {plan.platform} on {plan.host}: {seconds[-1]:.1f} s", flush=True)
     print(f"across / native: {seconds[1] / seconds[0]:.3f}")
@@ -57,7 +59,7 @@ def part(bench: Bench) -> None:
     definition = made(bench, plan)
     target = definition["target"][plan.node(LABEL).target]
     contexts = {key: target["contexts"][key] for key in ("builder", "gdal-source")}
-    contexts["debian"] = f"docker-image://{bake.input_tag(bench.project.config, plan, 'debian')}"
+    contexts["debian"] = f"docker-image://{naming.input_tag(bench.project.config, plan, 'debian')}"
     seconds = {}
     for name in ("across", "emulated"):
         folder = bench.project.state / "cross" / name

@@ -20,11 +20,13 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from jetpare import bake, engine, xray  # noqa: E402
-from jetpare.engine import Engine  # noqa: E402
-from jetpare.inventory import Inventory  # noqa: E402
-from jetpare.project import host_architecture, open_project  # noqa: E402
-from jetpare.units import GB  # noqa: E402
+from jetpare.base.units import GB  # noqa: E402
+from jetpare.engine import api, discovery  # noqa: E402
+from jetpare.engine.model import Engine  # noqa: E402
+from jetpare.image.inventory import Inventory  # noqa: E402
+from jetpare.image.read import answer, inventory_reader  # noqa: E402
+from jetpare.project import naming  # noqa: E402
+from jetpare.project.project import host_architecture, open_project  # noqa: E402
 
 MB = 10**6
 
@@ -33,35 +35,37 @@ def images(environ: dict[str, str]) -> list[str]:
     """The tags of the default profile's images."""
     project = open_project(Path(environ.get("JETPARE_ROOT") or ROOT), environ)
     plan = project.plan(profile=None, architecture=host_architecture())
-    return [bake.image_tag(project.config, name, plan.profile_name) for name in plan.images]
+    return [naming.image_tag(project.config, name, plan.profile_name) for name in plan.images]
 
 
 def take(running: Engine, references: list[str], state: Path) -> tuple[list[Inventory], float, float]:
     """The inventories, and the wall and processor time of this process in seconds."""
     begin, used = time.monotonic(), time.process_time()
-    taken = [xray.take(running, each, state=state, say=lambda text: print(f"  {text}")) for each in references]
+    taken = [
+        inventory_reader.take(running, each, state=state, say=lambda text: print(f"  {text}")) for each in references
+    ]
     return taken, time.monotonic() - begin, time.process_time() - used
 
 
 def save(running: Engine, references: list[str]) -> tuple[int, float]:
     """Bytes and seconds of reading `docker save` of each image."""
     begin, size = time.monotonic(), 0
-    with engine.client(running, timeout=3600) as docker:
-        api: Any = docker.api
+    with api.client(running, timeout=3600) as docker:
+        calls: Any = docker.api
         for each in references:
-            size += sum(len(chunk) for chunk in api.get_image(each, chunk_size=1 << 20))
+            size += sum(len(chunk) for chunk in calls.get_image(each, chunk_size=1 << 20))
     return size, time.monotonic() - begin
 
 
 def main() -> None:
     """Print all of it."""
     environ = dict(os.environ)
-    running = engine.find(state=ROOT / ".jetpare", environ=environ)
+    running = discovery.find(state=ROOT / ".jetpare", environ=environ)
     references = sys.argv[1:] or images(environ)
     ends: list[tuple[int, float]] = []
-    gather = xray.gather
+    gather = answer.gather
 
-    def listening(lines: Iterable[bytes], say: xray.Say) -> xray.Tables:
+    def listening(lines: Iterable[bytes], say: answer.Say) -> answer.Tables:
         """Hears what the collector says of its memory and its time."""
 
         def heard() -> Iterator[bytes]:
@@ -72,7 +76,7 @@ def main() -> None:
 
         return gather(heard(), say)
 
-    xray.gather = listening
+    answer.gather = listening
     with tempfile.TemporaryDirectory(prefix="jetpare-bench-") as folder:
         taken, cold, cold_used = take(running, references, Path(folder))
         _, warm, warm_used = take(running, references, Path(folder))

@@ -19,8 +19,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from jetpare import engine, linkage, xray
-from jetpare.inventory import Inventory
+from jetpare.engine import discovery
+from jetpare.image import linkage
+from jetpare.image.inventory import Inventory
+from jetpare.image.read import inventory_reader
 from tests.real_loader import compare_image
 
 ROOT = Path(__file__).parent.parent
@@ -30,7 +32,6 @@ def summary(inventory: Inventory) -> dict[str, Any]:
     """What jetpare makes of it, and how long that takes."""
     began = time.monotonic()
     found = linkage.resolve(inventory)
-    linkage.users(found)
     seconds = time.monotonic() - began
     return {
         "seconds": round(seconds, 2),
@@ -44,8 +45,8 @@ def summary(inventory: Inventory) -> dict[str, Any]:
 def image(reference: str) -> dict[str, Any]:
     """One image; its inventory is taken where there is none yet."""
     state = ROOT / ".jetpare"
-    running = engine.find(state=state, environ=dict(os.environ))
-    inventory = xray.take(running, reference, state=state)
+    running = discovery.find(state=state, environ=dict(os.environ))
+    inventory = inventory_reader.take(running, reference, state=state)
     return {**compare_image(running, inventory), **summary(inventory)}
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from jetpare import telemetry
+from jetpare.board import sensors
 
 LIMIT_PERCENT = 1.0
 
@@ -24,13 +24,13 @@ def main() -> None:
     """Sample for a while, and print the cost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--interval", type=float, default=telemetry.INTERVAL)
+    parser.add_argument("--interval", type=float, default=sensors.INTERVAL)
     parser.add_argument("--root", type=Path, default=Path("/"))
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "telemetry.jsonl"
         begin = time.monotonic()
-        with telemetry.Sampler(root=chosen.root, disk=Path(folder), file=file, interval=chosen.interval) as sampler:
+        with sensors.Sampler(root=chosen.root, disk=Path(folder), file=file, interval=chosen.interval) as sampler:
             time.sleep(chosen.seconds)
         wall = time.monotonic() - begin
         size = file.stat().st_size

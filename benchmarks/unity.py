@@ -21,10 +21,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from jetpare import bake, engine, network, pipeline, process
-from jetpare.pipeline import Request
-from jetpare.plan import Plan
-from jetpare.project import Project, host_architecture, open_project, source_revision
+from jetpare.base import process
+from jetpare.build import bake, buildx, network, request, secret_files
+from jetpare.build.request import Request
+from jetpare.engine import discovery
+from jetpare.project.plan import Plan
+from jetpare.project.project import Project, host_architecture, open_project, source_revision
 
 ROOT = Path(__file__).parent.parent
 
@@ -32,7 +34,7 @@ ROOT = Path(__file__).parent.parent
 def definition(project: Project, plan: Plan, *, name: str, arguments: dict[str, str]) -> dict[str, Any]:
     """The bake definition of one stage of unity.Dockerfile, on the gdal stage built plainly and in units."""
     revision = source_revision(ROOT, dict(os.environ))
-    options = pipeline.options(project, plan, Request(task="unity"), run="unity", revision=revision)
+    options = request.options(project, plan, Request(task="unity"), run="unity", revision=revision)
     made = bake.definition(project.config, plan, options)
     node = plan.node("cuda/gdal")
     stage = made["target"][node.target] | {"target": "gdal", "output": ["type=cacheonly"]}
@@ -53,14 +55,14 @@ def definition(project: Project, plan: Plan, *, name: str, arguments: dict[str, 
 
 def run(project: Project, plan: Plan, *, name: str, arguments: dict[str, str]) -> Path:
     """Build it; the folder that its results came to."""
-    running = engine.find(state=project.state_path, environ=dict(os.environ))
+    running = discovery.find(state=project.state_path, environ=dict(os.environ))
     made = definition(project, plan, name=name, arguments=arguments)
-    file = bake.write_definition(project.root, project.state, made, name=f"unity-{name}")
+    file = buildx.write_definition(project.root, project.state, made, name=f"unity-{name}")
     result = project.state_path / "unity"
     shutil.rmtree(result, ignore_errors=True)
-    command = [*bake.command(running.docker, file, (name,)), "--progress=plain"]
-    with pipeline.build_secrets(project, network.read_settings(dict(os.environ), project.home)):
-        process.run(command, env={**running.env, **bake.ENVIRONMENT}, cwd=project.root)
+    command = [*buildx.command(running.docker, file, (name,)), "--progress=plain"]
+    with secret_files.build_secrets(project, network.read_settings(dict(os.environ), project.home)):
+        process.run(command, env={**running.env, **buildx.ENVIRONMENT}, cwd=project.root)
     return result
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 HERE = Path(__file__).parent.parent
 sys.path.insert(0, str(HERE))
 
-from jetpare.ledger import Ledger  # noqa: E402
+from jetpare.records.ledger import Ledger  # noqa: E402
 
 
 def copied(root: Path, records: int, folder: Path) -> Path:

@@ -7,6 +7,7 @@ scripts/setup.sh --dev
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
+.venv/bin/lint-imports --no-logo
 .venv/bin/shellcheck scripts/*.sh scripts/*/*.sh .ci/run
 .venv/bin/hadolint --config .hadolint.yaml dockerfiles/*.Dockerfile benchmarks/*.Dockerfile
 

@@ -5,27 +5,26 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from jetpare.attribution import Component
-from jetpare.compare import (
+from jetpare.base.versions import ImageCheck, version_rows
+from jetpare.compare.comparison import (
     BUILT,
     NOT_BUILT,
-    Check,
     Comparison,
     Duplicates,
     DuplicateSet,
-    Group,
-    Hidden,
+    GroupBytes,
+    HiddenFigures,
     ImageFigures,
-    Layer,
+    LayerFigures,
     Nobody,
     Overwritten,
     PathBytes,
     StageTime,
-    Waste,
-    version_rows,
+    WasteFigures,
 )
-from jetpare.differences import complete
-from jetpare.inventory import Distribution, File, Inventory, Package, Settings
+from jetpare.compare.differences import complete
+from jetpare.image.attribution import Component
+from jetpare.image.inventory import Distribution, File, Inventory, Package, Settings
 from tests.inventories import image as inventory
 
 CUDA, CUDNN, TORCH, GDAL, BASE, OTHERS = (
@@ -38,9 +37,11 @@ MEASURED = {
     "cudnn_compiled": "9.8.0", "tensorrt": None,
 }  # fmt: skip
 CHECKS = (
-    Check(name="torch", status="ok", detail="torch 2.8.0+cu128: matmul, conv2d and inverse are right", seconds=2.2),
-    Check(name="cudnn", status="ok", detail="compiled against 9.8.0, 9.10.2 is there", seconds=0.001),
-    Check(name="gdal", status="ok", detail="GeoTIFF written, warped and read back", seconds=0.152),
+    ImageCheck(
+        name="torch", status="ok", detail="torch 2.8.0+cu128: matmul, conv2d and inverse are right", seconds=2.2
+    ),
+    ImageCheck(name="cudnn", status="ok", detail="compiled against 9.8.0, 9.10.2 is there", seconds=0.001),
+    ImageCheck(name="gdal", status="ok", detail="GeoTIFF written, warped and read back", seconds=0.152),
 )
 RUN = "20250102-030405"
 # component: key, kind, name, version, group, and its files with their bytes, by image
@@ -144,11 +145,11 @@ def components(name: str) -> tuple[Component, ...]:
     return tuple(sorted(found, key=lambda component: -component.bytes))
 
 
-def groups(name: str) -> tuple[Group, ...]:
+def groups(name: str) -> tuple[GroupBytes, ...]:
     """The groups of components(name), largest first."""
     rows = components(name)
     made = [
-        Group(name=group, bytes=sum(row.bytes for row in rows if row.group == group),
+        GroupBytes(name=group, bytes=sum(row.bytes for row in rows if row.group == group),
               files=sum(row.files for row in rows if row.group == group))
         for group in dict.fromkeys(row.group for row in rows)
     ]  # fmt: skip
@@ -173,8 +174,8 @@ def figures(name: str, **changes: Any) -> ImageFigures:
         base_digest="sha256:" + "1" * 64,
         revision="2" * 40,
         layers=(
-            Layer(index=1, diff_id="sha256:" + "3" * 64, size=400_000_000, instruction="COPY / /"),
-            Layer(index=2, diff_id="sha256:" + name[0] * 64, size=top, instruction="COPY /opt/stage / # buildkit"),
+            LayerFigures(index=1, diff_id="sha256:" + "3" * 64, size=400_000_000, instruction="COPY / /"),
+            LayerFigures(index=2, diff_id="sha256:" + name[0] * 64, size=top, instruction="COPY /opt/stage / # buildkit"),
         ),
         layers_left=125,
         sizes={"layers": held.bytes + hidden, "merged": held.bytes, "pull": None, "alone": None},
@@ -188,14 +189,14 @@ def figures(name: str, **changes: Any) -> ImageFigures:
             bytes=left.bytes, files=left.files, share=left.bytes / held.bytes,
             largest=(PathBytes(path="/opt/left over\n.bin", bytes=900_000), PathBytes(path="/var/log/dpkg.log", bytes=210_000)),
         ),
-        waste=Waste(
+        waste=WasteFigures(
             duplicates=Duplicates(
                 bytes=7_000_000,
                 sets=(DuplicateSet(bytes=7_000_000, size=7_000_000, count=2, paths=("/usr/lib/a.so", "/usr/lib/b|c.so")),),
             ),
             overwritten=Overwritten(
                 bytes=hidden,
-                entries=(Hidden(path="/usr/lib/libz.so.1", bytes=hidden, instruction="RUN apt-get upgrade # buildkit"),) if hidden else (),
+                entries=(HiddenFigures(path="/usr/lib/libz.so.1", bytes=hidden, instruction="RUN apt-get upgrade # buildkit"),) if hidden else (),
             ),
         ),
         stages=(

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from jetpare import engine
-from jetpare.engine import Engine
-from jetpare.errors import JetpareError
+from jetpare.base.errors import JetpareError
+from jetpare.engine import discovery
+from jetpare.engine.model import Engine
 
 ROOT = Path(__file__).parent.parent
 MINI = ROOT / "tests" / "mini"
@@ -39,7 +39,7 @@ def _no_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 def running() -> Engine:
     """The engine that the tests use: the environment's, or this project's private one. Without one: skipped, in CI failed."""
     try:
-        return engine.find(state=ROOT / ".jetpare", environ=dict(os.environ))
+        return discovery.find(state=ROOT / ".jetpare", environ=dict(os.environ))
     except JetpareError as error:
         if os.environ.get("CI"):
             pytest.fail(f"CI needs an engine: {error}")

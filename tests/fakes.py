@@ -19,10 +19,11 @@ from typing import Any
 
 from docker.errors import APIError, ImageNotFound, NotFound
 
-from jetpare import bake
-from jetpare.engine import FIND_BEGINS, Engine
-from jetpare.plan import Plan
-from jetpare.views.progress import Usual
+from jetpare.build import bake
+from jetpare.engine.containers import FIND_BEGINS
+from jetpare.engine.model import Engine
+from jetpare.events.progress import Usual
+from jetpare.project.plan import Plan
 
 EVENTS = Path(__file__).parent / "data" / "events"
 REMOTE = "tcp://fake:2375"  # an engine on another machine: no power mode, no sensors and no disk of this one

@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jetpare.inventory import Elf, File, Inventory, Settings
+from jetpare.image.inventory import Elf, File, Inventory, Settings
 
 
 def image(entries: Mapping[str, int | str | File], *, elfs: Sequence[Elf] = (), **more: Any) -> Inventory:

@@ -1,4 +1,4 @@
-"""The real loader beside the model: what ld.so says of a file, read from its own account, and what `jetpare.loader` says.
+"""The real loader beside the model: what ld.so says of a file, read from its own account, and what `jetpare.image.loader` says.
 
 Compared is each object that would be loaded, in order, who asked for it by which name, by which rule and under which path
 it was found, each name that is not found, and each version that is missing.
@@ -14,10 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jetpare.engine import Engine
-from jetpare.inventory import Elf, Inventory
-from jetpare.linkage import unmet
-from jetpare.loader import Loader, Process, Rule
+from jetpare.engine.model import Engine
+from jetpare.image.inventory import Elf, Inventory
+from jetpare.image.linkage import unmet
+from jetpare.image.loader import Loader, Process, Rule
 
 SECONDS = 600
 # One file a line of the input.

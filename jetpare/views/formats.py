@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import PurePath
 from types import MappingProxyType
 
-from jetpare.config import suggest
-from jetpare.errors import ConfigError
-from jetpare.gather import Gathered
+from jetpare.base.errors import ConfigError
+from jetpare.base.text import suggest
+from jetpare.compare.gather import Gathered
 
 TEXT, MARKDOWN = "text", "md"
 
@@ -17,7 +17,7 @@ TEXT, MARKDOWN = "text", "md"
 def text(found: Gathered) -> str:
     """The tables of the terminal, without colour."""
     from jetpare.views import terminal
-    from jetpare.views.comparison import View
+    from jetpare.views.comparison_text import View
 
     return terminal.text(View(found.comparison))
 
@@ -29,16 +29,16 @@ def as_json(found: Gathered) -> str:
 
 def markdown(found: Gathered) -> str:
     """Markdown for a pull request."""
-    from jetpare.views import markdown as view
+    from jetpare.views import markdown
 
-    return view.render(found.comparison)
+    return markdown.render(found.comparison)
 
 
 def html(found: Gathered) -> str:
     """One self-contained page."""
-    from jetpare.views import html as view
+    from jetpare.views import html
 
-    return view.render(found.comparison, found.inventories, owners=found.owners)
+    return html.render(found.comparison, found.inventories, owners=found.owners)
 
 
 FORMATS: Mapping[str, Callable[[Gathered], str]] = MappingProxyType(

@@ -14,9 +14,11 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-from jetpare.compare import Check, Comparison, ImageFigures, PackageRow
-from jetpare.inventory import Inventory
-from jetpare.units import size_text
+from jetpare.base.text import plain
+from jetpare.base.units import size_text
+from jetpare.base.versions import ImageCheck
+from jetpare.compare.comparison import Comparison, ImageFigures, PackageRow
+from jetpare.image.inventory import Inventory
 from jetpare.views import rows
 
 NOBODY = -1  # the number of the component of a file that none owns
@@ -54,7 +56,7 @@ def render(
 
     environment = Environment(
         autoescape=True,
-        finalize=lambda value: rows.plain(value) if type(value) is str else value,  # not what is marked as safe
+        finalize=lambda value: plain(value) if type(value) is str else value,  # not what is marked as safe
         loader=FunctionLoader(_part),
         lstrip_blocks=True,
         trim_blocks=True,
@@ -123,7 +125,7 @@ def _weight(row: PackageRow) -> tuple[int, str]:
     return (-max((count or 0 for count in row.bytes.values()), default=0), row.name)
 
 
-def _checks(images: Sequence[ImageFigures]) -> list[tuple[str, list[Check | None]]]:
+def _checks(images: Sequence[ImageFigures]) -> list[tuple[str, list[ImageCheck | None]]]:
     """Every check by its name, and what it said of each image."""
     held = [{check.name: check for check in image.checks} for image in images]
     return [
@@ -179,13 +181,13 @@ def tree(inventory: Inventory, numbers: Mapping[str, int]) -> list[Row]:
         for path in reversed(missing):
             parent, name = posixpath.split(path)
             known[path] = len(folders)
-            folders.append((known[parent], rows.plain(name), "", [], NOBODY))
+            folders.append((known[parent], plain(name), "", [], NOBODY))
         return known[missing[0] if missing else folder]
 
     for file in inventory.files:
         if file.kind != "dir":
             folder, name = posixpath.split(file.path)
-            entry = (rows.plain(name), file.bytes, numbers.get(file.path, NOBODY))
+            entry = (plain(name), file.bytes, numbers.get(file.path, NOBODY))
             held.setdefault(row_of(folder), []).append(entry)
     for number, entries in held.items():
         names, sizes, kinds = zip(*entries, strict=True)
@@ -215,12 +217,10 @@ def page_data(
     for image in comparison.images:
         if inventory := inventories.get(image.name):
             numbers = {path: number.get(key, NOBODY) for path, key in owners.get(image.name, {}).items()}
-            trees.append({"name": rows.plain(image.name), "rows": tree(inventory, numbers)})
+            trees.append({"name": plain(image.name), "rows": tree(inventory, numbers)})
     return {
         "groups": list(groups),
-        "components": [
-            [rows.plain(row.name), groups.get(rows.plain(row.group), NOBODY)] for row in components.values()
-        ],
+        "components": [[plain(row.name), groups.get(plain(row.group), NOBODY)] for row in components.values()],
         "images": trees,
     }
 

@@ -13,22 +13,21 @@ from functools import partial
 
 import humanize
 
-from jetpare.compare import (
+from jetpare.base.text import plain
+from jetpare.base.units import size_text
+from jetpare.base.versions import DIFFERS, MATCH, NOT_MEASURED
+from jetpare.compare.comparison import (
     BUILT,
-    DIFFERS,
-    MATCH,
     MET,
     NO_RECOMMENDATION,
-    NOT_MEASURED,
     NOT_MET,
     NOT_RECOMMENDED,
     RECOMMENDED,
     Comparison,
     ImageFigures,
 )
-from jetpare.units import size_text
 from jetpare.views import rows
-from jetpare.views.rows import NONE, plain
+from jetpare.views.rows import NONE
 
 LIMIT = 60_000  # characters; GitHub takes 65,536
 ROW_LIMITS = (300, 150, 75, 40, 20, 10, 5, 1)  # of a folded table, tried one after another until all fits

@@ -9,10 +9,11 @@ from typing import Any
 
 import humanize
 
-from jetpare.attribution import Component
-from jetpare.compare import (
+from jetpare.base.text import plain
+from jetpare.base.units import common_unit, duration, size_text
+from jetpare.base.versions import NOT_MEASURED
+from jetpare.compare.comparison import (
     BUILT,
-    NOT_MEASURED,
     SIZE_NAMES,
     Change,
     Comparison,
@@ -22,8 +23,7 @@ from jetpare.compare import (
     PackageRow,
     StageTime,
 )
-from jetpare.text import plain as plain  # noqa: PLC0414 - the other views take it from here
-from jetpare.units import common_unit, duration, size_text
+from jetpare.image.attribution import Component
 
 SIZE_TITLES = {
     "layers": "uncompressed layers",

@@ -6,8 +6,8 @@ from typing import Any
 from urllib.parse import quote
 
 from jetpare import __version__
-from jetpare.audit import CHECKS, NOT_MEASURED, WAIVER_CHECKS, Audit
-from jetpare.audits.subject import Finding
+from jetpare.audit.audit import CHECKS, NOT_MEASURED, WAIVER_CHECKS, Audit
+from jetpare.audit.subject import Finding
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 LOCATIONS = 20  # of one result; a host shows only a few

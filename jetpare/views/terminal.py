@@ -10,10 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from jetpare.compare import NOT_MEASURED
-from jetpare.doctor import Finding
-from jetpare.ledger import CROSS_BUILT, EMULATED, Record, StageRecord
-from jetpare.plan import Plan
+from jetpare.base.versions import NOT_MEASURED
+from jetpare.build.doctor import Diagnosis
+from jetpare.project.plan import Plan
+from jetpare.records.ledger import CROSS_BUILT, EMULATED, Record, StageRecord
 from jetpare.views.rows import seconds_text
 
 FILE_WIDTH = 100  # columns of a table in a file or a pipe
@@ -97,7 +97,7 @@ def plan_table(plan: Plan, cached: dict[str, str]) -> RenderableType:
     return Group(heading, Text(), table)
 
 
-def findings(rows: Sequence[Finding]) -> RenderableType:
+def findings(rows: Sequence[Diagnosis]) -> RenderableType:
     """The doctor's lines, each with what to do where it is not ok."""
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)

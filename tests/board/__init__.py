@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from jetpare.host import LocalHost
+from jetpare.board.host import LocalHost
 
 PROGRAMS = {"usr/sbin/nvpmodel", "usr/bin/jetson_clocks", "usr/bin/sudo"}
 # How the programs behave. root: whether they are run by root; sudo: passwordless, cached or password; gpu_used: a switch of

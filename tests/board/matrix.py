@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jetpare import power, process
-from jetpare.board import Board
-from jetpare.host import LocalHost
-from jetpare.power import Policy
-from jetpare.process import Completed
+from jetpare.base import process
+from jetpare.base.process import Completed
+from jetpare.board import power
+from jetpare.board.host import LocalHost
+from jetpare.board.power import Policy
+from jetpare.board.programs import Board
 from tests.board import Made, make, turn
 
 MOST_STEPS = 200

@@ -6,9 +6,9 @@ import random
 from collections.abc import Mapping
 from dataclasses import replace
 
-from jetpare.compare import Comparison, ConfigurationRow, PackageRow, PathBytes
-from jetpare.differences import complete
-from jetpare.inventory import Inventory
+from jetpare.compare.comparison import Comparison, ConfigurationRow, PackageRow, PathBytes
+from jetpare.compare.differences import complete
+from jetpare.image.inventory import Inventory
 from jetpare.views import html
 from tests.comparisons import CONTENT, INVENTORIES, figures, full, skeleton
 from tests.inventories import image

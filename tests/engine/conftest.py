@@ -19,10 +19,12 @@ import pytest
 from invoke.program import Program
 
 import tasks
-from jetpare import bootstrap, engine, ledger, private_engine
-from jetpare.engine import Engine
-from jetpare.ledger import Ledger, Record, StageRecord
-from jetpare.private_engine import Places
+from jetpare.build import bootstrap
+from jetpare.engine import api, image_store, private
+from jetpare.engine.model import Engine
+from jetpare.engine.places import Places
+from jetpare.records import ledger
+from jetpare.records.ledger import Ledger, Record, StageRecord
 from tests.conftest import MINI, ROOT
 
 PROFILE = "mini"
@@ -137,7 +139,7 @@ class Mini:
 
     def image_id(self, image: str, profile: str = PROFILE) -> str | None:
         """The id of a finished image, None where it is not tagged."""
-        facts = engine.inspect_image(self.engine, self.tag(image, profile))
+        facts = image_store.inspect_image(self.engine, self.tag(image, profile))
         return facts.id if facts else None
 
     def records(self) -> list[Record]:
@@ -161,7 +163,7 @@ class Mini:
 
     def images(self) -> list[dict[str, Any]]:
         """Whatever of this project the engine has."""
-        with engine.client(self.engine) as docker:
+        with api.client(self.engine) as docker:
             labelled = docker.api.images(filters={"label": f"jetpare.project={self.name}"})
             # A filter by name would leave an image's foreign names out of the answer.
             named = [
@@ -179,7 +181,7 @@ class Mini:
             names = [name for name in image.get("RepoTags") or () if not name.startswith("<none>")]
             ours = [name for name in names if name.startswith(f"{self.name}/")]
             for reference in ours if len(ours) < len(names) else [*ours, image["Id"]]:
-                with engine.client(self.engine) as docker, contextlib.suppress(ImageNotFound):
+                with api.client(self.engine) as docker, contextlib.suppress(ImageNotFound):
                     docker.api.remove_image(reference)
 
 
@@ -198,14 +200,14 @@ def make_mini(folder: Path, *, target: Engine, environ: Mapping[str, str], base:
     shutil.copytree(MINI, root)
     mini = Mini(root=root, name=name, engine=target, environ={**environ, "JETPARE_ROOT": str(root)})
     mini.edit("build.toml", 'name = "jetpare-mini"', f'name = "{name}"')
-    engine.tag_image(target, base, f"{name}/{base.partition('/')[2]}")
+    image_store.tag_image(target, base, f"{name}/{base.partition('/')[2]}")
     return mini
 
 
 @pytest.fixture(scope="session")
 def debian(running: Engine) -> str:
     """The Debian base of all miniatures: made once, and kept for the next run of the tests."""
-    arch = engine.facts(running).arch
+    arch = api.facts(running).arch
     name = f"jetpare-mini/debian:bookworm-{arch}"
     bootstrap.bootstrap_base(running, name=name, suite="bookworm", arch=arch, environ=dict(os.environ))
     return name
@@ -238,7 +240,7 @@ def private_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     # Deeper than a unix socket's path may be long.
     state = tmp_path_factory.mktemp("deep") / ("a-deep-project-folder-" * 5) / "state"
     yield state
-    private_engine.down(state=state, purge=True)
+    private.down(state=state, purge=True)
     places = Places.of(state)
     assert leftovers(places) == []
     assert not places.home.exists()
@@ -246,7 +248,7 @@ def private_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def leftovers(places: Places) -> list[str]:
     """Whatever of the engine is still on this host after `down`."""
-    found = [f"process {pid}: {words}" for pid, words in private_engine._processes() if places.mark in " ".join(words)]
+    found = [f"process {pid}: {words}" for pid, words in private._processes() if places.mark in " ".join(words)]
     found += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(places.home) in line]
     found += [str(path) for path in (places.run, Path("/sys/class/net", places.bridge)) if path.exists()]
     found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/{places.mark}")]

@@ -10,10 +10,12 @@ from dataclasses import replace
 
 import pytest
 
-from jetpare import audit, engine, xray
-from jetpare.audits.subject import Finding, Subject
-from jetpare.engine import Engine
-from jetpare.project import Project, open_project
+from jetpare.audit import audit
+from jetpare.audit.subject import Finding, Subject
+from jetpare.engine import api, image_store
+from jetpare.engine.model import Engine
+from jetpare.image.read import inventory_reader
+from jetpare.project.project import Project, open_project
 from tests.audit_breaks import BREAKS, Break
 from tests.conftest import ROOT
 
@@ -31,7 +33,7 @@ def project() -> Project:
 def good(running: Engine, project: Project, rehearsal: str) -> audit.Audit:
     """The audit of the good images."""
     assert rehearsal
-    plan = project.plan(profile="rehearsal", architecture=engine.facts(running).arch)
+    plan = project.plan(profile="rehearsal", architecture=api.facts(running).arch)
     return audit.run(project, plan, running)
 
 
@@ -63,7 +65,7 @@ def built(running: Engine, request: pytest.FixtureRequest) -> Iterator[dict[str,
             made[which] = tag
     yield made
     for tag in ours:
-        engine.remove_image(running, tag)
+        image_store.remove_image(running, tag)
 
 
 def dockerfile(broken: Break, base: str, lines: str) -> str:
@@ -79,9 +81,9 @@ def build(running: Engine, tag: str, text: str) -> None:
 
 
 def subject(running: Engine, good: Subject, reference: str, project: Project) -> Subject:
-    facts = engine.inspect_image(running, reference)
+    facts = image_store.inspect_image(running, reference)
     assert facts is not None
-    inventory = xray.take(running, facts.id, state=project.state_path)
+    inventory = inventory_reader.take(running, facts.id, state=project.state_path)
     return replace(good, inventory=inventory, layers_bytes=facts.layers_bytes)
 
 
@@ -95,7 +97,7 @@ def test_a_broken_image_has_exactly_the_expected_findings_more(
     whole = replace(whole, **broken.known)
     worse = subject(running, whole, built["image"], project)
     if broken.baseline:
-        worse = replace(worse, baseline=xray.take(running, built["baseline"], state=project.state_path))
+        worse = replace(worse, baseline=inventory_reader.take(running, built["baseline"], state=project.state_path))
     before = {key(each) for each in audit.audit([whole], now=NOW).findings}
     after = {key(each) for each in audit.audit([worse], now=NOW).findings}
     assert {name for name, _, _ in after - before} == broken.expected

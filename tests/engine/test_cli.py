@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
-from jetpare import doctor, engine, ledger, private_engine, process
-from jetpare.engine import Engine
+from jetpare.base import process
+from jetpare.engine import api, disk, image_store, private
+from jetpare.engine.model import Engine
+from jetpare.records import ledger
 from jetpare.views.rows import SIZE_TITLES
 from tests.engine.conftest import (
     CUDA,
@@ -147,9 +149,9 @@ def test_build_all(first: tuple[Mini, Answer], running: Engine) -> None:
     }
     assert all(image.status == ledger.OK and image.versions["gdal"] == "1.0" for image in record.images)
     assert [image.layers for image in record.images] == [LAYERS[image.name] for image in record.images]
-    facts = engine.inspect_image(running, mini.tag("cuda"))
+    facts = image_store.inspect_image(running, mini.tag("cuda"))
     assert facts is not None
-    assert facts.labels["jetpare.project"] == mini.name
+    assert facts.labels["jetpare.project.project"] == mini.name
     assert facts.labels["jetpare.profile"] == "mini"
     assert not list((mini.root / ".jetpare").glob("reports/*"))  # they went to the run's folder
 
@@ -444,7 +446,7 @@ def test_wrong_version_is_not_tagged(fresh: Fresh) -> None:
     assert (image.status, image.reason) == (ledger.FAILED, "gdal is 1.0, expected 2.0")
     # The id that it names is there to be looked at.
     assert str(image.id) in answer.err
-    assert engine.inspect_image(mini.engine, str(image.id)) is not None
+    assert image_store.inspect_image(mini.engine, str(image.id)) is not None
     assert mini("compare", "--profile", "wrong").code == 0
 
 
@@ -537,7 +539,7 @@ def test_repeat_wants_a_number_of_runs(built: Mini, number: str) -> None:
 
 def test_compare(built: Mini, running: Engine, tmp_path: Path) -> None:
     result = comparison(built)
-    assert_sensible(result, engine.facts(running).store)
+    assert_sensible(result, api.facts(running).store)
     assert (result["baseline"], result["profile"]) == ("jetpack", "mini")
     for name, image in images_of(result).items():
         assert image["id"] == built.image_id(name)
@@ -620,7 +622,7 @@ def test_shell(workshop: Mini) -> None:
     answer = workshop.apart("shell", "cudnn", "--command", "true")
     assert answer.code == 5
     assert "invoke extract-cudnn --image cuda --profile mini" in answer.err
-    with engine.client(workshop.engine) as docker:
+    with api.client(workshop.engine) as docker:
         assert docker.api.containers(all=True, filters={"label": f"jetpare.project={workshop.name}"}) == []
 
 
@@ -666,7 +668,7 @@ def test_plan(built: Mini, fresh: Fresh, tmp_path: Path) -> None:
 
 def test_doctor(built: Mini, running: Engine) -> None:
     answer = built.ok("doctor")
-    assert engine.facts(running).version_text in answer.out
+    assert api.facts(running).version_text in answer.out
     for name in ("engine", "buildx", "disk", "memory", "platform", "l4t-jetpack", "index"):
         assert name in answer.out
     assert "failed" not in answer.out
@@ -706,7 +708,7 @@ def wait_for(condition: Callable[[], object], seconds: float) -> bool:
 @pytest.fixture
 def mark(running: Engine) -> str:
     """How long to sleep: a number that no other process has."""
-    if not doctor.is_local(running):
+    if not disk.is_local(running):
         pytest.skip("the engine's processes cannot be seen from here")
     return f"300.{os.getpid()}{time.monotonic_ns() % 10**6:06}"
 
@@ -775,23 +777,23 @@ def test_clean(fresh: Fresh, running: Engine) -> None:
     mine, foreign = mini.tag("cuda"), f"{mini.name}x/mine:1"
     image = mini.image_id("cuda")
     assert image
-    engine.tag_image(running, image, foreign)
+    image_store.tag_image(running, image, foreign)
     neighbour = fresh()  # another project in the same engine
     try:
         answer = mini.ok("clean")
         assert answer.out == ""
         assert f"{mine} removed" in answer.err
-        assert engine.inspect_image(running, mine) is None
-        assert engine.inspect_image(running, foreign) is not None  # someone else's name for it
+        assert image_store.inspect_image(running, mine) is None
+        assert image_store.inspect_image(running, foreign) is not None  # someone else's name for it
         assert {tag for each in mini.images() for tag in each["RepoTags"]} == {foreign}
-        assert engine.inspect_image(running, f"{neighbour.name}/debian:bookworm-{engine.facts(running).arch}")
+        assert image_store.inspect_image(running, f"{neighbour.name}/debian:bookworm-{api.facts(running).arch}")
         assert mini.newest().status == ledger.SUCCEEDED
         state = {path.name for path in (mini.root / ".jetpare").iterdir()}
         assert state <= {"runs", "lock", "shell-metadata.json"}
         assert "There are no images of this project." in mini.ok("clean").err
         assert "NOT BUILT" in mini.ok("compare").out
     finally:
-        engine.remove_image(running, foreign)
+        image_store.remove_image(running, foreign)
 
 
 def test_no_secret_is_left(fresh: Fresh) -> None:
@@ -812,11 +814,11 @@ def test_no_secret_is_left(fresh: Fresh) -> None:
     history = process.run([mini.engine.docker, "history", "--no-trunc", mini.tag("cuda")], env=mini.engine.env)
     assert "example.invalid /run/net" in history or "RUN" in history
     assert f":{secret}@" not in history
-    with engine.client(mini.engine) as docker:
-        api: Any = docker.api  # its stubs lack types
-        assert secret not in json.dumps(api.inspect_image(mini.tag("cuda")))
+    with api.client(mini.engine) as docker:
+        calls: Any = docker.api  # its stubs lack types
+        assert secret not in json.dumps(calls.inspect_image(mini.tag("cuda")))
         rest = b""
-        for chunk in api.get_image(mini.tag("cuda")):
+        for chunk in calls.get_image(mini.tag("cuda")):
             assert needle not in rest + chunk
             rest = chunk[-len(needle) :]
     state = mini.root / ".jetpare"
@@ -837,14 +839,14 @@ def other(
     running: Engine, debian: str, private_state: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Mini]:
     """A miniature on a private engine with the containerd store."""
-    up = private_engine.up(state=private_state, environ=clean_environ(), store="containerd")
+    up = private.up(state=private_state, environ=clean_environ(), store="containerd")
     folder = tmp_path_factory.mktemp("other")
     archive = folder / "debian.tar"
     process.run([running.docker, "save", "--output", archive, debian], env=running.env)
     process.run([up.docker, "load", "--input", archive], env=up.env)
     archive.unlink()
     yield make_mini(folder, target=up, environ=cli_environ(up, folder / "bin"), base=debian)
-    private_engine.down(state=private_state, purge=False)
+    private.down(state=private_state, purge=False)
 
 
 def test_containerd_store(other: Mini) -> None:
@@ -881,10 +883,10 @@ def test_containerd_store_clean(other: Mini) -> None:
     answer = other.ok("clean", "--cache")
     assert "its layer cache stays" in answer.err  # an engine that DOCKER_HOST names may be everybody's
     assert other.images() == []
-    base = f"jetpare-mini/debian:bookworm-{engine.facts(other.engine).arch}"
-    assert engine.inspect_image(other.engine, base) is not None  # of another project
+    base = f"jetpare-mini/debian:bookworm-{api.facts(other.engine).arch}"
+    assert image_store.inspect_image(other.engine, base) is not None  # of another project
     assert len(other.records()) > 1
-    engine.tag_image(other.engine, base, f"{other.name}/{base.partition('/')[2]}")
+    image_store.tag_image(other.engine, base, f"{other.name}/{base.partition('/')[2]}")
     other.ok("build-all", "--image", "cuda", "--parallel")
     assert {label: other.row(label).cache for label in CUDA} == dict.fromkeys(CUDA, "cached")
     assert other.image_id("cuda") is not None

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from jetpare import bootstrap, doctor, engine
-from jetpare.engine import Engine
+from jetpare.build import bootstrap, doctor
+from jetpare.engine import api, image_store
+from jetpare.engine.model import Engine
 from tests.conftest import ROOT
 from tests.engine.conftest import Mini
 
@@ -37,8 +38,8 @@ RUN --mount=type=bind,source=scripts/image,target=/run/jetpare \\
 @pytest.fixture(scope="module")
 def other(running: Engine) -> str:
     """The other architecture, whose programs this machine can run."""
-    name = OTHER[engine.facts(running).arch]
-    host = engine.facts(running).platform
+    name = OTHER[api.facts(running).arch]
+    host = api.facts(running).platform
     found = doctor.check_platform(host, f"linux/{name}", Path("/"), local=True, cross=True)
     if found.status != "ok":
         if os.environ.get("CI"):
@@ -53,7 +54,7 @@ def crossing(running: Engine, fresh: Callable[[], Mini], other: str) -> Mini:
     mini = fresh()
     base = f"jetpare-mini/debian:bookworm-{other}"
     bootstrap.bootstrap_base(running, name=base, suite="bookworm", arch=other, environ=dict(os.environ))
-    engine.tag_image(running, base, f"{mini.name}/debian:bookworm-{other}")
+    image_store.tag_image(running, base, f"{mini.name}/debian:bookworm-{other}")
     shutil.copytree(ROOT / "scripts", mini.root / "scripts")
     debian = 'debian = { suite = "bookworm" }\n'
     mini.edit("build.toml", debian, f"{debian}{debian.replace('debian', 'builder', 1)}")
@@ -67,7 +68,7 @@ def crossing(running: Engine, fresh: Callable[[], Mini], other: str) -> Mini:
 
 def test_what_is_compiled_here_runs_there(crossing: Mini, other: str) -> None:
     profile = f"mini-{other}"
-    facts = engine.inspect_image(crossing.engine, crossing.tag("cuda", profile))
+    facts = image_store.inspect_image(crossing.engine, crossing.tag("cuda", profile))
     assert facts is not None
     assert facts.platform == f"linux/{other}"
     own = {"amd64": "x86_64", "arm64": "aarch64"}

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from jetpare import engine, process
-from jetpare.engine import Engine
+from jetpare.base import process
+from jetpare.engine import api
+from jetpare.engine.model import Engine
 from tests.conftest import ROOT
 from tests.engine.conftest import Mini, cli_environ
 from tests.unit.test_scripts import elf
@@ -157,7 +158,7 @@ def repository(running: Engine, project: Mini, tmp_path_factory: pytest.TempPath
         if shutil.which(program) is None:
             pytest.skip(f"no {program} here to make a package repository with")
     folder = tmp_path_factory.mktemp("repository")
-    pool, arch = folder / "pool", engine.facts(running).arch
+    pool, arch = folder / "pool", api.facts(running).arch
     for pin, only in (PINS["apt"][0], "cudnn"), (PINS["apt"][1], "cupti"):
         name, _, version = pin.partition("=")
         root = folder / name
@@ -178,7 +179,7 @@ def repository(running: Engine, project: Mini, tmp_path_factory: pytest.TempPath
     with ThreadingHTTPServer(("0.0.0.0", 0), partial(handler, directory=str(folder))) as server:  # noqa: S104 - containers ask
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        with engine.client(running) as docker:
+        with api.client(running) as docker:
             gateway = docker.api.inspect_network("bridge")["IPAM"]["Config"][0]["Gateway"]
         packages = repr(PINS["apt"]).replace("'", '"')
         url = f"http://{gateway}:{server.server_port}"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jetpare import engine
+from jetpare.engine import api, image_store
 from tests.engine.conftest import CUDA, INPUTS, JETPACK, Mini
 
 pytestmark = pytest.mark.engine
@@ -17,8 +17,8 @@ Fresh = Callable[[], Mini]
 
 
 def config(mini: Mini, image: str) -> dict[str, Any]:
-    with engine.client(mini.engine) as docker:
-        found: dict[str, Any] = engine.inspected(docker, mini.tag(image))["Config"]
+    with api.client(mini.engine) as docker:
+        found: dict[str, Any] = image_store.inspected(docker, mini.tag(image))["Config"]
     return found
 
 
@@ -38,10 +38,12 @@ def test_each_base_has_cache_entries_of_its_own(fresh: Fresh) -> None:
 def test_only_the_image_with_a_cudnn_stage_has_its_tree(fresh: Fresh) -> None:
     mini = fresh()
     mini.ok("build-all")
-    with engine.client(mini.engine) as docker:
-        api: Any = docker.api  # its stubs lack types
+    with api.client(mini.engine) as docker:
+        calls: Any = docker.api  # its stubs lack types
         trees = {
-            image: [row["Size"] for row in reversed(api.history(mini.tag(image))) if "/opt/stage/" in row["CreatedBy"]]
+            image: [
+                row["Size"] for row in reversed(calls.history(mini.tag(image))) if "/opt/stage/" in row["CreatedBy"]
+            ]
             for image in ("jetpack", "cuda")
         }
     assert trees["cuda"][1:] == trees["jetpack"]
@@ -67,13 +69,13 @@ def test_slim_has_the_settings_of_its_real_base(fresh: Fresh, how: str) -> None:
         assert slim.get(setting) == cuda.get(setting), setting
     assert slim["Labels"]["demo.origin"] == "the base"
     assert slim["Labels"]["jetpare.image"] == "slim"
-    facts = engine.inspect_image(mini.engine, mini.tag("slim"))
+    facts = image_store.inspect_image(mini.engine, mini.tag("slim"))
     assert facts is not None
     assert facts.layers is not None
     # The record of the settings, the tree, the check. The audit takes a layer that holds nothing for a COPY gone wrong.
     assert [layer.size > 0 for layer in facts.layers] == [True, True, True]
     handed_on = json.loads((mini.file(mini.row("slim/slim").report) / "base-settings.json").read_text())
-    assert f"TYPED_BY_NOBODY={value}" in handed_on["Env"]
+    assert {f"TYPED_BY_NOBODY={value}", 'DEMO_WORDS=it\'s "one" $HOME'} <= set(handed_on["Env"])
     assert json.loads((mini.file(mini.row("slim/slim").report) / "checks.json").read_text())["schema"] == 1
     mini.ok("build-all", "--image", "slim", *flags)
     assert {row.cache for row in mini.newest().stages} == {"cached"}

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from jetpare import engine, layers, process, waste, xray
-from jetpare.attribution import attribute, unowned
-from jetpare.config import load
-from jetpare.engine import Engine
-from jetpare.inventory import Inventory
-from jetpare.layers import Listing
+from jetpare.base import process
+from jetpare.config.load import load_config
+from jetpare.engine import api, containers, image_store
+from jetpare.engine.model import Engine
+from jetpare.image import waste
+from jetpare.image.attribution import attribute, unowned
+from jetpare.image.inventory import Inventory
+from jetpare.image.layers import Listing
+from jetpare.image.read import inventory_reader, layer_reader
 from tests.conftest import ROOT
 from tests.engine.conftest import Mini
 
@@ -39,7 +42,7 @@ HIDDEN = {
     ("/t/mode", 500029, "overwritten", "chmod 600 mode"),
     ("/t/becomes-folder", 600043, "overwritten", "rm becomes-folder"),
 }
-ENGINES_OWN = (*engine.ENGINE_FILES, "/etc/mtab")
+ENGINES_OWN = (*containers.ENGINE_FILES, "/etc/mtab")
 
 
 @pytest.fixture(scope="module")
@@ -48,17 +51,17 @@ def made(running: Engine, debian: str) -> Iterator[str]:
     name = f"jetpare-test-layers:{os.getpid()}"
     argv = [running.docker, "build", "--quiet", "--provenance=false", "--tag", name, "-"]
     process.run(argv, env=running.env, stdin=DOCKERFILE.format(base=debian).encode())
-    facts = engine.inspect_image(running, name)
+    facts = image_store.inspect_image(running, name)
     assert facts
     yield facts.id
-    engine.remove_image(running, name)
+    image_store.remove_image(running, name)
 
 
 @pytest.fixture(scope="module")
 def streamed(running: Engine, made: str, tmp_path_factory: pytest.TempPathFactory) -> Listing:
     """Its layers from the engine's stream."""
     told: list[int] = []
-    found = layers._from_engine(running, made, state=tmp_path_factory.mktemp("state"), stream=told.append)
+    found = layer_reader._from_engine(running, made, state=tmp_path_factory.mktemp("state"), stream=told.append)
     assert told == sorted(told)
     assert found.layers is not None
     assert told[-1] > 0
@@ -68,14 +71,14 @@ def streamed(running: Engine, made: str, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(scope="module")
 def inventory(running: Engine, made: str, tmp_path_factory: pytest.TempPathFactory) -> Inventory:
     """What is in it."""
-    return xray.take(running, made, state=tmp_path_factory.mktemp("state"))
+    return inventory_reader.take(running, made, state=tmp_path_factory.mktemp("state"))
 
 
 def test_both_sources_say_the_same(running: Engine, made: str, streamed: Listing) -> None:
     try:
-        walked = layers._from_disk(running, made, state=ROOT / ".jetpare", stream=None)
-    except layers.Unreadable as error:
-        facts = engine.facts(running)
+        walked = layer_reader._from_disk(running, made, state=ROOT / ".jetpare", stream=None)
+    except layer_reader.Unreadable as error:
+        facts = api.facts(running)
         if facts.store == "overlay2" and running.host.startswith("unix:") and os.geteuid() == 0:
             raise
         pytest.skip(str(error))
@@ -103,17 +106,17 @@ def test_the_layers_sum_less_the_merged_file_system_is_what_is_hidden(streamed: 
 
 
 def test_a_listing_is_kept_and_the_stream_read_only_when_asked(running: Engine, made: str, tmp_path: Path) -> None:
-    found = layers.take(running, made, state=tmp_path, stream=lambda _: None)
+    found = layer_reader.take(running, made, state=tmp_path, stream=lambda _: None)
     assert found.layers is not None
     assert len(list((tmp_path / "layers").iterdir())) == 1
-    assert layers.take(running, made, state=tmp_path) == found
+    assert layer_reader.take(running, made, state=tmp_path) == found
 
 
 def test_a_plain_debian_has_packages_a_base_and_next_to_nothing_of_nobody(
     running: Engine, debian: str, tmp_path: Path
 ) -> None:
-    found = xray.take(running, debian, state=tmp_path)
-    owned = attribute(found, groups=load(ROOT / "build.toml").groups)
+    found = inventory_reader.take(running, debian, state=tmp_path)
+    owned = attribute(found, groups=load_config(ROOT / "build.toml").groups)
     assert sum(each.bytes for each in owned.components) == found.bytes
     assert {each.kind for each in owned.components} <= {"debian", "base", "nobody"}
     assert sum(file.bytes for file in unowned(found, owned)) < 0.001 * found.bytes

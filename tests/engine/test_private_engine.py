@@ -11,16 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from jetpare import engine, private_engine, process
-from jetpare.differences import split_layers
-from jetpare.errors import EngineError
-from jetpare.private_engine import Places
+from jetpare.base import process
+from jetpare.base.errors import EngineError
+from jetpare.compare.differences import split_layers
+from jetpare.engine import api, containers, discovery, image_store, private
+from jetpare.engine.model import Engine
+from jetpare.engine.places import Places
 from tests.engine.conftest import clean_environ, leftovers
 
 pytestmark = pytest.mark.engine
 
 
-def load_tiny_image(target: engine.Engine, name: str) -> None:
+def load_tiny_image(target: Engine, name: str) -> None:
     """An image with one file of 1000 bytes under two names and a file of 24 bytes; nothing in it can run."""
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
@@ -35,30 +37,30 @@ def load_tiny_image(target: engine.Engine, name: str) -> None:
 
 
 @pytest.mark.parametrize("store", ["overlay2", "containerd"])
-def test_up_measure_down(private_state: Path, store: private_engine.Store) -> None:
+def test_up_measure_down(private_state: Path, store: private.Store) -> None:
     lines: list[str] = []
     environ = clean_environ()
-    up = private_engine.up(state=private_state, environ=environ, store=store, say=lines.append)
+    up = private.up(state=private_state, environ=environ, store=store, say=lines.append)
     try:
-        assert engine.find(state=private_state, environ=environ) == up
-        said = engine.facts(up)
+        assert discovery.find(state=private_state, environ=environ) == up
+        said = api.facts(up)
         assert said.store == store
         assert said.buildx is not None
-        again = private_engine.up(state=private_state, environ=environ, store=store, say=lines.append)
+        again = private.up(state=private_state, environ=environ, store=store, say=lines.append)
         assert again == up
         assert "up already" in lines[-1]
-        other: private_engine.Store = "containerd" if store == "overlay2" else "overlay2"
+        other: private.Store = "containerd" if store == "overlay2" else "overlay2"
         with pytest.raises(EngineError, match="engine-down"):
-            private_engine.up(state=private_state, environ=environ, store=other)
+            private.up(state=private_state, environ=environ, store=other)
 
         load_tiny_image(up, "tiny:base")
         dockerfile = b"FROM tiny:base\nWORKDIR /deep/er\nCOPY <<EOF /new\n12345\nEOF\nENV A=1\n"
         process.run([up.docker, "buildx", "build", "--provenance=false", "--tag", "tiny:child", "-"],
                     env=up.env, stdin=dockerfile)  # fmt: skip
-        base, child = engine.inspect_image(up, "tiny:base"), engine.inspect_image(up, "tiny:child")
+        base, child = image_store.inspect_image(up, "tiny:base"), image_store.inspect_image(up, "tiny:child")
         assert base is not None
         assert child is not None
-        assert engine.inspect_image(up, "tiny:nothing") is None
+        assert image_store.inspect_image(up, "tiny:nothing") is None
         assert child.env["A"] == "1"
         assert child.layer_count == 3
         assert child.layers is not None
@@ -70,43 +72,43 @@ def test_up_measure_down(private_state: Path, store: private_engine.Store) -> No
         )
         assert alone["base"] == 0
         assert shared == base.layers_bytes
-        assert engine.merged_bytes(up, base.id) == 1024
-        assert engine.merged_bytes(up, child.id) == 1030
+        assert containers.merged_bytes(up, base.id) == 1024
+        assert containers.merged_bytes(up, child.id) == 1030
         if child.layers_exact:
             assert (base.layers_bytes, child.layers_bytes) == (1024, 1030)
-        with engine.client(up) as docker:
+        with api.client(up) as docker:
             assert docker.api.containers(all=True) == []
 
-        engine.tag_image(up, child.id, "tiny:other")
-        assert engine.remove_image(up, "tiny:other")
-        assert not engine.remove_image(up, "tiny:other")
+        image_store.tag_image(up, child.id, "tiny:other")
+        assert image_store.remove_image(up, "tiny:other")
+        assert not image_store.remove_image(up, "tiny:other")
     finally:
-        private_engine.down(state=private_state, purge=False)
+        private.down(state=private_state, purge=False)
     assert leftovers(Places.of(private_state)) == []
     with pytest.raises(EngineError, match="engine-up"):
-        engine.find(state=private_state, environ={**environ, "PATH": "/nonexistent"})
+        discovery.find(state=private_state, environ={**environ, "PATH": "/nonexistent"})
 
 
 def test_up_recovers_after_a_crash(private_state: Path) -> None:
     environ = clean_environ()
     places = Places.of(private_state)
-    private_engine.up(state=private_state, environ=environ)
-    for pid, words in list(private_engine._processes()):
+    private.up(state=private_state, environ=environ)
+    for pid, words in list(private._processes()):
         if words[0] == "dockerd" and f"jetpare.engine={places.mark}" in words:
             os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + 10
-    while private_engine.supervisor(places) is not None and time.monotonic() < deadline:
+    while private.supervisor(places) is not None and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert private_engine.supervisor(places) is None
+    assert private.supervisor(places) is None
     assert places.socket.exists()
-    up = private_engine.up(state=private_state, environ=environ)
-    assert engine.not_answering(up) == ""
-    private_engine.down(state=private_state, purge=False)
+    up = private.up(state=private_state, environ=environ)
+    assert api.not_answering(up) == ""
+    private.down(state=private_state, purge=False)
     assert leftovers(places) == []
 
 
 def test_an_engine_that_cannot_start_says_why(private_state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(private_engine, "KEEP_CACHE", "many")
+    monkeypatch.setattr(private, "KEEP_CACHE", "many")
     with pytest.raises(EngineError, match=r"dockerd\.log:\n(.|\n)*many"):
-        private_engine.up(state=private_state, environ=clean_environ())
+        private.up(state=private_state, environ=clean_environ())
     assert leftovers(Places.of(private_state)) == []

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from jetpare import engine, private_engine, process
-from jetpare.engine import Engine, ImageFacts
-from jetpare.pull_size import METHODS, Method, PullSize, pull_size
+from jetpare.base import process
+from jetpare.compare.pull_size import METHODS, Method, PullSize, pull_size
+from jetpare.engine import api, containers, image_store, private
+from jetpare.engine.model import Engine, ImageFacts
 from tests.engine.conftest import clean_environ
 from tests.registry import Registry, registry
 
@@ -30,8 +31,8 @@ def target(request: pytest.FixtureRequest, running: Engine) -> Iterator[Engine]:
         yield running
         return
     state = request.getfixturevalue("private_state")
-    yield private_engine.up(state=state, environ=clean_environ(), store="containerd")
-    private_engine.down(state=state, purge=False)
+    yield private.up(state=state, environ=clean_environ(), store="containerd")
+    private.down(state=state, purge=False)
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +62,11 @@ class Pushed:
     @property
     def containerd(self) -> bool:
         """Whether the engine keeps images in containerd's store, compressed as they are."""
-        return engine.facts(self.target).store == "containerd"
+        return api.facts(self.target).store == "containerd"
 
     def facts(self) -> ImageFacts:
         """What the engine says now."""
-        found = engine.inspect_image(self.target, self.reference)
+        found = image_store.inspect_image(self.target, self.reference)
         assert found is not None
         return found
 
@@ -98,7 +99,7 @@ def pushed(target: Engine, store: Registry, tmp_path_factory: pytest.TempPathFac
         sent=tuple(store.blob_size(layer["digest"]) for layer in manifest["layers"]),
         config=store.blob_size(manifest["config"]["digest"]),
     )
-    engine.remove_image(target, reference)
+    image_store.remove_image(target, reference)
 
 
 def unpushed(pushed: Pushed) -> ImageFacts:
@@ -120,8 +121,8 @@ def test_a_pushed_image_takes_what_was_sent(pushed: Pushed, store: Registry, tmp
 
 
 def test_a_pulled_image_takes_what_was_sent(pushed: Pushed, tmp_path: Path) -> None:
-    engine.remove_image(pushed.target, pushed.reference)
-    assert engine.inspect_image(pushed.target, pushed.reference) is None
+    image_store.remove_image(pushed.target, pushed.reference)
+    assert image_store.inspect_image(pushed.target, pushed.reference) is None
     pushed.docker("pull", "--quiet", pushed.reference)
     found = pull_size(pushed.target, pushed.facts(), state=tmp_path, compute="gzip")
     assert (found.bytes, found.layers) == (pushed.bytes, pushed.sent)
@@ -161,7 +162,7 @@ def test_what_was_computed_is_not_computed_again(
     pushed: Pushed, method: Method, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = pull_size(pushed.target, unpushed(pushed), state=tmp_path, compute=method)
-    monkeypatch.setattr(engine, "saved", None)
+    monkeypatch.setattr(containers, "saved", None)
     assert pull_size(pushed.target, unpushed(pushed), state=tmp_path, compute=method) == first
 
 

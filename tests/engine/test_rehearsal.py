@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 
-from jetpare import config, engine, verify, xray
-from jetpare.attribution import attribute, unowned
-from jetpare.engine import Engine
-from jetpare.ledger import Ledger, Record
+from jetpare.audit import verify
+from jetpare.config.load import load_config
+from jetpare.engine import api, image_store
+from jetpare.engine.model import Engine
+from jetpare.image.attribution import attribute, unowned
+from jetpare.image.read import inventory_reader
+from jetpare.records.ledger import Ledger, Record
 from tests.conftest import ROOT
 from tests.engine.conftest import invoke
 
@@ -34,7 +37,7 @@ def built(rehearsal: str) -> tuple[Record, Path, str]:
 
 
 def in_image(running: Engine, image: str, *argv: str) -> str:
-    with engine.client(running) as docker:
+    with api.client(running) as docker:
         said = docker.containers.run(f"jetpare/{image}:rehearsal", list(argv), remove=True, network_disabled=True)
     assert isinstance(said, bytes)
     return said.decode()
@@ -61,9 +64,9 @@ def test_both_images_hold_what_is_expected_and_work(built: tuple[Record, Path, s
 
 
 def test_nearly_every_byte_has_an_owner(built: tuple[Record, Path, str], running: Engine) -> None:
-    groups = config.load(ROOT / "build.toml").groups
+    groups = load_config(ROOT / "build.toml").groups
     for image in built[0].images:
-        found = xray.take(running, str(image.id), state=ROOT / ".jetpare")
+        found = inventory_reader.take(running, str(image.id), state=ROOT / ".jetpare")
         owned = attribute(found, groups=groups)
         assert sum(each.bytes for each in owned.components) == found.bytes
         assert sum(file.bytes for file in unowned(found, owned)) <= 0.001 * found.bytes
@@ -109,7 +112,7 @@ def test_ours_wins_over_the_older_gdal_of_the_base(built: tuple[Record, Path, st
 def test_the_bases_environment_is_kept_and_labels_say_where_it_comes_from(
     built: tuple[Record, Path, str], running: Engine
 ) -> None:
-    facts = engine.inspect_image(running, "jetpare/cuda:rehearsal")
+    facts = image_store.inspect_image(running, "jetpare/cuda:rehearsal")
     assert facts is not None
     assert facts.env["NVIDIA_DRIVER_CAPABILITIES"] == "compute,utility,video"
     assert facts.env["PATH"].startswith("/opt/venv/bin:")
@@ -164,7 +167,7 @@ def test_slim_is_smaller_and_every_image_works_when_run_with_the_same_results(
 def test_an_image_that_lost_a_library_fails_when_run(built: tuple[Record, Path, str], running: Engine) -> None:
     """libtorch_cpu links CUPTI, which has nothing to do with cuDNN: the classic thing to forget."""
     assert built[0].images
-    with engine.client(running) as docker:
+    with api.client(running) as docker:
         container = docker.containers.create(
             "jetpare/cuda:rehearsal", ["sh", "-c", "rm /usr/local/cuda/targets/*/lib/libcupti.so*"], user="0"
         )
@@ -177,7 +180,7 @@ def test_an_image_that_lost_a_library_fails_when_run(built: tuple[Record, Path, 
     try:
         outcome = verify.run(running, {"broken": broken}, state=ROOT / ".jetpare", say=print)
     finally:
-        engine.remove_image(running, "jetpare-broken/verify")
+        image_store.remove_image(running, "jetpare-broken/verify")
     failed = {row.name: row.detail for row in outcome.images[0].rows if row.status == verify.FAILED}
     assert not outcome.works
     assert "libcupti.so.12" in failed["import torch"]

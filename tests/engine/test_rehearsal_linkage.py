@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from jetpare import linkage, needs, xray
-from jetpare.engine import Engine
-from jetpare.inventory import Inventory
+from jetpare.engine.model import Engine
+from jetpare.image import linkage, needs
+from jetpare.image.inventory import Inventory
+from jetpare.image.read import inventory_reader
 from tests.conftest import ROOT
 from tests.real_loader import compare_image
 
@@ -19,7 +20,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.rehearsal]
 @pytest.fixture(scope="module", params=["cuda", "jetpack"])
 def inventory(request: pytest.FixtureRequest, running: Engine, rehearsal: str) -> Inventory:
     assert rehearsal
-    return xray.take(running, f"jetpare/{request.param}:rehearsal", state=ROOT / ".jetpare")
+    return inventory_reader.take(running, f"jetpare/{request.param}:rehearsal", state=ROOT / ".jetpare")
 
 
 def test_the_model_and_ld_so_agree_on_every_file(running: Engine, inventory: Inventory) -> None:

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from jetpare.config import load
-from jetpare.engine import Engine
+from jetpare.config.load import load_config
+from jetpare.engine.model import Engine
 from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.engine, pytest.mark.rehearsal]
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.rehearsal]
 
 def test_the_library_in_units_is_the_plain_one(running: Engine) -> None:
     """The unit build comes from the layer cache when the images were built before; the plain one is compiled here."""
-    version = load(ROOT / "build.toml").profiles["rehearsal"].gdal
+    version = load_config(ROOT / "build.toml").profiles["rehearsal"].gdal
     assert (ROOT / f"scripts/image/gdal-unity/{version}.txt").exists()
     done = subprocess.run(
         [sys.executable, ROOT / "benchmarks/unity.py", "proof", "--profile", "rehearsal"],

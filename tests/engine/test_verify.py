@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from jetpare import engine, verify
-from jetpare.engine import Engine
-from jetpare.errors import EngineError
-from jetpare.project import host_architecture
+from jetpare.audit import verify
+from jetpare.base.errors import EngineError
+from jetpare.engine import api, containers, image_store
+from jetpare.engine.model import Engine
+from jetpare.project.project import host_architecture
 from tests.conftest import ROOT
 from tests.engine.test_xray import HANG, Make, liar, loader, make, own_python, program, tar_of
 
@@ -37,8 +38,8 @@ def python(code: bytes) -> bytes:
 
 def left(running: Engine, reference: str) -> list[str]:
     """The containers there are of an image."""
-    with engine.client(running) as docker:
-        facts = engine.inspect_image(running, reference)
+    with api.client(running) as docker:
+        facts = image_store.inspect_image(running, reference)
         assert facts is not None
         return [each["Names"][0] for each in docker.api.containers(all=True, filters={"ancestor": facts.id})]
 
@@ -64,7 +65,7 @@ def cli(mark: str) -> list[int]:
 
 
 def one(running: Engine, reference: str, state: Path) -> verify.Verification:
-    facts = engine.inspect_image(running, reference)
+    facts = image_store.inspect_image(running, reference)
     assert facts is not None
     (found,) = verify.run(running, {"liar": facts.id}, state=state, say=print).images
     assert left(running, reference) == []
@@ -110,8 +111,8 @@ def test_what_a_kill_leaves_goes_the_next_time(task: str, running: Engine, make:
     with started([task, "--image", reference], mini, running) as run:
         (name,) = wait_for(lambda: left(running, reference))
         run.kill()
-    with engine.client(running) as docker:
-        engine.remove_orphans(docker)
+    with api.client(running) as docker:
+        containers.remove_orphans(docker)
     assert left(running, reference) == []
     assert wait_for(lambda: not cli(name), 5)
 
@@ -123,9 +124,9 @@ def test_a_kill_ends_the_checks_of_a_python_that_works(running: Engine, make: Ma
     reference = make(data, changes=["ENV PATH=/usr/bin"])
 
     def checks() -> bool:
-        with suppress(EngineError), engine.client(running) as docker:  # there, but not started yet
-            api: Any = docker.api
-            stats = [api.stats(each[1:], stream=False, one_shot=True) for each in left(running, reference)]
+        with suppress(EngineError), api.client(running) as docker:  # there, but not started yet
+            calls: Any = docker.api
+            stats = [calls.stats(each[1:], stream=False, one_shot=True) for each in left(running, reference)]
             return any(each["pids_stats"].get("current", 0) > 1 for each in stats)
         return False
 

@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from jetpare import engine, xray
-from jetpare.engine import Engine
-from jetpare.errors import RecordError
-from jetpare.inventory import Inventory
-from jetpare.project import host_architecture
+from jetpare.base.errors import RecordError
+from jetpare.engine import api, image_store
+from jetpare.engine.model import Engine
+from jetpare.image.inventory import Inventory
+from jetpare.image.read import in_container, inventory_reader
+from jetpare.project.project import host_architecture
 from tests.trees import LIBRARY, PROGBITS, archive, elf, library
 
 pytestmark = pytest.mark.engine
@@ -69,19 +70,19 @@ def make(running: Engine) -> Iterator[Make]:
 
     def one(data: bytes, *, changes: Sequence[str] = (), platform: str = "") -> str:
         name = f"jetpare-xray-test/i{os.getpid()}:{len(made)}"
-        with engine.client(running) as docker:
-            api: Any = docker.api
+        with api.client(running) as docker:
+            calls: Any = docker.api
             parameters = {"fromSrc": "-", "repo": name, "changes": list(changes), "platform": platform}
-            answer = api._post(
-                api._url("/images/create"), data=data, params=parameters, headers={"Content-Type": "application/tar"}
+            answer = calls._post(
+                calls._url("/images/create"), data=data, params=parameters, headers={"Content-Type": "application/tar"}
             )
-            api._raise_for_status(answer)
+            calls._raise_for_status(answer)
         made.append(name)
         return name
 
     yield one
     for name in made:
-        engine.remove_image(running, name)
+        image_store.remove_image(running, name)
 
 
 @pytest.fixture
@@ -90,10 +91,10 @@ def look(running: Engine, tmp_path: Path) -> Iterator[Callable[[str], tuple[Inve
 
     def one(reference: str) -> tuple[Inventory, list[str]]:
         said: list[str] = []
-        return xray.take(running, reference, state=tmp_path / "state", say=said.append), said
+        return inventory_reader.take(running, reference, state=tmp_path / "state", say=said.append), said
 
     yield one
-    with engine.client(running) as docker:
+    with api.client(running) as docker:
         left = docker.api.containers(all=True, filters={"name": "jetpare-measure-"})
     assert [each["Names"] for each in left if f"i{os.getpid()}" in each["Image"]] == []
 
@@ -203,11 +204,11 @@ def test_an_image_with_a_python_is_read_by_it_and_both_ways_agree(
     assert not any("instead" in each for each in said)
     assert found.settings.env["NVIDIA_VISIBLE_DEVICES"] == "all"
     assert "/not" not in found.by_path
-    with engine.client(running, timeout=300) as docker:
-        api: Any = docker.api
-        image = api.inspect_image(reference)
-        tables = xray.from_stream(docker, image["Id"], state=tmp_path, say=said.append)
-        streamed = xray.assemble(image, api.history(image["Id"]), tables, how="container")
+    with api.client(running, timeout=300) as docker:
+        calls: Any = docker.api
+        image = calls.inspect_image(reference)
+        tables = inventory_reader.from_stream(docker, image["Id"], state=tmp_path, say=said.append)
+        streamed = inventory_reader.assemble(image, calls.history(image["Id"]), tables, how="container")
     assert streamed == found
     assert len(found.elfs) > 10
     assert found.bytes > 10_000_000
@@ -216,7 +217,7 @@ def test_an_image_with_a_python_is_read_by_it_and_both_ways_agree(
 def test_the_second_look_is_from_the_cache(make: Make, look: Take, monkeypatch: pytest.MonkeyPatch) -> None:
     reference = make(tar_of({"/x": b"y"}))
     first, _ = look(reference)
-    monkeypatch.setattr(xray, "_read", None)
+    monkeypatch.setattr(inventory_reader, "_read", None)
     assert look(reference)[0] == first
 
 
@@ -251,7 +252,7 @@ def test_what_a_volume_would_hide_is_found(make: Make, look: Take) -> None:
     ids=["hangs", "lies", "is something else", "is silent", "does not start"],
 )
 def test_a_python_that_is_none(make: Make, look: Take, monkeypatch: pytest.MonkeyPatch, fake: bytes, why: str) -> None:
-    monkeypatch.setattr(xray, "FIRST_SECONDS", 8.0)
+    monkeypatch.setattr(in_container, "FIRST_SECONDS", 8.0)
     found, said = look(make(tar_of({"/x": b"y"}, {"/usr/bin/python3": fake})))
     assert found.how == "stream"
     assert why in said[0]
@@ -267,9 +268,9 @@ def test_two_hundred_thousand_files(make: Make, look: Take) -> None:
 def test_a_stream_without_an_end_is_an_error(
     make: Make, running: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from jetpare.errors import EngineError
+    from jetpare.base.errors import EngineError
 
     reference = make(tar_of({"/x": b"y"}))
-    monkeypatch.setattr(xray, "STREAM_SECONDS", -1.0)
+    monkeypatch.setattr(inventory_reader, "STREAM_SECONDS", -1.0)
     with pytest.raises(EngineError, match="no end"):
-        xray.take(running, reference, state=tmp_path)
+        inventory_reader.take(running, reference, state=tmp_path)

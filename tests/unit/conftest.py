@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from jetpare import bake, engine, pipeline
-from jetpare.engine import Engine
-from jetpare.ledger import Ledger, Record
-from jetpare.pipeline import Request
-from jetpare.plan import Plan
-from jetpare.project import Project, open_project
+from jetpare.build import buildx, pipeline
+from jetpare.build.request import Request
+from jetpare.engine import api
+from jetpare.engine.model import Engine
+from jetpare.project.plan import Plan
+from jetpare.project.project import Project, open_project
+from jetpare.records.ledger import Ledger, Record
 from tests.fakes import FakeBake, FakeDocker, Silent, digest, opened
 
 DEBIAN = "jetpare-mini/debian:bookworm-amd64"
@@ -45,8 +46,8 @@ class Workshop:
 
 def no_buildx_to_ask(patch: pytest.MonkeyPatch) -> None:
     """Let every engine have a buildx, and no project be in a git repository: asking would start processes."""
-    patch.setattr(engine, "buildx_version", lambda *_: Version("0.13.1"))
-    for module in ("jetpare.pipeline", "jetpare.project"):
+    patch.setattr(api, "buildx_version", lambda *_: Version("0.13.1"))
+    for module in ("jetpare.build.pipeline", "jetpare.project.project"):
         patch.setattr(f"{module}.source_revision", lambda *_: None)
 
 
@@ -56,7 +57,7 @@ def make_workshop(root: Path, environ: Mapping[str, str], patch: pytest.MonkeyPa
     docker = FakeDocker()
     docker.add(digest("debian"), DEBIAN, "somebody/debian:12")
     made = FakeBake(docker)
-    patch.setattr(bake, "run", made)
+    patch.setattr(buildx, "run", made)
     project = open_project(root, environ)
     workshop = Workshop(project=project, docker=docker, bake=made, engine=opened(docker), view=Silent())
     made.passing(workshop.plan())

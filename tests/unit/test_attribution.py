@@ -8,9 +8,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jetpare import config
-from jetpare.attribution import WRITTEN_BY, Component, attribute, unowned
-from jetpare.inventory import Distribution, File, Inventory, Package
+from jetpare.config.load import load_config
+from jetpare.image.attribution import WRITTEN_BY, Component, attribute, unowned
+from jetpare.image.inventory import Distribution, File, Inventory, Package
 from tests.conftest import ROOT
 from tests.inventories import image
 
@@ -254,7 +254,7 @@ def test_what_a_package_writes_counts_only_where_it_is_installed() -> None:
 
 
 def test_the_projects_own_groups_take_every_kind_of_component_but_nobody() -> None:
-    groups = config.load(ROOT / "build.toml").groups
+    groups = load_config(ROOT / "build.toml").groups
     made = image(
         {
             "/usr/bin/x": 1,

@@ -16,13 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from jetpare import audit, prune_plan
-from jetpare.audits.subject import Evidence, Finding, Subject, at_or_below
-from jetpare.config import KNOWN_CHECKS, Waiver
-from jetpare.config import Audit as Rules
-from jetpare.inventory import File, Inventory
-from jetpare.views import audit as view
-from jetpare.views import sarif
+from jetpare.audit import audit, prune_plan
+from jetpare.audit.subject import Evidence, Finding, Subject, at_or_below
+from jetpare.config.schema import AuditSettings as Rules
+from jetpare.config.schema import Waiver
+from jetpare.config.values import KNOWN_CHECKS
+from jetpare.image.inventory import File, Inventory
+from jetpare.views import audit_text, sarif
 from tests.inventories import elf, image
 from tests.unit.test_audit_checks import SITE, package, subject, wheel
 
@@ -54,7 +54,7 @@ def test_a_result_tells_of_every_check_on_every_image() -> None:
 
 
 def test_findings_before_a_check_could_not_go_on_count() -> None:
-    from jetpare.inventory import LayerInfo
+    from jetpare.image.inventory import LayerInfo
 
     many = replace(BARE, layers=(LayerInfo(diff_id="x", size=1, instruction="COPY a b"),) * 101)
     made = audit.audit([subject(many, budget=5)], now=NOW)
@@ -198,7 +198,7 @@ def test_a_report_fits_80_columns_and_says_the_worst_first() -> None:
     long = f"{SITE}/package/with/a/very/long/path/to/a/library/that/does/not/fit/libx.so"
     inventory = replace(BARE, elfs=(elf(long, symtab_bytes=10**7),))
     made = replace(audited(waiver(pattern="time zones"), inventory=inventory), missing=("jetpack",))
-    text = shown(view.audit(made))
+    text = shown(audit_text.audit(made))
     assert all(len(line) <= 80 for line in text.splitlines())
     assert text.startswith("cuda: 1 error, ")
     assert "jetpack: NOT BUILT" in text
@@ -213,18 +213,18 @@ def test_a_report_fits_80_columns_and_says_the_worst_first() -> None:
 
 def test_markup_in_a_name_is_shown_as_it_is() -> None:
     inventory = replace(BARE, elfs=(elf("/l/[red]x.so", symtab_bytes=10**7),))
-    assert "/l/[red]x.so" in shown(view.audit(audited(inventory=inventory)))
+    assert "/l/[red]x.so" in shown(audit_text.audit(audited(inventory=inventory)))
 
 
 def test_names_that_a_terminal_would_act_on_are_written_out() -> None:
     name = "/l/\x1b[2Jx\udcff\n.so"
-    text = shown(view.audit(audited(inventory=replace(BARE, elfs=(elf(name, symtab_bytes=10**7),)))))
+    text = shown(audit_text.audit(audited(inventory=replace(BARE, elfs=(elf(name, symtab_bytes=10**7),)))))
     assert "/l/\\x1b[2Jx\\udcff\\n.so" in text
     text.encode()
 
 
 def test_no_finding_is_said() -> None:
-    assert "cuda: nothing found" in shown(view.audit(audited(waiver())))
+    assert "cuda: nothing found" in shown(audit_text.audit(audited(waiver())))
 
 
 @given(
@@ -233,9 +233,9 @@ def test_no_finding_is_said() -> None:
     )
 )
 def test_a_shortened_path_keeps_its_ends(path: str) -> None:
-    short = view.short(path)
-    assert len(short) <= max(len(path), view.LONG)
-    assert short == path or short.endswith("/" + "/".join(path.split("/")[-view.KEPT :]))
+    short = audit_text.short(path)
+    assert len(short) <= max(len(path), audit_text.LONG)
+    assert short == path or short.endswith("/" + "/".join(path.split("/")[-audit_text.KEPT :]))
 
 
 # --- the prune plan
@@ -305,7 +305,7 @@ def test_folders_stand_only_for_what_is_chosen(chosen: set[int]) -> None:
 
 
 def test_the_plan_fits_80_columns() -> None:
-    text = shown(view.prune_plan(plan(full())))
+    text = shown(audit_text.prune_plan(plan(full())))
     assert all(len(line) <= 80 for line in text.splitlines())
     assert "Nothing is removed by itself." in text
 

@@ -8,22 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jetpare import versions
-from jetpare.audits import (
+from jetpare.audit import (
     binaries,
     configuration,
     data,
     duplicates,
-    gather,
-    layers,
     leftovers,
-    linkage,
+    libraries,
     packages,
+    stack,
+    subjects,
     users,
 )
-from jetpare.audits.subject import Finding, NotMeasured, Subject
-from jetpare.config import Audit as Rules
-from jetpare.inventory import Distribution, Elf, File, Inventory, LayerInfo, Mention, Package, Settings
+from jetpare.audit.subject import Finding, NotMeasured, Subject
+from jetpare.config.schema import AuditSettings as Rules
+from jetpare.image import version_sources
+from jetpare.image.inventory import Distribution, Elf, File, Inventory, LayerInfo, Mention, Package, Settings
 from tests.inventories import elf, image
 
 SITE = "/opt/venv/lib/python3.11/site-packages"
@@ -81,11 +81,11 @@ def linked(**more: Any) -> Inventory:
 
 def test_a_library_that_is_found_is_no_finding() -> None:
     fine = subject(linked(elfs=[elf("/usr/lib/liba.so.1")]))
-    assert list(linkage.linked(fine)) == list(linkage.lazily_loaded(fine)) == []
+    assert list(libraries.linked(fine)) == list(libraries.lazily_loaded(fine)) == []
 
 
 def test_a_library_that_a_program_needs_and_the_loader_does_not_find() -> None:
-    found = only(linkage.linked(subject(linked())))
+    found = only(libraries.linked(subject(linked())))
     assert (found.severity, found.subject) == ("error", "liba.so.1")
     assert [each.path for each in found.evidence] == ["/usr/bin/tool"]
     assert found.searched
@@ -93,14 +93,14 @@ def test_a_library_that_a_program_needs_and_the_loader_does_not_find() -> None:
 
 def test_what_a_library_needs_that_nothing_links_is_for_the_check_of_lazy_ones() -> None:
     lazy = subject(linked(elfs=[elf("/usr/lib/liba.so.1"), elf("/opt/libprovider.so", needed=("libgone.so.1",))]))
-    assert list(linkage.linked(lazy)) == []
-    assert said(linkage.lazily_loaded(lazy)) == {"error libgone.so.1"}
+    assert list(libraries.linked(lazy)) == []
+    assert said(libraries.lazily_loaded(lazy)) == {"error libgone.so.1"}
 
 
 def test_what_the_host_mounts_is_not_missing() -> None:
     inventory = linked(elfs=[elf("/usr/lib/liba.so.1", needed=("libcuda.so.1", "libmine.so.2"))])
-    assert said(linkage.linked(subject(inventory))) == {"error libmine.so.2"}
-    assert said(linkage.linked(subject(inventory, rules=Rules(host_libraries=("libmine.so.*",))))) == set()
+    assert said(libraries.linked(subject(inventory))) == {"error libmine.so.2"}
+    assert said(libraries.linked(subject(inventory, rules=Rules(host_libraries=("libmine.so.*",))))) == set()
 
 
 def test_a_version_that_a_library_does_not_define() -> None:
@@ -112,14 +112,14 @@ def test_a_version_that_a_library_does_not_define() -> None:
         needed=("liba.so.1",),
         versions_needed={"liba.so.1": ("A_3",)},
     )
-    assert said(linkage.linked(subject(linked(elfs=[libc, program])))) == {"error /usr/lib/liba.so.1 A_3"}
+    assert said(libraries.linked(subject(linked(elfs=[libc, program])))) == {"error /usr/lib/liba.so.1 A_3"}
 
 
 def test_names_in_strings_by_how_much_their_absence_matters() -> None:
     names = ("libnvrtc-builtins.so.12.6", "libother.so.3", "libbase.so.1", "libnvrtc_plugin.so")
     nvrtc = elf("/usr/lib/libnvrtc.so.12", strings=names)
     baseline = image({"/usr/lib/libbase.so.1": 10}, loader_dirs=("/usr/lib",))
-    found = linkage.opened(subject(linked(elfs=[elf("/usr/lib/liba.so.1"), nvrtc]), baseline=baseline))
+    found = libraries.opened(subject(linked(elfs=[elf("/usr/lib/liba.so.1"), nvrtc]), baseline=baseline))
     assert said(found) == {"error libnvrtc-builtins.so.12.6", "warning libbase.so.1", "note dlopen"}
 
 
@@ -141,44 +141,44 @@ def layer(size: int | None, instruction: str | None) -> LayerInfo:
     ],
 )
 def test_layers_that_hold_nothing(instruction: str, expected: set[str]) -> None:
-    assert said(layers.empty(subject(image({}, layers=(layer(9, "COPY a b"), layer(0, instruction)))))) == expected
+    assert said(stack.empty(subject(image({}, layers=(layer(9, "COPY a b"), layer(0, instruction)))))) == expected
 
 
 def test_layers_that_cannot_be_told_apart_are_not_called_empty() -> None:
-    assert list(layers.empty(subject(image({}, layers=(layer(None, "COPY a b"), layer(0, None)))))) == []
+    assert list(stack.empty(subject(image({}, layers=(layer(None, "COPY a b"), layer(0, None)))))) == []
 
 
 def test_a_required_pattern_that_matches_nothing() -> None:
     inventory = image({"/usr/local/cuda": "-> cuda-12", "/usr/local/cuda-12/lib/liba.so.1": 5})
     patterns = ("usr/local/cuda/lib/liba*.so*", "usr/include/a*.h")
-    assert said(layers.empty(subject(inventory, collect=patterns))) == {"error usr/include/a*.h"}
+    assert said(stack.empty(subject(inventory, collect=patterns))) == {"error usr/include/a*.h"}
 
 
 def test_placeholders_of_patterns() -> None:
     assert (
-        gather.fill("usr/lib/{multiarch}/x/{cuda_target}", "linux/arm64/v8")
+        subjects.fill("usr/lib/{multiarch}/x/{cuda_target}", "linux/arm64/v8")
         == "usr/lib/aarch64-linux-gnu/x/aarch64-linux"
     )
 
 
 def test_bytes_that_later_layers_hide() -> None:
     inventory = image({"/a": 100 * MB})
-    assert only(layers.overwritten(subject(inventory, layers_bytes=140 * MB))).bytes == 40 * MB
-    assert list(layers.overwritten(subject(inventory, layers_bytes=100 * MB + 999_999))) == []
+    assert only(stack.overwritten(subject(inventory, layers_bytes=140 * MB))).bytes == 40 * MB
+    assert list(stack.overwritten(subject(inventory, layers_bytes=100 * MB + 999_999))) == []
     with pytest.raises(NotMeasured):
-        list(layers.overwritten(subject(inventory, layers_bytes=None)))
+        list(stack.overwritten(subject(inventory, layers_bytes=None)))
 
 
 @pytest.mark.parametrize(("count", "expected"), [(100, set()), (101, {"warning layers"}), (127, {"error layers"})])
 def test_how_many_layers_there_may_be(count: int, expected: set[str]) -> None:
-    assert said(layers.budget(subject(image({}, layers=(layer(1, "COPY a b"),) * count)))) == expected
+    assert said(stack.budget(subject(image({}, layers=(layer(1, "COPY a b"),) * count)))) == expected
 
 
 def test_the_budget() -> None:
-    assert list(layers.budget(subject(image({}), budget=5, layers_bytes=5))) == []
-    assert only(layers.budget(subject(image({}), budget=5, layers_bytes=7))).bytes == 2
+    assert list(stack.budget(subject(image({}), budget=5, layers_bytes=5))) == []
+    assert only(stack.budget(subject(image({}), budget=5, layers_bytes=7))).bytes == 2
     with pytest.raises(NotMeasured):
-        list(layers.budget(subject(image({}), budget=5)))
+        list(stack.budget(subject(image({}), budget=5)))
 
 
 # --- A5, A12
@@ -460,13 +460,13 @@ def test_requirements_whose_condition_has_no_meaning_are_not_applied(marker: str
     ["[" * 60_000, "[]", '{"versions": {"python": 3}, "checks": []}', '{"versions": {}, "checks": [1, 2]}'],
 )
 def test_a_report_in_an_image_that_is_not_the_probes_is_not_believed(report: str) -> None:
-    made = subject(image({}, texts={gather.PROBE: report}))
-    assert gather._measured(made) == made
+    made = subject(image({}, texts={subjects.PROBE: report}))
+    assert subjects._measured(made) == made
 
 
 def test_the_probes_report_in_an_image_is_believed() -> None:
     report = '{"versions": {"python": "3.12", "gpu": null}, "checks": [{"name": "x", "status": "ok"}]}'
-    made = gather._measured(subject(image({}, texts={gather.PROBE: report})))
+    made = subjects._measured(subject(image({}, texts={subjects.PROBE: report})))
     assert (made.versions, made.checks) == ({"python": "3.12", "gpu": None}, ({"name": "x", "status": "ok"},))
 
 
@@ -481,7 +481,7 @@ def test_the_probes_report_in_an_image_is_believed() -> None:
     ],
 )
 def test_compiled_against_and_present(compiled: str, present: str, fit: bool) -> None:
-    assert versions.fits(present, made_for=compiled) is fit
+    assert version_sources.fits(present, made_for=compiled) is fit
     known = {"cudnn_compiled": compiled, "cudnn": present}
     inventory = image({}, distributions=(wheel("torch"),))
     assert said(packages.versions(subject(inventory, versions=known))) == (set() if fit else {"error libcudnn.so"})

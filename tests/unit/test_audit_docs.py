@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from jetpare.audit import CHECKS
+from jetpare.audit.audit import CHECKS
 from tests.audit_breaks import BREAKS
 from tests.conftest import ROOT
 

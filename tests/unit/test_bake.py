@@ -12,11 +12,15 @@ from typing import Any
 
 import pytest
 
-from jetpare import bake, config, files
-from jetpare.plan import Plan, Platforms, make_plan
+from jetpare.base import files
+from jetpare.build import bake, buildx, inputs
+from jetpare.config import schema
+from jetpare.config.load import load_config
+from jetpare.project import naming
+from jetpare.project.plan import Plan, Platforms, make_plan
 from tests.conftest import ROOT
 
-CONFIG = config.load(ROOT / "build.toml")
+CONFIG = load_config(ROOT / "build.toml")
 STATE = Path(".jetpare")
 
 
@@ -91,7 +95,7 @@ def test_the_inputs_of_slim_do_not_depend_on_whether_its_settings_were_read() ->
     plan_, without = slim()
     _, made = slim(base_settings={"slim": {"Env": ["A=b"]}})
     node = plan_.node("slim/slim")
-    digests = {bake.inputs_digest(ROOT, {"target": each}, node) for each in (without, made)}
+    digests = {inputs.inputs_digest(ROOT, {"target": each}, node) for each in (without, made)}
     assert len(digests) == 1
 
 
@@ -105,7 +109,7 @@ def test_the_inputs_of_slim_do_not_depend_on_whether_its_settings_were_read() ->
 )
 def test_the_image_that_a_context_is(name: dict[str, Any], reference: str) -> None:
     made = plan()
-    context = config.Context.model_validate(name)
+    context = schema.Context.model_validate(name)
     profile = made.profile.model_copy(update={"contexts": {**made.profile.contexts, "l4t-cuda": context}})
     changed = replace(made, profile=profile)
     assert bake.context_reference(CONFIG, changed, "l4t-cuda") == reference
@@ -170,7 +174,7 @@ def test_a_stage_that_is_to_be_built_again_keeps_its_caches() -> None:
 
 def test_what_is_a_template_to_bake_reaches_it_as_text(tmp_path: Path) -> None:
     (tmp_path / STATE).mkdir()
-    file = bake.write_definition(tmp_path, STATE, {"target": {"x": {"args": {"A": "${HOME} %{if} $5"}}}})
+    file = buildx.write_definition(tmp_path, STATE, {"target": {"x": {"args": {"A": "${HOME} %{if} $5"}}}})
     assert '"A": "$${HOME} %%{if} $5"' in (tmp_path / file).read_text()
 
 
@@ -211,7 +215,7 @@ def test_for_the_engine_s_own_architecture_the_builder_is_the_base() -> None:
     ],
 )
 def test_which_stages_run_nothing_of_what_they_build(file: str, target: str, only: bool) -> None:
-    assert bake.only_builds((ROOT / f"dockerfiles/{file}.Dockerfile").read_text(), target) is only
+    assert inputs.only_builds((ROOT / f"dockerfiles/{file}.Dockerfile").read_text(), target) is only
 
 
 def test_secrets_are_files_and_their_content_is_nowhere() -> None:
@@ -245,10 +249,10 @@ def test_the_inputs_digest_follows_what_matters(tmp_path: Path) -> None:
 
     def digest(**options: Any) -> str:
         content = bake.definition(CONFIG, plan(), bake.Options(state=STATE, **options))
-        return bake.inputs_digest(tmp_path, content, node)
+        return inputs.inputs_digest(tmp_path, content, node)
 
     first = digest()
-    assert digest(cache_id="other", labels={"cuda": {bake.LABEL_REVISION: "2"}}) == first
+    assert digest(cache_id="other", labels={"cuda": {naming.LABEL_REVISION: "2"}}) == first
     assert digest(rebuild={"cuda/gdal": "run1"}) == first  # the same work, done again
     dockerfile.write_text("FROM other\n")
     second = digest()
@@ -287,7 +291,7 @@ def test_the_inputs_digest_follows_what_matters(tmp_path: Path) -> None:
     ],
 )
 def test_what_a_dockerfile_takes_from_the_project(instruction: str, taken: list[str]) -> None:
-    assert bake.project_sources(f"FROM x\n{instruction}\n") == taken
+    assert inputs.project_sources(f"FROM x\n{instruction}\n") == taken
 
 
 def test_the_inputs_digest_follows_folders_and_patterns_and_no_bytecode(tmp_path: Path) -> None:
@@ -297,7 +301,7 @@ def test_the_inputs_digest_follows_folders_and_patterns_and_no_bytecode(tmp_path
     made = {"target": {"cuda-gdal": {"dockerfile": "Dockerfile", "target": "gdal-report"}}}
 
     def digest() -> str:
-        return bake.inputs_digest(tmp_path, made, plan().node("cuda/gdal"))
+        return inputs.inputs_digest(tmp_path, made, plan().node("cuda/gdal"))
 
     first = digest()
     (folder / "file").write_text("a")
@@ -319,7 +323,7 @@ def test_another_copy_of_the_project_has_the_same_inputs(tmp_path: Path) -> None
         (root / "downloads").mkdir(parents=True)
         (root / "downloads/file").write_text(words)
         os.utime(root / "downloads/file", (number, number))
-        digests.append(bake.inputs_digest(root, made, plan().node("cuda/gdal")))
+        digests.append(inputs.inputs_digest(root, made, plan().node("cuda/gdal")))
     assert digests[0] == digests[1] != digests[2]
 
 
@@ -329,7 +333,7 @@ def test_every_file_that_a_script_uses_is_mounted_next_to_it() -> None:
     checked = 0
     for file in [*ROOT.glob("dockerfiles/*.Dockerfile"), *ROOT.glob("benchmarks/*.Dockerfile")]:
         for part in re.split(r"(?m)^(?=RUN )", file.read_text())[1:]:
-            mounted = {Path(source).name for source in bake.project_sources(part)}
+            mounted = {Path(source).name for source in inputs.project_sources(part)}
             for name in mounted & scripts - {"image", "gdal-unity"}:
                 text = (ROOT / "scripts/image" / name).read_text()
                 used = set(re.findall(r"\$here/([\w.-]+)", text))
@@ -346,11 +350,11 @@ def test_every_argument_at_the_top_of_the_images_dockerfile_has_a_comment() -> N
     assert [head[number] for number in arguments if not head[number - 1].startswith("# ")] == []
 
 
-def with_wheels(folder: str) -> config.Config:
+def with_wheels(folder: str) -> schema.Config:
     return CONFIG.model_copy(update={"python": CONFIG.python.model_copy(update={"wheels": (Path(folder),)})})
 
 
-def checkout(root: Path, *, wheels: str) -> tuple[Path, config.Config]:
+def checkout(root: Path, *, wheels: str) -> tuple[Path, schema.Config]:
     """A project's folder with a folder of wheels, as another machine or another day would make it."""
     folder = root / wheels
     folder.mkdir(parents=True)
@@ -359,10 +363,10 @@ def checkout(root: Path, *, wheels: str) -> tuple[Path, config.Config]:
     return folder, with_wheels(wheels)
 
 
-def digest_of(root: Path, settings: config.Config, label: str = "cuda/python", profile: str = "rehearsal") -> str:
+def digest_of(root: Path, settings: schema.Config, label: str = "cuda/python", profile: str = "rehearsal") -> str:
     chosen = plan(profile, "linux/arm64" if profile == "jetson-6.2" else "linux/amd64")
     content = bake.definition(settings, chosen, bake.Options(state=STATE))
-    return bake.inputs_digest(root, content, chosen.node(label))
+    return inputs.inputs_digest(root, content, chosen.node(label))
 
 
 def test_another_checkout_with_the_same_content_has_the_same_digest(tmp_path: Path) -> None:
@@ -402,7 +406,7 @@ def test_a_folder_of_other_content_has_another_digest(tmp_path: Path, change: Ca
 
 def test_a_download_is_the_same_input_before_it_is_there_and_when_it_is_fetched_again(tmp_path: Path) -> None:
     absent = digest_of(tmp_path, CONFIG, "cuda/gdal", "jetson-6.2")
-    folder = tmp_path / bake.download_folder(STATE, str(CONFIG.profiles["jetson-6.2"].contexts["gdal-source"].sha256))
+    folder = tmp_path / naming.download_folder(STATE, str(CONFIG.profiles["jetson-6.2"].contexts["gdal-source"].sha256))
     folder.mkdir(parents=True)
     (folder / "gdal.tar.gz").write_bytes(b"what the checksum says")
     assert digest_of(tmp_path, CONFIG, "cuda/gdal", "jetson-6.2") == absent
@@ -423,7 +427,7 @@ def test_a_wheel_is_read_once_in_a_command(tmp_path: Path, monkeypatch: pytest.M
         read.append(path)
         return files.digest(path)
 
-    monkeypatch.setattr(bake, "digest", counted)
+    monkeypatch.setattr(inputs, "digest", counted)
     for label in ("cuda/python", "cuda/runtime", "jetpack/python"):
         digest_of(tmp_path, settings, label)
     assert [path.name for path in read] == ["torch-1-py3-none-any.whl"]
@@ -431,18 +435,21 @@ def test_a_wheel_is_read_once_in_a_command(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_stage_is_made_of_what_it_stands_on_and_copies_from() -> None:
     text = (ROOT / "dockerfiles/images.Dockerfile").read_text()
-    gdal, runtime = bake.stages_text(text, "gdal-report"), bake.stages_text(text, "runtime", {"CUDNN_TREE": "cudnn"})
+    gdal, runtime = (
+        inputs.stages_text(text, "gdal-report"),
+        inputs.stages_text(text, "runtime", {"CUDNN_TREE": "cudnn"}),
+    )
     assert "compile-gdal.sh" in gdal
     assert "install-pytorch.sh" not in gdal
-    assert "cudnn.sh" not in bake.stages_text(text, "runtime")  # by the argument's default
+    assert "cudnn.sh" not in inputs.stages_text(text, "runtime")  # by the argument's default
     assert all(script in runtime for script in ("compile-gdal.sh", "install-pytorch.sh", "cudnn.sh", "probe.py"))
     assert "prune.py" not in runtime
-    assert "prune.py" in bake.stages_text(text, "slim-report")
-    assert bake.stages_text(text, "no such stage") == text
+    assert "prune.py" in inputs.stages_text(text, "slim-report")
+    assert inputs.stages_text(text, "no such stage") == text
 
 
 def test_the_command_is_what_a_person_can_paste() -> None:
-    argv = bake.command("docker", bake.definition_file(STATE), ("cuda-gdal",))
+    argv = buildx.command("docker", naming.definition_file(STATE), ("cuda-gdal",))
     assert argv == ["docker", "buildx", "bake", "--file", ".jetpare/bake.json", "--provenance=false", "cuda-gdal"]
 
 
@@ -460,14 +467,14 @@ def test_the_newest_run_is_not_the_one_of_the_latest_clock() -> None:
         "cuda/python": "20250104-000000",
     }
     content = bake.definition(CONFIG, plan(), bake.Options(state=STATE, rebuild=tokens))
-    assert bake.newest_rebuild(content, plan().node("cuda/runtime")) == "10000-19700101-000000"
+    assert inputs.newest_rebuild(content, plan().node("cuda/runtime")) == "10000-19700101-000000"
 
 
 def test_the_newest_run_that_was_to_build_something_again() -> None:
     tokens = {"cuda/gdal": "20250101-000000", "cuda/cudnn": "20250102-000000", "jetpack/gdal": "20250103-000000"}
     content = bake.definition(CONFIG, plan(), bake.Options(state=STATE, rebuild=tokens))
     found = {
-        label: bake.newest_rebuild(content, plan().node(label))
+        label: inputs.newest_rebuild(content, plan().node(label))
         for label in ("cuda/gdal", "cuda/runtime", "cuda/python")
     }
     assert found == {"cuda/gdal": "20250101-000000", "cuda/runtime": "20250102-000000", "cuda/python": ""}

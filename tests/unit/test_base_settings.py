@@ -13,11 +13,14 @@ from typing import Any
 import pytest
 from docker.errors import ImageNotFound
 
-from jetpare import base_settings, config, engine, pipeline
-from jetpare.engine import Engine
-from jetpare.errors import EngineError
-from jetpare.plan import Plan
-from jetpare.project import Project
+from jetpare.base.errors import EngineError
+from jetpare.build import base_settings, pipeline
+from jetpare.build.request import settings_of_bases
+from jetpare.config.load import load_config
+from jetpare.engine import api
+from jetpare.engine.model import Engine
+from jetpare.project.plan import Plan
+from jetpare.project.project import Project
 from tests.conftest import ROOT
 
 IMAGE = {"Os": "linux", "Architecture": "arm64", "Variant": "v8", "Config": {"Env": ["FROM=engine"]}}
@@ -45,7 +48,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     def client(_: Engine) -> Iterator[Any]:
         yield SimpleNamespace(api=SimpleNamespace(inspect_image=inspect))
 
-    monkeypatch.setattr(engine, "client", client)
+    monkeypatch.setattr(api, "client", client)
     return images
 
 
@@ -169,7 +172,7 @@ def test_health_checks(check: dict[str, Any] | None, line: list[str]) -> None:
 
 # --- when a run reads them
 
-PROJECT = Project(root=ROOT, config=config.load(ROOT / "build.toml"), config_digest="", environ={})
+PROJECT = Project(root=ROOT, config=load_config(ROOT / "build.toml"), config_digest="", environ={})
 
 
 def plan_of(*images: str, profile: str = "rehearsal", architecture: str = "amd64") -> Plan:
@@ -195,10 +198,10 @@ def test_only_slim_asks_for_the_settings_of_its_base(
     monkeypatch.setattr(base_settings, "read", read)
     nobody = Engine(docker="docker", env={}, overrides={}, private=False)
     usual = plan_of(profile=profile, architecture=architecture)
-    assert pipeline.settings_of_bases(PROJECT, usual, nobody, usual.nodes) == {}
+    assert settings_of_bases(PROJECT, usual, nobody, usual.nodes) == {}
     assert asked == []
     slim = plan_of("slim", profile=profile, architecture=architecture)
-    assert pipeline.settings_of_bases(PROJECT, slim, nobody, slim.nodes) == {"slim": {"Env": ["A=b"]}}
+    assert settings_of_bases(PROJECT, slim, nobody, slim.nodes) == {"slim": {"Env": ["A=b"]}}
     assert asked == [(reference, f"linux/{architecture}")]
 
 

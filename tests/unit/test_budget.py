@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jetpare import budget
-from jetpare.budget import Line, judge
-from jetpare.config import Budget
-from jetpare.ledger import StageRecord
-from jetpare.units import GB
+from jetpare.base.units import GB
+from jetpare.config.schema import Budget
+from jetpare.records import budget
+from jetpare.records.budget import Line, judge
+from jetpare.records.ledger import StageRecord
 
 LABEL = "cuda/gdal"
 

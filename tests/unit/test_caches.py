@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from jetpare import config, pipeline, process
-from jetpare.ledger import Record
-from jetpare.pipeline import Request
-from jetpare.project import Project
+from jetpare.base import process
+from jetpare.build.request import Request, options
+from jetpare.config.load import load_config
+from jetpare.project.project import Project
+from jetpare.records.ledger import Record
 from tests.conftest import ROOT
 
 DOCKERFILES = sorted((ROOT / "dockerfiles").glob("*.Dockerfile"))
@@ -62,11 +63,11 @@ def test_caches_are_one_for_all_images_and_taken_in_one_order(file: Path) -> Non
 
 
 def test_a_cold_run_is_fresh_alone_and_shares_side_by_side() -> None:
-    project = Project(root=ROOT, config=config.load(ROOT / "build.toml"), config_digest="", environ={})
+    project = Project(root=ROOT, config=load_config(ROOT / "build.toml"), config_digest="", environ={})
     plan = project.plan(profile="rehearsal", architecture="amd64")
 
     def chosen(**words: bool) -> tuple[str, int]:
-        made = pipeline.options(project, plan, Request(task="t", **words), run="run1", revision=None)  # type: ignore[arg-type]
+        made = options(project, plan, Request(task="t", **words), run="run1", revision=None)  # type: ignore[arg-type]
         return made.cache_id, len(made.fresh)
 
     assert chosen() == chosen(parallel=True) == ("shared", 0)

@@ -6,13 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from jetpare import cleaning, engine, pipeline
-from jetpare.errors import CheckError
-from jetpare.ledger import Ledger
+from jetpare.base.errors import CheckError
+from jetpare.build import cleaning
+from jetpare.build.shell import stage_image
+from jetpare.engine import containers, image_store
+from jetpare.records.ledger import Ledger
 from tests.fakes import digest, opened
 from tests.unit.conftest import DEBIAN, Workshop
 
-OURS = {"jetpare.project": "jetpare-mini"}
+OURS = {"jetpare.project.project": "jetpare-mini"}
 CACHE = [
     {"ID": "ours", "Type": "exec.cachemount", "Size": 7, "Description": "mount /c from exec /bin/sh /run/jetpare/x.sh"},
     {
@@ -71,7 +73,7 @@ def test_a_private_engine_has_no_other_checkouts_images(workshop: Workshop) -> N
 
 def test_an_image_that_somebody_named_keeps_that_name(workshop: Workshop) -> None:
     workshop.build(workshop.plan("cuda"))
-    engine.tag_image(workshop.engine, "jetpare-mini/cuda:mini", "mine:1")
+    image_store.tag_image(workshop.engine, "jetpare-mini/cuda:mini", "mine:1")
     clean(workshop)
     assert names(workshop) == {"somebody/debian:12", "mine:1"}
     assert DEBIAN not in names(workshop)
@@ -86,10 +88,10 @@ def test_an_image_that_a_container_uses_stays(workshop: Workshop) -> None:
 
 def test_the_image_of_a_shell_that_runs_stays(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = workshop.plan(only="cuda/gdal")
-    held = pipeline.stage_image(workshop.project, plan, workshop.engine, "cuda/gdal", say=lambda _: None)
+    held = stage_image(workshop.project, plan, workshop.engine, "cuda/gdal", say=lambda _: None)
     assert f"a shell may still be open in them: {held}." in clean(workshop)
     assert workshop.docker.named(held)
-    monkeypatch.setattr(engine, "is_orphan", lambda _: True)  # its process has ended
+    monkeypatch.setattr(containers, "is_orphan", lambda _: True)  # its process has ended
     clean(workshop)
     assert workshop.docker.named(held) is None
 

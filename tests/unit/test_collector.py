@@ -19,15 +19,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jetpare import collector, inventory
-from jetpare.collector import Entry, Tree
+from jetpare.image import collector, inventory
+from jetpare.image.collector import databases, limits, main
+from jetpare.image.collector.databases import ImageTree
+from jetpare.image.collector.elf import FAT_MAGIC, _so_names, read_elf
+from jetpare.image.collector.limits import TreeEntry
+from jetpare.image.collector.tree import Looks, look, mentions, read_tar
 from tests.trees import LIBRARY, PROGBITS, STRTAB, elf, fat_binary, library, plant
 
 Tables = dict[str, Any]
 
 
 def walked(root: Path) -> Tables:
-    return dict(collector.collect(str(root), lambda _done, _total: None))
+    return dict(main.collect(str(root), lambda _done, _total: None))
 
 
 def streamed(root: Path, folder: Path) -> Tables:
@@ -45,20 +49,20 @@ def streamed(root: Path, folder: Path) -> Tables:
             with path.open("rb") if member.isreg() else io.BytesIO() as file:
                 tar.addfile(member, file)
     made.seek(0)
-    entries, looks = collector.read_tar(made, lambda _: None, str(folder))
-    return dict(collector.tables(entries, looks, []))
+    entries, looks = read_tar(made, lambda _: None, str(folder))
+    return dict(main.tables(entries, looks, []))
 
 
-def tree(content: dict[str, bytes | str]) -> Tree:
+def tree(content: dict[str, bytes | str]) -> ImageTree:
     """Files with content, '-> target' links, and their folders."""
     entries = {}
     for path, what in content.items():
         for parent in map(str, Path(path).parents):
-            entries[parent] = Entry(parent, "dir", 0, 0o755, 0, 0, None, None)
+            entries[parent] = TreeEntry(parent, "dir", 0, 0o755, 0, 0, None, None)
         link = what.removeprefix("-> ") if isinstance(what, str) else None
-        entries[path] = Entry(path, "link" if link else "file", len(what), 0o644, 0, 0, link, None)
+        entries[path] = TreeEntry(path, "link" if link else "file", len(what), 0o644, 0, 0, link, None)
     kept = {path: what for path, what in content.items() if isinstance(what, bytes)}
-    return Tree([entries[path] for path in sorted(entries)], kept)
+    return ImageTree([entries[path] for path in sorted(entries)], kept)
 
 
 @pytest.fixture
@@ -134,7 +138,7 @@ def test_a_walk_finds_every_kind_of_file(odd: Path) -> None:
 
 
 def test_a_library_tells_all_that_its_headers_say() -> None:
-    assert collector.read_elf(io.BytesIO(library())) == {
+    assert read_elf(io.BytesIO(library())) == {
         "type": "dyn",
         "machine": "x86_64",
         "bits": 64,
@@ -157,7 +161,7 @@ def test_a_library_tells_all_that_its_headers_say() -> None:
 def test_this_python_is_an_elf_of_this_machine() -> None:
     path = Path(sys.executable).resolve()
     with path.open("rb", buffering=0) as file:
-        found = collector.read_elf(file)
+        found = read_elf(file)
     assert found["machine"] == os.uname().machine
     assert "libc.so.6" in found["needed"]
     assert any(each.startswith("GLIBC_2.") for each in found["versions_needed"]["libc.so.6"])
@@ -168,8 +172,8 @@ def test_a_name_that_lies_across_two_chunks_is_found(monkeypatch: pytest.MonkeyP
     rodata = b"\0" * 90 + b"libcuda.so.1\0" + b"\0" * 90 + b"libx.so\0"
     data = elf({".rodata": (PROGBITS, rodata)})
     for size in (97, 100, 101, 103):
-        monkeypatch.setattr(collector, "CHUNK", size)
-        assert collector._so_names(io.BytesIO(data), [{"sh_offset": 64, "sh_size": len(rodata)}]) == [
+        monkeypatch.setattr(limits, "CHUNK", size)
+        assert _so_names(io.BytesIO(data), [{"sh_offset": 64, "sh_size": len(rodata)}]) == [
             "libcuda.so.1",
             "libx.so",
         ]
@@ -182,15 +186,15 @@ def test_a_name_that_lies_across_two_chunks_is_found(monkeypatch: pytest.MonkeyP
         elf({f".s{index}": (PROGBITS, b"") for index in range(25_000)}),
         elf({".dynstr": (STRTAB, b"a" * 3_000_000), ".dynamic": (6, struct.pack("<QQ", 1, 0) * 2)}),
         elf({".nv_fatbin": (PROGBITS, fat_binary(*[(2, 80)] * 500))}),
-        elf(dict.fromkeys((".nv_fatbin", ".nv_fatbin2"), (PROGBITS, collector.FAT_MAGIC * 250))),
+        elf(dict.fromkeys((".nv_fatbin", ".nv_fatbin2"), (PROGBITS, FAT_MAGIC * 250))),
     ],
     ids=["sections that are not there", "sections", "a string", "fat entries", "what looks like fat entries"],
 )
 def test_a_bomb_is_a_fault_and_costs_little(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collector, "FAT_ENTRIES", 400)
-    monkeypatch.setattr(collector, "READS", 20_000)
-    entry = Entry("/bomb", "file", len(data), 0o644, 0, 0, None, None)
-    seen = collector.look(entry, io.BytesIO(data))
+    monkeypatch.setattr(limits, "FAT_ENTRIES", 400)
+    monkeypatch.setattr(limits, "READS", 20_000)
+    entry = TreeEntry("/bomb", "file", len(data), 0o644, 0, 0, None, None)
+    seen = look(entry, io.BytesIO(data))
     assert "elf" not in seen
     assert seen["faults"][0].startswith("this ELF file cannot be read")
 
@@ -198,14 +202,14 @@ def test_a_bomb_is_a_fault_and_costs_little(data: bytes, monkeypatch: pytest.Mon
 def test_sections_of_fat_binaries_are_looked_through_as_far_as_one_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
     binary = fat_binary((2, 80))
     data = elf({".nv_fatbin": (PROGBITS, binary), ".nv_fatbin2": (PROGBITS, fat_binary((2, 87)))})
-    assert collector.read_elf(io.BytesIO(data))["gpu"] == ["sm_80", "sm_87"]
-    monkeypatch.setattr(collector, "FAT_BYTES", len(binary))
-    assert collector.read_elf(io.BytesIO(data))["gpu"] == ["sm_80"]
+    assert read_elf(io.BytesIO(data))["gpu"] == ["sm_80", "sm_87"]
+    monkeypatch.setattr(limits, "FAT_BYTES", len(binary))
+    assert read_elf(io.BytesIO(data))["gpu"] == ["sm_80"]
 
 
 def test_elf_files_that_say_too_much_are_faults(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collector.Looks, "elves", 25)
-    looks = collector.Looks()
+    monkeypatch.setattr(Looks, "elves", 25)
+    looks = Looks()
     for path in ("/a", "/b"):
         looks.add(path, {"elf": {"soname": "x"}})
     assert looks == {"/a": {"elf": {"soname": "x"}}, "/b": {"faults": ["not kept, ELF files say too much"]}}
@@ -218,10 +222,10 @@ def test_a_list_that_many_packages_claim_is_read_as_often_as_there_is_room(monke
     paragraph = b"Package: %d\nStatus: install ok installed\n\n"
     made = {f"/var/lib/dpkg/info/{number}.list": "-> list" for number in range(9)}
     status = b"".join(paragraph % number for number in range(9))
-    monkeypatch.setattr(collector, "ALL_READ", len(status) + collector.PART * status.count(b"\n") + 3 * 1000)
+    monkeypatch.setattr(limits, "ALL_READ", len(status) + limits.PART * status.count(b"\n") + 3 * 1000)
     found = tree({**made, "/var/lib/dpkg/info/list": b"/a\n" * 9, "/var/lib/dpkg/status": status})
     faults: list[str] = []
-    packages = list(collector.packages(found, faults))
+    packages = list(databases.packages(found, faults))
     assert [len(row["files"]) for row in packages] == [9, 9, 9, 0, 0, 0, 0, 0, 0]
     assert len(found.faults) == 1
     assert "too many bytes" in found.faults[0]
@@ -231,24 +235,24 @@ def test_a_list_that_many_packages_claim_is_read_as_often_as_there_is_room(monke
 def test_rows_of_a_record_count_with_the_folder_before_them(monkeypatch: pytest.MonkeyPatch) -> None:
     info = f"{SITE}/demo-1.0.dist-info"
     record = b"".join(b"%d,,\n" % number for number in range(9))
-    cost = len(METADATA) + collector.PART * sum(METADATA.count(each) for each in (b"\n", b","))
-    monkeypatch.setattr(collector, "ALL_READ", cost + len(record) + 27 * collector.PART + 4 * len(SITE))
+    cost = len(METADATA) + limits.PART * sum(METADATA.count(each) for each in (b"\n", b","))
+    monkeypatch.setattr(limits, "ALL_READ", cost + len(record) + 27 * limits.PART + 4 * len(SITE))
     found = tree({f"{info}/METADATA": METADATA, f"{info}/RECORD": record})
     faults: list[str] = []
-    (row,) = collector.distributions(found, faults)
+    (row,) = databases.distributions(found, faults)
     assert (len(row["files"]), len(found.faults)) == (4, 1)
     assert faults
 
 
 def test_links_are_followed_as_far_as_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collector, "FOLLOWED", 60)
+    monkeypatch.setattr(limits, "FOLLOWED", 60)
     made = tree({"/l": "-> a/../b/../" + "c" * 10, "/" + "c" * 10: b"x"})
     assert [made.read("/l") for _ in range(4)] == [b"x", b"x", None, None]
     assert len(made.faults) == 1
 
 
 def test_includes_of_everything_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collector, "INCLUDES", 3)
+    monkeypatch.setattr(limits, "INCLUDES", 3)
     made = tree({"/etc/ld.so.conf": b"/first\n" + b"include /a/*\n" * 9 + b"/last\n", "/a/x": b"/x\n"})
     matched: list[str] = []
 
@@ -256,31 +260,31 @@ def test_includes_of_everything_end(monkeypatch: pytest.MonkeyPatch) -> None:
         matched.append(path)
         return path == "/a/x"
 
-    monkeypatch.setattr(collector, "_matches", matches)
-    assert collector.loader_dirs(made) == ["/first", "/x", "/last"]
+    monkeypatch.setattr(databases, "_matches", matches)
+    assert databases.loader_dirs(made) == ["/first", "/x", "/last"]
     assert len(matched) == 3 * len(made.kinds)
     assert len(made.faults) == 1
 
 
 def test_texts_are_kept_while_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collector, "ALL_TEXTS", 25)
+    monkeypatch.setattr(limits, "ALL_TEXTS", 25)
     made = tree({"/x": b"y" * 10, **{f"/usr/share/jetpare/l{number}": "-> /x" for number in range(9)}})
     faults: list[str] = []
-    kept = list(collector.texts(made, faults))
+    kept = list(databases.texts(made, faults))
     assert [path for path, _ in kept] == ["/usr/share/jetpare/l0", "/usr/share/jetpare/l1"]
     assert len(faults) == 1
 
 
 def test_what_lists_and_links_cost_too_much_is_told_with_the_other_faults(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collector, "INCLUDES", 0)
-    entry = Entry("/etc/ld.so.conf", "file", 9, 0o644, 0, 0, None, None)
-    found = dict(collector.tables([entry], {entry.path: {"content": b"include x"}}, []))
+    monkeypatch.setattr(limits, "INCLUDES", 0)
+    entry = TreeEntry("/etc/ld.so.conf", "file", 9, 0o644, 0, 0, None, None)
+    found = dict(main.tables([entry], {entry.path: {"content": b"include x"}}, []))
     assert len(found["faults"]) == 1
 
 
 def test_a_value_of_very_many_lines_is_read_in_one_go() -> None:
     begin = time.process_time()
-    ((_, value),) = next(collector.fields("A: 1\n" + " x\n" * 1_000_000))
+    ((_, value),) = next(databases.fields("A: 1\n" + " x\n" * 1_000_000))
     assert len(value) == 1 + 2 * 1_000_000
     assert time.process_time() - begin < 20  # each line copying those before it would take many minutes
 
@@ -289,10 +293,10 @@ def test_a_value_of_very_many_lines_is_read_in_one_go() -> None:
 def test_no_damage_to_an_elf_file_gets_further_than_a_fault(position: int, bytes_: bytes) -> None:
     data = bytearray(library())
     data[position : position + len(bytes_)] = bytes_
-    entry = Entry("/x", "file", len(data), 0o644, 0, 0, None, None)
-    seen = collector.look(entry, io.BytesIO(bytes(data)))
+    entry = TreeEntry("/x", "file", len(data), 0o644, 0, 0, None, None)
+    seen = look(entry, io.BytesIO(bytes(data)))
     if "elf" in seen:
-        inventory.decoded(json.dumps([collector._elf_row("/x", seen["elf"])]).encode(), inventory.rows_of("elfs"))
+        inventory.decoded(json.dumps([main._elf_row("/x", seen["elf"])]).encode(), inventory.rows_of("elfs"))
 
 
 STATUS = b"""Package: demo
@@ -322,7 +326,7 @@ Version: 2
 def test_packages_come_from_dpkgs_database() -> None:
     faults: list[str] = []
     found = list(
-        collector.packages(
+        databases.packages(
             tree(
                 {
                     "/var/lib/dpkg/status": STATUS,
@@ -348,7 +352,7 @@ def test_packages_come_from_dpkgs_database() -> None:
 
 def test_packages_of_an_image_without_dpkg_have_a_file_each() -> None:
     found = list(
-        collector.packages(
+        databases.packages(
             tree(
                 {
                     "/var/lib/dpkg/status.d/base": b"Package: base\nVersion: 1\nArchitecture: amd64\n",
@@ -381,7 +385,7 @@ def test_a_distribution_lists_its_files() -> None:
         f"{SITE}/older.egg-info/installed-files.txt": b"../older.py\n",
         f"{SITE}/empty.dist-info/RECORD": b"",
     }
-    demo, old, older = collector.distributions(tree(content), faults)
+    demo, old, older = databases.distributions(tree(content), faults)
     assert (demo["name"], demo["version"], demo["location"], demo["installer"]) == ("Demo", "1.0", SITE, "uv")
     assert demo["requires"] == ["numpy>=1"]
     assert demo["tags"] == ["py3-none-any", "py2-none-any"]
@@ -396,7 +400,7 @@ def test_a_distribution_lists_its_files() -> None:
 def test_a_corrupted_record_is_a_fault(record: bytes) -> None:
     faults: list[str] = []
     info = f"{SITE}/demo-1.0.dist-info"
-    found = list(collector.distributions(tree({f"{info}/METADATA": METADATA, f"{info}/RECORD": record}), faults))
+    found = list(databases.distributions(tree({f"{info}/METADATA": METADATA, f"{info}/RECORD": record}), faults))
     assert [row["name"] for row in found] == ["Demo"]
     assert [fault.partition(":")[0] for fault in faults] == [f"{info}/RECORD"]
 
@@ -408,7 +412,7 @@ def test_loader_folders_are_in_the_order_of_the_configuration() -> None:
         "/etc/ld.so.conf.d/a.conf": b"/a\ninclude /etc/ld.so.conf\n",
         "/etc/ld.so.conf.d/sub/c.conf": b"/c\n",
     }
-    assert collector.loader_dirs(tree(content)) == ["/first", "/a", "/b", "/last", "/more"]
+    assert databases.loader_dirs(tree(content)) == ["/first", "/a", "/b", "/last", "/more"]
 
 
 def cache(order: str, rows: list[tuple[str, str]], before: bytes = b"") -> bytes:
@@ -435,18 +439,18 @@ def cache(order: str, rows: list[tuple[str, str]], before: bytes = b"") -> bytes
 def test_the_loaders_cache_is_read(order: str, before: bytes) -> None:
     rows = [("libx.so.1", "/usr/lib/glibc-hwcaps/x86-64-v3/libx.so.1"), ("libx.so.1", "/usr/lib/libx.so.1")]
     faults: list[str] = []
-    assert collector.loader_cache(cache(order, rows, before), faults) == [list(row) for row in rows]
-    assert collector.loader_cache(cache(order, rows, before)[:100], faults) == []
-    assert collector.loader_cache(b"something", faults) == []
+    assert databases.loader_cache(cache(order, rows, before), faults) == [list(row) for row in rows]
+    assert databases.loader_cache(cache(order, rows, before)[:100], faults) == []
+    assert databases.loader_cache(b"something", faults) == []
     assert len(faults) == 2
 
 
 def test_a_hostile_cache_of_the_loader_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
     endless = cache("<", [("a", "b" * 50_000)])
-    assert [list(map(len, row)) for row in collector.loader_cache(endless, [])] == [[1, collector.PATH]]
-    monkeypatch.setattr(collector, "CACHED", 3)
+    assert [list(map(len, row)) for row in databases.loader_cache(endless, [])] == [[1, databases.PATH]]
+    monkeypatch.setattr(databases, "CACHED", 3)
     faults: list[str] = []
-    assert collector.loader_cache(cache("<", [("a", "/b")] * 4), faults) == []
+    assert databases.loader_cache(cache("<", [("a", "/b")] * 4), faults) == []
     assert len(faults) == 1
 
 
@@ -454,7 +458,7 @@ def test_the_real_cache_of_this_machine_names_its_libc() -> None:
     path = Path("/etc/ld.so.cache")
     if not path.is_file():
         pytest.skip("this machine has no such cache")
-    assert "libc.so.6" in dict(collector.loader_cache(path.read_bytes(), []))
+    assert "libc.so.6" in dict(databases.loader_cache(path.read_bytes(), []))
 
 
 @pytest.mark.parametrize(
@@ -464,11 +468,11 @@ def test_the_real_cache_of_this_machine_names_its_libc() -> None:
         (b"${prefix}/build/x a/build/x ~/build/x", []),
         (b"/tmp/file /tmp/pip-req-build-abc/setup.py", ["/tmp/pip-req-build-abc/setup.py"]),
         (b"/root/.bashrc /root/src/a.c", ["/root/src/a.c"]),
-        (b"/workspace/x\n" * 9, ["/workspace/x"] * collector.MENTIONS),
+        (b"/workspace/x\n" * 9, ["/workspace/x"] * limits.MENTIONS),
     ],
 )
 def test_builders_paths_are_mentioned(text: bytes, found: list[str]) -> None:
-    assert [path for _, path in collector.mentions(text)] == found
+    assert [path for _, path in mentions(text)] == found
 
 
 def test_links_are_followed_inside_the_tree() -> None:
@@ -485,7 +489,7 @@ def test_links_are_followed_inside_the_tree() -> None:
 
 def test_a_tree_of_too_many_names_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(tmp_path / "root", {f"/f{index}": b"" for index in range(30)})
-    monkeypatch.setattr(collector, "NAMES", 2000)
+    monkeypatch.setattr(limits, "NAMES", 2000)
     with pytest.raises(ValueError, match="names"):
         walked(tmp_path / "root")
     with pytest.raises(tarfile.TarError, match="names"):
@@ -494,9 +498,9 @@ def test_a_tree_of_too_many_names_is_refused(tmp_path: Path, monkeypatch: pytest
 
 def test_what_is_too_large_to_be_kept_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(tmp_path / "root", {"/var/lib/dpkg/status": b"x" * 300, "/etc/a.conf": b"y" * 50})
-    monkeypatch.setattr(collector, "KEPT", 200)
+    monkeypatch.setattr(limits, "KEPT", 200)
     assert [fault.partition(":")[0] for fault in walked(tmp_path / "root")["faults"]] == ["/var/lib/dpkg/status"]
-    monkeypatch.setattr(collector.Looks, "room", 10)
+    monkeypatch.setattr(Looks, "room", 10)
     assert {fault.partition(":")[0] for fault in walked(tmp_path / "root")["faults"]} == {
         "/var/lib/dpkg/status",
         "/etc/a.conf",
@@ -504,10 +508,10 @@ def test_what_is_too_large_to_be_kept_is_a_fault(tmp_path: Path, monkeypatch: py
 
 
 def test_it_needs_nothing_but_the_standard_library_at_first() -> None:
-    source = Path(collector.__file__).read_text()
     imported = {
-        name.partition(".")[0]
-        for node in ast.parse(source, feature_version=(3, 8)).body
+        name.removeprefix("jetpare.image.").partition(".")[0]
+        for path in Path(collector.__path__[0]).glob("*.py")
+        for node in ast.parse(path.read_text(), feature_version=(3, 8)).body
         for name in (
             [alias.name for alias in node.names]
             if isinstance(node, ast.Import)
@@ -516,4 +520,4 @@ def test_it_needs_nothing_but_the_standard_library_at_first() -> None:
             else []
         )
     }
-    assert imported - {"__future__"} <= sys.stdlib_module_names
+    assert imported - {"__future__", "collector"} <= sys.stdlib_module_names

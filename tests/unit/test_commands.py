@@ -12,16 +12,20 @@ import pytest
 from invoke.program import Program
 
 import tasks
-from jetpare import audit, doctor, engine, gather, private_engine, verify
-from jetpare.audit import Audit
-from jetpare.commands import Session
-from jetpare.doctor import Finding
-from jetpare.engine import Engine
-from jetpare.errors import BudgetError, ConfigError, EngineError, RecordError
-from jetpare.gather import Gathered
-from jetpare.ledger import Ledger, Record
-from jetpare.pipeline import Request
-from jetpare.verify import Outcome
+from jetpare.audit import audit, verify
+from jetpare.audit.audit import Audit
+from jetpare.audit.verify import Outcome
+from jetpare.base.errors import BudgetError, ConfigError, EngineError, RecordError
+from jetpare.build import doctor
+from jetpare.build.doctor import Diagnosis
+from jetpare.build.request import Request
+from jetpare.cli import build_tasks, image_tasks, machine_tasks, run_tasks
+from jetpare.cli.session import Session
+from jetpare.compare import gather
+from jetpare.compare.gather import Gathered
+from jetpare.engine import containers, discovery, private
+from jetpare.engine.model import Engine
+from jetpare.records.ledger import Ledger, Record
 from tests.fakes import Baked, digest
 from tests.unit.conftest import Workshop
 from tests.unit.test_history import record, row
@@ -36,7 +40,7 @@ def test_records_that_cannot_be_read_are_named_and_left_out(mini: Path, capsys: 
     foreign.mkdir()
     (foreign / "run.json").write_text(json.dumps({"schema_version": 99}))
     (kept.folder / "empty").mkdir()
-    Session(root=mini, environ={"HOME": str(mini)}).history(stages=(), last=0, form="json")
+    run_tasks.history(Session(root=mini, environ={"HOME": str(mini)}), stages=(), last=0, form="json")
     said = capsys.readouterr()
     assert [group["count"] for group in json.loads(said.out)["groups"]] == [1]
     told = [line.split(" ")[0] for line in said.err.splitlines() if "left out" in line]
@@ -58,7 +62,7 @@ def test_a_command_reads_each_record_once(
 
     monkeypatch.setattr(Record, "model_validate_json", counted)
     session = Session(root=mini, environ={"HOME": str(mini)}, profile="mini")
-    session.plan(images=())
+    run_tasks.plan(session, images=())
     assert "never built here" in capsys.readouterr().out
     assert len(read) == 3
 
@@ -74,8 +78,8 @@ def test_narration_holds_nothing_that_a_terminal_acts_on(mini: Path, capsys: pyt
 @pytest.fixture
 def session(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> Session:
     """A command in the miniature, whose engine is the workshop's."""
-    monkeypatch.setattr(engine, "find", lambda **_: workshop.engine)
-    monkeypatch.setattr("jetpare.project.host_architecture", lambda: "amd64")
+    monkeypatch.setattr(discovery, "find", lambda **_: workshop.engine)
+    monkeypatch.setattr("jetpare.project.project.host_architecture", lambda: "amd64")
     return Session(root=workshop.project.root, environ=workshop.project.environ)
 
 
@@ -88,20 +92,20 @@ def test_a_command_finds_its_engine_once_and_closes_it(
         found.append(workshop.engine)
         return workshop.engine
 
-    monkeypatch.setattr(engine, "find", find)
-    monkeypatch.setattr(doctor, "check_index", lambda *_: Finding(name="index", status="ok", detail=""))
+    monkeypatch.setattr(discovery, "find", find)
+    monkeypatch.setattr(doctor, "check_index", lambda *_: Diagnosis(name="index", status="ok", detail=""))
     with session:
-        session.doctor()
-        session.build_all(Request(task="build-all"), images=(), repeat=1, dry_run=True)
+        machine_tasks.doctor(session)
+        build_tasks.build_all(session, Request(task="build-all"), images=(), repeat=1, dry_run=True)
         assert workshop.docker.closed == 0
     assert len(found) == 1
     assert workshop.docker.closed == 1
 
 
 def test_a_command_that_needs_no_engine_opens_none(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "find", lambda **_: pytest.fail("an engine was sought"))
+    monkeypatch.setattr(discovery, "find", lambda **_: pytest.fail("an engine was sought"))
     with session:
-        session.plan(images=())
+        run_tasks.plan(session, images=())
 
 
 def test_engine_up_closes_what_it_started(
@@ -110,10 +114,10 @@ def test_engine_up_closes_what_it_started(
     def nothing(**_: object) -> Engine:
         raise EngineError("No Docker engine answers")
 
-    monkeypatch.setattr(engine, "find", nothing)
-    monkeypatch.setattr(private_engine, "up", lambda **_: workshop.engine)
+    monkeypatch.setattr(discovery, "find", nothing)
+    monkeypatch.setattr(private, "up", lambda **_: workshop.engine)
     with session:
-        session.engine_up(store="overlay2")
+        machine_tasks.engine_up(session, store="overlay2")
     assert workshop.docker.closed == 1
 
 
@@ -123,23 +127,23 @@ SECRET = "hunter2"  # noqa: S105 - it is the point
 
 
 def run_history(session: Session) -> None:
-    session.history(stages=(), last=0, form="json")
+    run_tasks.history(session, stages=(), last=0, form="json")
 
 
 def run_csv(session: Session) -> None:
-    session.history(stages=(), last=0, form="csv")
+    run_tasks.history(session, stages=(), last=0, form="csv")
 
 
 def run_dry(session: Session) -> None:
-    session.build_all(Request(task="build-all"), images=(), repeat=1, dry_run=True)
+    build_tasks.build_all(session, Request(task="build-all"), images=(), repeat=1, dry_run=True)
 
 
 def run_verify(session: Session) -> None:
-    session.verify(images=("jetpare-mini/cuda:mini",), as_json=True)
+    image_tasks.verify(session, images=("jetpare-mini/cuda:mini",), as_json=True)
 
 
 def run_audit(*forms: str) -> Callable[[Session], None]:
-    return lambda session: session.audit(images=(), forms=dict.fromkeys(forms, True), output=None)
+    return lambda session: image_tasks.audit(session, images=(), forms=dict.fromkeys(forms, True), output=None)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +189,7 @@ def test_what_programs_read_has_no_colour(
 def test_a_dry_run_leaves_no_password_on_disk(mini: Path, session: Session, capsys: pytest.CaptureFixture[str]) -> None:
     url = f"https://user:{SECRET}@example.invalid/simple"
     asked = Session(root=mini, environ={**session.environ, "PIP_INDEX_URL": url})
-    asked.build_all(Request(task="build-all"), images=(), repeat=1, dry_run=True)
+    build_tasks.build_all(asked, Request(task="build-all"), images=(), repeat=1, dry_run=True)
     said = capsys.readouterr()
     state = mini / ".jetpare"
     assert not (state / "secrets").exists()
@@ -209,12 +213,12 @@ def test_a_shell_removes_its_own_image_and_no_other(
     def run_shell(_: Engine, image: str, __: object) -> int:
         ran.append(image)
         if len(ran) == 1:
-            session.shell("gdal", image="cuda", command="true")  # another one, which ends first
+            build_tasks.shell(session, "gdal", image="cuda", command="true")  # another one, which ends first
             assert workshop.docker.named(image)
         return 0
 
-    monkeypatch.setattr(engine, "run_shell", run_shell)
-    session.shell("gdal", image="cuda", command="")
+    monkeypatch.setattr(containers, "run_shell", run_shell)
+    build_tasks.shell(session, "gdal", image="cuda", command="")
     assert len(set(ran)) == 2
     assert not [name for name in ran if workshop.docker.named(name)]
 
@@ -227,8 +231,8 @@ def test_invokes_dry_does_nothing_and_says_so(
     mini: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
 ) -> None:
     monkeypatch.setenv("JETPARE_ROOT", str(mini))
-    monkeypatch.setattr(engine, "find", lambda **_: pytest.fail("an engine was sought"))
-    monkeypatch.setattr(private_engine, "down", lambda **_: pytest.fail("an engine was stopped"))
+    monkeypatch.setattr(discovery, "find", lambda **_: pytest.fail("an engine was sought"))
+    monkeypatch.setattr(private, "down", lambda **_: pytest.fail("an engine was stopped"))
     with pytest.raises(SystemExit) as caught:
         Program(namespace=tasks.ns).run(["invoke", "--dry", *words])
     assert caught.value.code == 2
@@ -253,7 +257,7 @@ def unseen(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_build_all_shows_times_and_compares(
     workshop: Workshop, session: Session, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    session.build_all(Request(task="build-all"), images=(), repeat=1, dry_run=False)
+    build_tasks.build_all(session, Request(task="build-all"), images=(), repeat=1, dry_run=False)
     said = capsys.readouterr()
     assert "cuda/gdal" in said.out
     assert "wall time" in said.out
@@ -265,8 +269,8 @@ def test_build_all_shows_times_and_compares(
 def test_repeat_builds_every_stage_each_time(
     workshop: Workshop, session: Session, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jetpare.repeat.time.sleep", lambda _: None)
-    session.build_all(Request(task="build-all"), images=("cuda",), repeat=2, dry_run=False)
+    monkeypatch.setattr("jetpare.build.repeat.time.sleep", lambda _: None)
+    build_tasks.build_all(session, Request(task="build-all"), images=("cuda",), repeat=2, dry_run=False)
     assert "2 of 2 runs succeeded" in capsys.readouterr().out
     records = [record for record, _ in Ledger(workshop.project.state_path).records() if record]
     assert len(records) == 2
@@ -276,7 +280,7 @@ def test_repeat_builds_every_stage_each_time(
 
 def test_repeat_wants_a_number_of_runs(session: Session) -> None:
     with pytest.raises(ConfigError, match="--repeat 0"):
-        session.build_all(Request(task="build-all"), images=(), repeat=0, dry_run=False)
+        build_tasks.build_all(session, Request(task="build-all"), images=(), repeat=0, dry_run=False)
 
 
 @pytest.mark.usefixtures("unseen")
@@ -284,7 +288,7 @@ def test_repeat_wants_a_number_of_runs(session: Session) -> None:
 def test_a_stage_says_where_its_log_record_and_tree_are(
     session: Session, capsys: pytest.CaptureFixture[str], stage: str, tree: str
 ) -> None:
-    session.stage(stage, image="cuda", power="", no_cache=False, dry_run=False)
+    build_tasks.build_stage(session, stage, image="cuda", power="", no_cache=False, dry_run=False)
     said = capsys.readouterr().out
     log = next(line for line in said.splitlines() if line.startswith("log:")).split()[1]
     assert (session.root / log).is_file()
@@ -304,13 +308,13 @@ def test_an_image_over_its_budget_fails_after_it_was_shown(
 
     workshop.docker.add = large  # type: ignore[assignment,method-assign]
     with pytest.raises(BudgetError, match="cuda"):
-        session.build_all(Request(task="build-all"), images=("cuda",), repeat=1, dry_run=False)
+        build_tasks.build_all(session, Request(task="build-all"), images=("cuda",), repeat=1, dry_run=False)
     assert "wall time" in capsys.readouterr().out
 
 
 def test_what_an_engine_does_not_have_is_named_with_the_command_that_makes_it(session: Session) -> None:
     with pytest.raises(RecordError, match=r"jetpare-mini/cuda:mini.*invoke build-all"):
-        session.verify(images=("cuda",), as_json=True)
+        image_tasks.verify(session, images=("cuda",), as_json=True)
 
 
 def test_logs_are_printed_as_they_are(workshop: Workshop, session: Session, capsys: pytest.CaptureFixture[str]) -> None:
@@ -319,7 +323,7 @@ def test_logs_are_printed_as_they_are(workshop: Workshop, session: Session, caps
     assert row is not None
     path = Ledger(workshop.project.state_path).path(workshop.newest().id) / str(row.log)
     path.write_bytes(b"\x1b[31mred\x1b[0m \xff\n")
-    session.logs("gdal", image="cuda")
+    run_tasks.logs(session, "gdal", image="cuda")
     said = capsys.readouterr()
     assert said.out == "\x1b[31mred\x1b[0m \ufffd\n"
     assert row.log
@@ -329,10 +333,10 @@ def test_logs_are_printed_as_they_are(workshop: Workshop, session: Session, caps
 def test_the_plan_says_what_the_last_run_left(
     workshop: Workshop, session: Session, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    session.plan(images=("cuda",))
+    run_tasks.plan(session, images=("cuda",))
     assert "never built here" in capsys.readouterr().out
     workshop.build(workshop.plan("cuda"))
-    session.plan(images=("cuda",))
+    run_tasks.plan(session, images=("cuda",))
     assert "unchanged since run" in capsys.readouterr().out
 
 
@@ -340,27 +344,27 @@ def test_timings_of_a_run_and_its_trace(
     workshop: Workshop, session: Session, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(RecordError, match="no run is recorded"):
-        session.timings("", trace_file="")
+        run_tasks.timings(session, "", trace_file="")
     workshop.build(workshop.plan("cuda"))
-    session.timings("", trace_file=str(tmp_path / "trace.json"))
+    run_tasks.timings(session, "", trace_file=str(tmp_path / "trace.json"))
     assert "cuda/gdal" in capsys.readouterr().out
     assert json.loads((tmp_path / "trace.json").read_text())
     with pytest.raises(RecordError, match="'nothing' is not recorded"):
-        session.timings("nothing", trace_file="")
+        run_tasks.timings(session, "nothing", trace_file="")
 
 
 def test_clean_says_what_it_did_on_stderr(
     workshop: Workshop, session: Session, capsys: pytest.CaptureFixture[str]
 ) -> None:
     workshop.build(workshop.plan("cuda"))
-    session.clean(cache=False)
+    machine_tasks.clean(session, cache=False)
     said = capsys.readouterr()
     assert said.out == ""
     assert "jetpare-mini/cuda:mini removed" in said.err
 
 
 def test_a_shells_exit_status_becomes_ours(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "run_shell", lambda *_: 7)
+    monkeypatch.setattr(containers, "run_shell", lambda *_: 7)
     with pytest.raises(SystemExit) as caught:
-        session.shell("gdal", image="cuda", command="exit 7")
+        build_tasks.shell(session, "gdal", image="cuda", command="exit 7")
     assert caught.value.code == 7

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from jetpare.compare import VersionRow, version_matches
+from jetpare.base.versions import VersionRow, version_matches
 from tests.comparisons import figures, full
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from jetpare.commands import Session
-from jetpare.errors import ConfigError
-from jetpare.gather import Gathered
+from jetpare.base.errors import ConfigError
+from jetpare.cli import image_tasks
+from jetpare.cli.session import Session
+from jetpare.compare.gather import Gathered
 from tests.comparisons import INVENTORIES, full
 
 
@@ -22,7 +23,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
         calls.append(images)
         return Gathered(comparison=full(), inventories=INVENTORIES)
 
-    monkeypatch.setattr(Session, "gathered", gathered)
+    monkeypatch.setattr(image_tasks, "gathered", gathered)
     return calls
 
 
@@ -36,7 +37,7 @@ def session(tmp_path: Path, **environ: str) -> Session:
 def test_to_stdout(
     asked: list[tuple[str, ...]], tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str, begins: str
 ) -> None:
-    session(tmp_path).compare(form=form, images=("a", "b"))
+    image_tasks.compare(session(tmp_path), form=form, images=("a", "b"))
     said = capsys.readouterr()
     assert said.out.startswith(begins)
     assert said.err == ""
@@ -47,7 +48,7 @@ def test_to_a_file_in_the_form_of_its_suffix(
     asked: list[tuple[str, ...]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("a.md", "a.json", "a.txt"):
-        session(tmp_path).compare(images=("a", "b"), output=str(tmp_path / name))
+        image_tasks.compare(session(tmp_path), images=("a", "b"), output=str(tmp_path / name))
     said = capsys.readouterr()
     assert said.out == ""
     assert str(tmp_path / "a.json") in said.err.replace("\n", "")
@@ -70,7 +71,7 @@ def test_what_cannot_be_done_is_told_before_any_work(
     asked: list[tuple[str, ...]], tmp_path: Path, words: dict[str, str], said: str
 ) -> None:
     with pytest.raises(ConfigError, match=said):
-        session(tmp_path).compare(**words)  # type: ignore[arg-type]
+        image_tasks.compare(session(tmp_path), **words)  # type: ignore[arg-type]
     assert not asked
 
 
@@ -79,7 +80,7 @@ def test_in_github_actions_the_summary_is_added_to(
 ) -> None:
     summary = tmp_path / "summary"
     summary.write_text("before\n")
-    session(tmp_path, GITHUB_STEP_SUMMARY=str(summary)).compare(form="json", images=("a", "b"))
+    image_tasks.compare(session(tmp_path, GITHUB_STEP_SUMMARY=str(summary)), form="json", images=("a", "b"))
     assert summary.read_text().startswith("before\n# Base image comparison")
     json.loads(capsys.readouterr().out)
     assert len(asked) == 1
@@ -88,7 +89,7 @@ def test_in_github_actions_the_summary_is_added_to(
 def test_a_summary_that_cannot_be_written_fails_nothing(
     asked: list[tuple[str, ...]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    session(tmp_path, GITHUB_STEP_SUMMARY=str(tmp_path)).compare(images=("a", "b"))
+    image_tasks.compare(session(tmp_path, GITHUB_STEP_SUMMARY=str(tmp_path)), images=("a", "b"))
     said = capsys.readouterr()
     assert said.out.startswith("cuda is")
     assert "GITHUB_STEP_SUMMARY=" in said.err

@@ -9,12 +9,13 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from jetpare import gather
-from jetpare.compare import Comparison
-from jetpare.differences import complete
-from jetpare.errors import ConfigError
+from jetpare.base.errors import ConfigError
+from jetpare.base.text import plain
+from jetpare.compare import gather
+from jetpare.compare.comparison import Comparison
+from jetpare.compare.differences import complete
 from jetpare.views import formats, rows
-from jetpare.views.comparison import View
+from jetpare.views.comparison_text import View
 from tests.comparisons import INVENTORIES, MISSING, figures, full, skeleton
 
 
@@ -107,7 +108,7 @@ def test_what_comes_from_an_image_is_shown_as_it_is(word: str) -> None:
         verdict=replace(made.verdict, headline=word),
     )
     text = shown(spoilt, width=300)
-    assert text.count(rows.plain(word)) >= 12
+    assert text.count(plain(word)) >= 12
     assert all(char.isprintable() or char == "\n" for char in text)
 
 

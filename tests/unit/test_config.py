@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import tomli
 
-from jetpare import config
-from jetpare.errors import ConfigError
+from jetpare.base.errors import ConfigError
+from jetpare.config import schema, values
+from jetpare.config.load import load_config
 from tests.conftest import MINI, ROOT
 
 GOOD = (ROOT / "build.toml").read_text()
@@ -31,7 +32,7 @@ def faults(tmp_path: Path, text: str) -> list[str]:
     path = prepared(tmp_path)
     path.write_text(text)
     with pytest.raises(ConfigError) as caught:
-        config.load(path)
+        load_config(path)
     assert caught.value.code == 2
     return str(caught.value).splitlines()
 
@@ -43,33 +44,33 @@ def changed(old: str, new: str) -> str:
 
 @pytest.mark.parametrize("path", [ROOT / "build.toml", MINI / "build.toml"])
 def test_the_projects_own_files_are_valid(path: Path) -> None:
-    loaded = config.load(path)
+    loaded = load_config(path)
     assert loaded.images["cuda"].final == "runtime"
     assert loaded.project.baseline == "jetpack"
 
 
 def test_a_config_cannot_be_changed() -> None:
-    loaded = config.load(ROOT / "build.toml")
+    loaded = load_config(ROOT / "build.toml")
     with pytest.raises(ValueError, match="frozen"):
         loaded.build.jobs = 3
 
 
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"build\.toml: there is no such file") as caught:
-        config.load(tmp_path / "build.toml")
+        load_config(tmp_path / "build.toml")
     assert caught.value.code == 2
 
 
 def test_a_folder_instead_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "build.toml").mkdir()
     with pytest.raises(ConfigError, match="cannot be read"):
-        config.load(tmp_path / "build.toml")
+        load_config(tmp_path / "build.toml")
 
 
 def test_not_utf8(tmp_path: Path) -> None:
     (tmp_path / "build.toml").write_bytes(b'name = "\xff"\n')
     with pytest.raises(ConfigError, match=r"^build\.toml: is not UTF-8 \(byte 8\)"):
-        config.load(tmp_path / "build.toml")
+        load_config(tmp_path / "build.toml")
 
 
 def test_not_toml_names_line_and_column(tmp_path: Path) -> None:
@@ -223,7 +224,7 @@ def test_names_are_looked_up_once_all_values_are_valid(tmp_path: Path) -> None:
 
 
 def test_unknown_profile_and_image() -> None:
-    loaded = config.load(ROOT / "build.toml")
+    loaded = load_config(ROOT / "build.toml")
     with pytest.raises(ConfigError, match=r"no profile 'rehersal' \(did you mean 'rehearsal'\?\)"):
         loaded.pick_profile("rehersal", architecture="amd64")
     with pytest.raises(ConfigError, match="default_profile names none for riscv64"):
@@ -233,10 +234,10 @@ def test_unknown_profile_and_image() -> None:
 
 
 def test_defaults_by_architecture() -> None:
-    loaded = config.load(ROOT / "build.toml")
+    loaded = load_config(ROOT / "build.toml")
     assert loaded.pick_profile(None, architecture="arm64")[0] == "jetson-6.2"
     name, profile = loaded.pick_profile(None, architecture="amd64")
-    assert (name, config.resolve_platform(profile, architecture="amd64")) == ("rehearsal", "linux/amd64")
+    assert (name, schema.resolve_platform(profile, architecture="amd64")) == ("rehearsal", "linux/amd64")
     assert list(loaded.pick_images(())) == ["jetpack", "cuda"]
     assert list(loaded.pick_images(("cuda",))) == ["cuda"]
 
@@ -247,21 +248,21 @@ def test_defaults_by_architecture() -> None:
 def test_image_references(tmp_path: Path, image: str) -> None:
     path = prepared(tmp_path)
     path.write_text(changed("nvcr.io/nvidia/l4t-cuda:12.6.11-runtime", image))
-    assert config.load(path).profiles["jetson-6.2"].contexts["l4t-cuda"].image == image
+    assert load_config(path).profiles["jetson-6.2"].contexts["l4t-cuda"].image == image
 
 
 def test_folders_that_are_there(tmp_path: Path) -> None:
     path = prepared(tmp_path)
     (tmp_path / "wheels").mkdir()
     path.write_text(changed("wheels = []", f'wheels = ["wheels", "{tmp_path}"]'))
-    assert config.load(path).python.wheels == (Path("wheels"), tmp_path)
+    assert load_config(path).python.wheels == (Path("wheels"), tmp_path)
 
 
 def test_components_are_those_that_the_probe_measures() -> None:
     tree = ast.parse((ROOT / "scripts/image/probe.py").read_text())
     (versions,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "versions")
     measures = next(node for node in ast.walk(versions) if isinstance(node, ast.Dict))
-    assert tuple(ast.literal_eval(key) for key in measures.keys if key) == config.KNOWN_COMPONENTS
+    assert tuple(ast.literal_eval(key) for key in measures.keys if key) == values.KNOWN_COMPONENTS
 
 
 def places(value: Any) -> Iterator[tuple[str | int, ...]]:
@@ -300,13 +301,13 @@ def test_no_value_makes_a_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         for value in (*wrong, "x" * 10000):
             table[place[-1]] = value
             try:
-                config.load(path)
+                load_config(path)
             except ConfigError as error:
                 for line in str(error).splitlines():
                     assert line.startswith("build.toml: "), (place, value)
                     assert " should " not in line, line  # that is how pydantic talks
         table[place[-1]] = before
-    config.load(path)
+    load_config(path)
 
 
 WAIVER = """
@@ -321,10 +322,10 @@ date = 2026-01-31
 def test_the_audits_rules(tmp_path: Path) -> None:
     path = prepared(tmp_path)
     path.write_text(GOOD + WAIVER + "until = 2026-02-28\n")
-    rules = config.load(path).audit
+    rules = load_config(path).audit
     assert (rules.fail_on, rules.least_mb) == ("error", 1.0)
     assert rules.waivers[-1].until == dt.date(2026, 2, 28)
-    assert config.load(path).profiles["jetson-6.2"].gpu_arch == "sm_87"
+    assert load_config(path).profiles["jetson-6.2"].gpu_arch == "sm_87"
 
 
 @pytest.mark.parametrize(
@@ -359,7 +360,7 @@ def test_the_audits_values_that_are_wrong(tmp_path: Path) -> None:
 
 
 def test_a_profile_on_another_platform_has_a_name_of_its_own_that_can_be_asked_for() -> None:
-    loaded = config.load(ROOT / "build.toml")
+    loaded = load_config(ROOT / "build.toml")
     name, profile = loaded.pick_profile("rehearsal", architecture="amd64", platform="linux/arm64")
     assert (name, profile.platform) == ("rehearsal-arm64", "linux/arm64")
     assert loaded.pick_profile("rehearsal-arm64", architecture="amd64") == (name, profile)
@@ -382,7 +383,7 @@ def test_another_architecture_is_crossed_as_asked_for(
 ) -> None:
     path = prepared(tmp_path)
     path.write_text(changed('cross = "auto"', f'cross = "{cross}"'))
-    loaded = config.load(path)
+    loaded = load_config(path)
     jetson = loaded.profiles["jetson-6.2"]
     assert loaded.cross_builds(jetson, architecture=architecture) is expected
 
@@ -391,10 +392,10 @@ def test_without_a_builder_there_is_only_emulation(tmp_path: Path) -> None:
     line = next(line for line in GOOD.splitlines() if line.startswith("builder = { image"))
     path = prepared(tmp_path)
     path.write_text(changed(line, ""))
-    loaded = config.load(path)
+    loaded = load_config(path)
     assert loaded.cross_builds(loaded.profiles["jetson-6.2"], architecture="amd64") is False
     path.write_text(changed(line, "").replace('cross = "auto"', 'cross = "native"'))
-    loaded = config.load(path)
+    loaded = load_config(path)
     with pytest.raises(ConfigError, match="takes a context 'builder'"):
         loaded.cross_builds(loaded.profiles["jetson-6.2"], architecture="amd64")
 
@@ -408,7 +409,7 @@ def test_a_profile_s_name_on_another_platform_must_not_be_another_profile_s(tmp_
     path = prepared(tmp_path)
     renamed = GOOD.replace('[profiles."jetson-6.2"', '[profiles."rehearsal-arm64"')
     path.write_text(renamed.replace('"jetson-6.2"', '"rehearsal"'))
-    loaded = config.load(path)
+    loaded = load_config(path)
     with pytest.raises(ConfigError, match="has a profile of that name"):
         loaded.pick_profile("rehearsal", architecture="amd64", platform="linux/arm64")
     assert loaded.pick_profile("rehearsal-arm64", architecture="amd64")[1] == loaded.profiles["rehearsal-arm64"]
@@ -416,7 +417,7 @@ def test_a_profile_s_name_on_another_platform_must_not_be_another_profile_s(tmp_
 
 @pytest.mark.parametrize(("platform", "name"), [("linux/arm64", "rehearsal-arm64"), ("linux/amd64", "rehearsal")])
 def test_a_platform_beside_such_a_name_counts(platform: str, name: str) -> None:
-    loaded = config.load(ROOT / "build.toml")
+    loaded = load_config(ROOT / "build.toml")
     assert loaded.pick_profile("rehearsal-arm64", architecture="amd64", platform=platform)[0] == name
 
 
@@ -429,7 +430,7 @@ def test_a_builder_is_of_the_release_that_is_built_for(tmp_path: Path) -> None:
 
 
 def test_a_profile_for_one_platform_is_for_no_other() -> None:
-    loaded = config.load(ROOT / "build.toml")
+    loaded = load_config(ROOT / "build.toml")
     for name, platform in (("jetson-6.2", "linux/amd64"), ("jetson-6.2-amd64", None)):
         with pytest.raises(ConfigError, match=r"profile 'jetson-6\.2' is for linux/arm64 and no other"):
             loaded.pick_profile(name, architecture="amd64", platform=platform)

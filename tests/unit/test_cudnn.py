@@ -11,12 +11,14 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jetpare import bake, config, cudnn, preflight, versions, wheel_index
-from jetpare.cudnn import Need
-from jetpare.errors import ConfigError
-from jetpare.plan import Plan
-from jetpare.project import Project, open_project
-from jetpare.wheel_index import Wheel
+from jetpare.base.errors import ConfigError
+from jetpare.build import bake, cudnn, preflight, wheel_index
+from jetpare.build.cudnn import CudnnRequirement
+from jetpare.build.wheel_index import Wheel
+from jetpare.config import schema
+from jetpare.image import version_sources
+from jetpare.project.plan import Plan
+from jetpare.project.project import Project, open_project
 from tests.conftest import ROOT
 
 NEEDS_9_10 = 'nvidia-cudnn-cu12==9.10.2.21; platform_system == "Linux" and platform_machine == "x86_64"'
@@ -76,20 +78,20 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ],
 )
 def test_same_major_and_no_older_minor(have: str, need: str, fits: bool) -> None:
-    assert versions.fits(have, made_for=need) is fits
+    assert version_sources.fits(have, made_for=need) is fits
 
 
 @given(st.tuples(*[st.integers(0, 20)] * 3), st.tuples(*[st.integers(0, 20)] * 3))
 def test_the_rule_is_that_of_pytorch(have: tuple[int, ...], need: tuple[int, ...]) -> None:
     """As torch/backends/cudnn says it: the major versions are equal, and the minor one is no smaller."""
     mine, wanted = (".".join(map(str, version)) for version in (have, need))
-    assert versions.fits(mine, made_for=wanted) is (have[0] == need[0] and have[1] >= need[1])
+    assert version_sources.fits(mine, made_for=wanted) is (have[0] == need[0] and have[1] >= need[1])
 
 
 def test_what_a_wheel_requires_depends_on_the_machine() -> None:
     wheel = Wheel(name="torch.whl", requires=("filelock>=1", NEEDS_9_10, "nvidia-cudnn-cu12==1; extra == 'old'"))
     need = cudnn.required(wheel, machine="x86_64")
-    assert need == Need(version="9.10.2.21", said="torch.whl requires nvidia-cudnn-cu12==9.10.2.21")
+    assert need == CudnnRequirement(version="9.10.2.21", said="torch.whl requires nvidia-cudnn-cu12==9.10.2.21")
     assert cudnn.required(wheel, machine="aarch64") is None
     assert cudnn.required(Wheel(name="jetson.whl", requires=("numpy",)), machine="aarch64") is None
 
@@ -285,5 +287,5 @@ def test_faults_of_the_table(tmp_path: Path, table: str, said: str) -> None:
     ],
 )
 def test_the_version_in_a_package_pin(pin: str, version: str | None) -> None:
-    made = config.Cudnn.model_construct(source="apt", packages=(pin,))
+    made = schema.Cudnn.model_construct(source="apt", packages=(pin,))
     assert made.version == version

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jetpare.attribution import Component
-from jetpare.compare import BUILT, NOT_BUILT, Comparison, ImageFigures, Layer
-from jetpare.differences import OTHER, complete, configuration, files_of, packages, split_layers, waterfall
-from jetpare.inventory import Distribution, File, Inventory, Package, Settings
+from jetpare.compare.comparison import BUILT, NOT_BUILT, Comparison, ImageFigures, LayerFigures
+from jetpare.compare.differences import OTHER, complete, configuration, files_of, packages, split_layers, waterfall
+from jetpare.image.attribution import Component
+from jetpare.image.inventory import Distribution, File, Inventory, Package, Settings
 from tests.comparisons import full, skeleton
 from tests.inventories import image
 
@@ -30,7 +30,9 @@ LINE = st.builds(
 
 
 def sized(name: str, chain: dict[str, int | None], **sizes: int | None) -> ImageFigures:
-    rows = tuple(Layer(index=index, diff_id=one, size=size) for index, (one, size) in enumerate(chain.items(), 1))
+    rows = tuple(
+        LayerFigures(index=index, diff_id=one, size=size) for index, (one, size) in enumerate(chain.items(), 1)
+    )
     return ImageFigures(name=name, reference=name, status=BUILT, layers=rows, sizes=sizes)
 
 

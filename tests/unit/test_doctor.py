@@ -13,11 +13,13 @@ import pytest
 from docker.errors import DockerException
 from packaging.version import Version
 
-from jetpare import doctor, engine, pipeline, wheel_index
-from jetpare.doctor import Finding, Needs
-from jetpare.engine import Engine, EngineFacts
-from jetpare.errors import EngineError, ToolError
-from jetpare.network import NetworkSettings, read_settings
+from jetpare.base.errors import EngineError, ToolError
+from jetpare.build import doctor, wheel_index
+from jetpare.build.doctor import Diagnosis, Needs
+from jetpare.build.guards import check_tools
+from jetpare.build.network import NetworkSettings, read_settings
+from jetpare.engine import api, disk
+from jetpare.engine.model import Engine, EngineFacts
 from tests.fakes import FakeDocker, digest, opened
 
 if TYPE_CHECKING:
@@ -63,7 +65,7 @@ def test_disk(free: int | None, status: str) -> None:
 
 def test_a_remote_engines_disk_is_not_this_machines(tmp_path: Path) -> None:
     remote = Engine(docker="docker", env={}, overrides={}, private=False, host="ssh://jetson")
-    assert doctor.free_bytes(remote, said(), tmp_path) is None
+    assert disk.free_bytes(remote, said(), tmp_path) is None
 
 
 def test_what_is_built_already_need_not_be_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,8 +97,8 @@ def test_a_data_root_that_may_not_be_entered_is_one_that_cannot_be_seen(
 
     monkeypatch.setattr(Path, "stat", refuse)
     local, facts = opened(FakeDocker(), host="unix:///x"), replace(said(), data_root=hidden)
-    assert doctor.data_folder(local, facts, tmp_path) is None
-    assert doctor.free_bytes(local, facts, tmp_path) is None
+    assert disk.data_folder(local, facts, tmp_path) is None
+    assert disk.free_bytes(local, facts, tmp_path) is None
     assert doctor.check_room(local, facts, 1, state=tmp_path, held=()).status == "warning"
 
 
@@ -120,7 +122,7 @@ def binfmt(sysroot: Path, name: str | None, text: str = "") -> Path:
 
 def platform(
     sysroot: Path, target: str = "linux/arm64", *, host: str = "linux/amd64", local: bool = True, cross: bool = False
-) -> Finding:
+) -> Diagnosis:
     return doctor.check_platform(host, target, sysroot, local=local, cross=cross)
 
 
@@ -175,7 +177,7 @@ def jetson(sysroot: Path, **files: str) -> Path:
     return sysroot
 
 
-def raw(sysroot: Path, version: str = "28.0.1", *, ours: bool = False) -> Finding:
+def raw(sysroot: Path, version: str = "28.0.1", *, ours: bool = False) -> Diagnosis:
     return doctor.check_raw_table(Version(version), sysroot, ours=ours)
 
 
@@ -275,7 +277,7 @@ def test_without_an_engine_the_rest_is_still_said(tmp_path: Path, index: str) ->
 
 
 def test_with_an_engine_every_line_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "buildx_version", lambda *_: Version("0.13.1"))
+    monkeypatch.setattr(api, "buildx_version", lambda *_: Version("0.13.1"))
     docker = FakeDocker()
     docker.add(digest("here"), "here:1")
     docker.faults["inspect_distribution"] = DockerException("no such host")
@@ -298,5 +300,5 @@ def test_with_an_engine_every_line_is_there(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize("version", [None, "0.11.2"])
 def test_a_build_does_not_start_without_a_buildx_that_can_do_it(version: str | None) -> None:
     with pytest.raises(ToolError, match=r"buildx: .*0\.13"):
-        pipeline.check_tools(said(buildx=version))
-    pipeline.check_tools(said())
+        check_tools(said(buildx=version))
+    check_tools(said())

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from jetpare import download, network
-from jetpare.errors import DownloadError, HostError, JetpareError, SpaceError
-from jetpare.network import NetworkSettings
+from jetpare.base.errors import DownloadError, HostError, JetpareError, SpaceError
+from jetpare.build import download, network
+from jetpare.build.network import NetworkSettings
 
 CONTENT = bytes(range(256)) * 20_000  # 5 MB: several pieces
 ETAG = '"1"'

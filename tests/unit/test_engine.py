@@ -13,9 +13,12 @@ import pytest
 import requests
 from docker.errors import APIError
 
-from jetpare import engine, private_engine, process
-from jetpare.engine import Endpoint, Engine, ImageFacts, Layer
-from jetpare.errors import ConfigError, EngineError, ToolError
+from jetpare.base import process
+from jetpare.base.errors import ConfigError, EngineError, ToolError
+from jetpare.engine import api, containers, discovery, image_store, model, places, private
+from jetpare.engine.containers import FIND_SECONDS
+from jetpare.engine.model import Endpoint, Engine, ImageFacts, LayerFacts
+from jetpare.engine.places import Places, cli_config
 from tests.fakes import FakeDocker, digest, opened
 
 if TYPE_CHECKING:
@@ -45,7 +48,7 @@ def facts_of(name: str, layers: tuple[tuple[str, int], ...] | None, ids: tuple[s
     return ImageFacts(
         reference=name, id=name, created=None, platform="linux/amd64", labels={}, env={}, repo_digests=(),
         store="overlay2", layer_ids=ids or tuple(one for one, _ in layers or ()),
-        layers=None if layers is None else tuple(Layer(diff_id=one, size=size) for one, size in layers),
+        layers=None if layers is None else tuple(LayerFacts(diff_id=one, size=size) for one, size in layers),
         layers_bytes=None, engine_bytes=None,
     )  # fmt: skip
 
@@ -64,30 +67,30 @@ def facts_of(name: str, layers: tuple[tuple[str, int], ...] | None, ids: tuple[s
     ],
 )
 def test_versions_as_distributions_write_them(text: str, expected: str | None) -> None:
-    found = engine.parse_version(text)
+    found = api.parse_version(text)
     assert (None if found is None else str(found)) == expected
 
 
 def test_store_is_told_by_driver_status() -> None:
     overlay2 = {"Driver": "overlay2", "DriverStatus": [["Backing Filesystem", "extfs"]]}
     containerd = {"Driver": "overlayfs", "DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]]}
-    assert engine.store_of(overlay2) == "overlay2"
-    assert engine.store_of(containerd) == "containerd"
-    assert engine.store_of({"Driver": "btrfs", "DriverStatus": None}) == "btrfs"
-    assert engine.store_of({}) == ""
+    assert api.store_of(overlay2) == "overlay2"
+    assert api.store_of(containerd) == "containerd"
+    assert api.store_of({"Driver": "btrfs", "DriverStatus": None}) == "btrfs"
+    assert api.store_of({}) == ""
 
 
 @pytest.mark.parametrize("column", [1, 2])
 def test_layers_are_paired_on_both_stores(column: int) -> None:
-    layers = engine.pair_layers(LAYER_IDS, history(column=column))
+    layers = image_store.pair_layers(LAYER_IDS, history(column=column))
     assert layers is not None
     assert [layer.diff_id for layer in layers] == list(LAYER_IDS)
     assert [layer.size for layer in layers] == [HISTORY[row][column] for row in (6, 4, 3, 2)]
 
 
 def test_an_imported_image_has_one_layer() -> None:
-    assert engine.pair_layers(["sha256:a"], [{"Size": 5, "Comment": "Imported from -"}]) == (
-        Layer(diff_id="sha256:a", size=5),
+    assert image_store.pair_layers(["sha256:a"], [{"Size": 5, "Comment": "Imported from -"}]) == (
+        LayerFacts(diff_id="sha256:a", size=5),
     )
 
 
@@ -97,8 +100,8 @@ def test_the_classic_builders_history_is_read_too() -> None:
         {"CreatedBy": "/bin/sh -c #(nop) COPY file:1 in / ", "Size": 0},
         {"CreatedBy": "/bin/sh -c #(nop) ADD file:2 in / ", "Size": 9},
     ]
-    layers = engine.pair_layers(["sha256:a", "sha256:b"], entries)
-    assert layers == (Layer(diff_id="sha256:a", size=9), Layer(diff_id="sha256:b", size=0))
+    layers = image_store.pair_layers(["sha256:a", "sha256:b"], entries)
+    assert layers == (LayerFacts(diff_id="sha256:a", size=9), LayerFacts(diff_id="sha256:b", size=0))
 
 
 def test_an_uncertain_pairing_is_none_not_a_guess() -> None:
@@ -107,11 +110,11 @@ def test_an_uncertain_pairing_is_none_not_a_guess() -> None:
         {"CreatedBy": "COPY empty /", "Size": 0},
         {"CreatedBy": "RUN x", "Size": 3},
     ]
-    assert engine.pair_layers(["sha256:a", "sha256:b"], entries) is None
+    assert image_store.pair_layers(["sha256:a", "sha256:b"], entries) is None
 
 
 def test_image_facts_survive_an_engine_that_leaves_empty_fields_out() -> None:
-    found = engine.image_facts("x", {"Id": "sha256:1"}, [], store="overlay2")
+    found = image_store.image_facts("x", {"Id": "sha256:1"}, [], store="overlay2")
     assert (found.layer_count, found.layers_bytes, found.engine_bytes, found.created) == (0, None, None, None)
     assert (found.platform, found.labels, found.env, found.repo_digests) == ("", {}, {}, ())
 
@@ -122,8 +125,8 @@ def test_sizes_have_their_meaning_by_store() -> None:
         "Architecture": "arm64", "Variant": "v8", "Created": "0001-01-01T00:00:00Z",
         "Config": {"Env": ["A=1", "B=x=y", "C"], "Labels": None},
     }  # fmt: skip
-    overlay2 = engine.image_facts("x", image, history(column=1), store="overlay2")
-    containerd = engine.image_facts("x", {**image, "Size": 104_220_729}, history(column=2), store="containerd")
+    overlay2 = image_store.image_facts("x", image, history(column=1), store="overlay2")
+    containerd = image_store.image_facts("x", {**image, "Size": 104_220_729}, history(column=2), store="containerd")
     assert (overlay2.layers_bytes, overlay2.engine_bytes, overlay2.layers_exact) == (302_901_644, 302_901_644, True)
     assert (containerd.layers_bytes, containerd.engine_bytes) == (318_668_800, 104_220_729)
     assert not containerd.layers_exact
@@ -150,7 +153,7 @@ class Asked:
 def test_what_is_no_reference_is_not_asked_for(reference: str) -> None:
     docker: Any = Asked()
     with pytest.raises(ConfigError, match="not a valid image reference"):
-        engine.inspected(docker, reference)
+        image_store.inspected(docker, reference)
     assert docker.references == []
 
 
@@ -160,7 +163,7 @@ def test_what_is_no_reference_is_not_asked_for(reference: str) -> None:
 )
 def test_names_ids_and_digests_are_asked_for(reference: str) -> None:
     docker: Any = Asked()
-    assert engine.inspected(docker, reference) == {"Id": "sha256:a"}
+    assert image_store.inspected(docker, reference) == {"Id": "sha256:a"}
     assert docker.references == [reference]
 
 
@@ -179,7 +182,7 @@ def test_names_ids_and_digests_are_asked_for(reference: str) -> None:
     ],
 )
 def test_what_an_images_find_says_is_believed_only_where_it_is_sizes(said: bytes, total: int | None) -> None:
-    assert engine._sum_of_find(said) == total
+    assert containers._sum_of_find(said) == total
 
 
 class Measured:
@@ -206,7 +209,7 @@ class Measured:
         pass
 
     def wait(self, _: str, timeout: int) -> dict[str, int]:
-        assert timeout <= engine.FIND_SECONDS
+        assert timeout <= FIND_SECONDS
         if isinstance(self.said, Exception):
             raise self.said
         return {"StatusCode": 0}
@@ -234,8 +237,8 @@ def merged(monkeypatch: pytest.MonkeyPatch, docker: Measured) -> int:
     def client(*_: object, **__: object) -> Iterator[Measured]:
         yield docker
 
-    monkeypatch.setattr(engine, "client", client)
-    return engine.merged_bytes(Engine(docker="docker", env={}, overrides={}, private=False), "sha256:a")
+    monkeypatch.setattr(api, "client", client)
+    return containers.merged_bytes(Engine(docker="docker", env={}, overrides={}, private=False), "sha256:a")
 
 
 def test_what_an_images_find_says_is_kept_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,7 +262,7 @@ def test_an_export_that_is_no_whole_archive_is_an_error_of_ours(monkeypatch: pyt
 
 def test_chunks_are_read_as_one_file() -> None:
     data = bytes(range(256)) * 5
-    reader = engine.ChunkReader(iter([data[:7], data[7:300], data[300:]]))
+    reader = containers.ChunkReader(iter([data[:7], data[7:300], data[300:]]))
     out = io.BytesIO()
     while part := reader.read(64):
         out.write(part)
@@ -273,20 +276,20 @@ def fake_cli(tmp_path: Path) -> str:
 
 
 def test_docker_host_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "has_buildx", lambda *_: True)
+    monkeypatch.setattr(api, "has_buildx", lambda *_: True)
     environ = {"PATH": fake_cli(tmp_path), "DOCKER_HOST": f"unix://{tmp_path}/none.sock"}
     with pytest.raises(EngineError, match=r"DOCKER_HOST=unix://.*/none\.sock: the engine does not answer") as caught:
-        engine.find(state=tmp_path, environ=environ)
+        discovery.find(state=tmp_path, environ=environ)
     assert "no such file" in str(caught.value)
 
 
 def test_a_context_is_read_from_the_cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = [{"Endpoints": {"docker": {"Host": "tcp://jetson:2375"}}, "TLSMaterial": {}}]
     monkeypatch.setattr(process, "run", lambda *_a, **_k: json.dumps(said))
-    assert engine.endpoint({"PATH": fake_cli(tmp_path)}).host == "tcp://jetson:2375"
+    assert api.endpoint({"PATH": fake_cli(tmp_path)}).host == "tcp://jetson:2375"
     said[0]["Endpoints"]["docker"]["Host"] = "ssh://jetson"
     with pytest.raises(EngineError, match="not supported yet"):
-        engine.endpoint({"PATH": fake_cli(tmp_path)})
+        api.endpoint({"PATH": fake_cli(tmp_path)})
 
 
 def test_the_context_is_asked_for_once_and_its_address_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,11 +307,11 @@ def test_the_context_is_asked_for_once_and_its_address_pinned(tmp_path: Path, mo
         return FakeDocker()
 
     monkeypatch.setattr(process, "run", run)
-    monkeypatch.setattr(engine.Engine, "connection", property(connect))
+    monkeypatch.setattr(Engine, "connection", property(connect))
     environ = {"PATH": fake_cli(tmp_path), "DOCKER_CONTEXT": "mine", "DOCKER_TLS_VERIFY": "1", "HOME": "/h"}
-    found = engine.find(state=tmp_path, environ=environ)
+    found = discovery.find(state=tmp_path, environ=environ)
     current[0] = "tcp://second:2375"  # `docker context use` elsewhere
-    engine.inspect_image(found, "debian:12")
+    image_store.inspect_image(found, "debian:12")
     assert set(reached) == {"tcp://first:2375"}
     assert len(asked) == 1
     assert found.env == {"PATH": environ["PATH"], "HOME": "/h", "DOCKER_HOST": "tcp://first:2375"}
@@ -329,7 +332,7 @@ def test_the_cli_gets_the_tls_files_of_the_context(
         "Storage": {"TLSPath": str(tmp_path / "tls")},
     }
     monkeypatch.setattr(process, "run", lambda *_a, **_k: json.dumps([said]))
-    found = engine.endpoint({"PATH": fake_cli(tmp_path)})
+    found = api.endpoint({"PATH": fake_cli(tmp_path)})
     assert found.tls is not None
     assert found.tls.verify is not unverified
     assert dict(found.variables) == {"DOCKER_HOST": "tcp://jetson:2376", "DOCKER_CERT_PATH": str(files), switch: "1"}
@@ -340,10 +343,10 @@ def test_one_client_is_opened_at_the_first_call_and_closed_at_the_end() -> None:
     with opened(docker) as running:
         assert docker.closed == 0
         for seconds in (3.0, 4.0):
-            with engine.client(running, timeout=seconds) as first, engine.client(running) as second:
+            with api.client(running, timeout=seconds) as first, api.client(running) as second:
                 assert first is second is docker  # type: ignore[comparison-overlap]
             assert docker.timeout == 60
-        with engine.client(running, timeout=5.0) as held:
+        with api.client(running, timeout=5.0) as held:
             assert held.api.timeout == 5.0
     assert docker.closed == 1
     running.close()
@@ -362,19 +365,19 @@ def test_an_export_that_is_no_archive_is_an_error_of_the_engine(monkeypatch: pyt
     docker.faults["start"] = APIError("no such program")
     monkeypatch.setattr(docker, "export", lambda *_a, **_k: iter([b"no archive" * 100]), raising=False)
     with pytest.raises(EngineError, match="not a whole archive"):
-        engine.merged_bytes(opened(docker), digest("x"))
+        containers.merged_bytes(opened(docker), digest("x"))
 
 
 @pytest.mark.parametrize("host", ["tcp://::", "tcp://h:99999999", "http://["])
 def test_a_docker_host_that_is_no_address_is_an_error_that_names_it(host: str, tmp_path: Path) -> None:
     with pytest.raises(EngineError) as caught:
-        engine.find(state=tmp_path, environ={"PATH": fake_cli(tmp_path), "DOCKER_HOST": host})
+        discovery.find(state=tmp_path, environ={"PATH": fake_cli(tmp_path), "DOCKER_HOST": host})
     assert host in str(caught.value)
 
 
 def test_an_ssh_engine_is_refused_with_the_way_round(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="not supported yet") as caught:
-        engine.find(state=tmp_path, environ={"PATH": fake_cli(tmp_path), "DOCKER_HOST": "ssh://me@jetson:22"})
+        discovery.find(state=tmp_path, environ={"PATH": fake_cli(tmp_path), "DOCKER_HOST": "ssh://me@jetson:22"})
     assert "`ssh -nNT -L /tmp/docker.sock:/var/run/docker.sock me@jetson` and set DOCKER_HOST=" in str(caught.value)
 
 
@@ -384,11 +387,11 @@ def test_an_unknown_context_is_an_error_not_the_default_engine(tmp_path: Path, m
 
     monkeypatch.setattr(process, "run", refuse)
     with pytest.raises(EngineError, match="nope"):
-        engine.endpoint({"PATH": fake_cli(tmp_path), "DOCKER_CONTEXT": "nope"})
+        api.endpoint({"PATH": fake_cli(tmp_path), "DOCKER_CONTEXT": "nope"})
 
 
-def make_root(state: Path) -> private_engine.Places:
-    places = private_engine.Places.of(state)
+def make_root(state: Path) -> places.Places:
+    places = Places.of(state)
     for name in ("usr/bin/docker", "usr/libexec/docker/cli-plugins/docker-buildx"):
         target = places.rootfs / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -401,9 +404,9 @@ def test_a_cli_without_buildx_borrows_it_from_the_private_root(tmp_path: Path, m
     own = tmp_path / "own"
     own.mkdir()
     (own / "config.json").write_text("{}")
-    monkeypatch.setattr(engine, "has_buildx", lambda *_: False)
+    monkeypatch.setattr(api, "has_buildx", lambda *_: False)
     environ = {"PATH": fake_cli(tmp_path), "DOCKER_CONFIG": str(own)}
-    found = engine.with_tools(at=Endpoint(host="unix:///x"), state=tmp_path / "state", environ=environ)
+    found = discovery.with_tools(at=Endpoint(host="unix:///x"), state=tmp_path / "state", environ=environ)
     assert found.docker == str(tmp_path / "docker")
     assert found.overrides == {"DOCKER_CONFIG": str(places.home / "config")}
     assert found.env == {**environ, **found.overrides}
@@ -417,41 +420,41 @@ def test_logins_that_are_gone_leave_no_dangling_link(tmp_path: Path) -> None:
     own.mkdir()
     (own / "config.json").write_text("{}")
     environ = {"DOCKER_CONFIG": str(own)}
-    private_engine.cli_config(state=tmp_path / "state", environ=environ)
+    cli_config(state=tmp_path / "state", environ=environ)
     (own / "config.json").unlink()
-    private_engine.cli_config(state=tmp_path / "state", environ=environ)
+    cli_config(state=tmp_path / "state", environ=environ)
     assert [entry.name for entry in (places.home / "config").iterdir()] == ["cli-plugins"]
 
 
 def test_without_any_docker_the_advice_is_engine_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "DEFAULT_HOST", f"unix://{tmp_path}/none.sock")
+    monkeypatch.setattr(model, "DEFAULT_HOST", f"unix://{tmp_path}/none.sock")
     with pytest.raises(EngineError, match="invoke engine-up"):
-        engine.find(state=tmp_path, environ={"PATH": str(tmp_path)})
+        discovery.find(state=tmp_path, environ={"PATH": str(tmp_path)})
 
 
 def test_a_free_subnet_avoids_every_route() -> None:
     header = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\n"
     row = "eth0\t{}\t00000000\t0001\t0\t0\t0\t{}\n"
-    free = private_engine.free_subnet(header + row.format("00000000", "00000000"), seed="x")
+    free = private.free_subnet(header + row.format("00000000", "00000000"), seed="x")
     assert free.startswith("10.")
     assert free.endswith(".1/24")
     _, second, third, _ = free.split(".")
     taken = row.format(f"00{int(third):02X}{int(second):02X}0A", "00FFFFFF")
-    assert private_engine.free_subnet(header + taken, seed="x") != free
+    assert private.free_subnet(header + taken, seed="x") != free
     with pytest.raises(EngineError, match="subnet"):
-        private_engine.free_subnet(header + row.format("0000000A", "000000FF"), seed="x")
+        private.free_subnet(header + row.format("0000000A", "000000FF"), seed="x")
 
 
 def test_a_deep_project_folder_has_a_short_socket(tmp_path: Path) -> None:
-    places = private_engine.Places.of(tmp_path / ("deep" * 50))
+    places = Places.of(tmp_path / ("deep" * 50))
     assert len(str(places.socket)) < 100
     assert len(places.bridge) <= 15
-    assert places != private_engine.Places.of(tmp_path)
+    assert places != Places.of(tmp_path)
 
 
 def test_os_release_is_read() -> None:
     text = '# c\nID=debian\nVERSION_CODENAME=bookworm\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n'
-    assert private_engine.os_release(text) == {
+    assert private.os_release(text) == {
         "ID": "debian",
         "VERSION_CODENAME": "bookworm",
         "PRETTY_NAME": "Debian GNU/Linux 12 (bookworm)",
@@ -475,10 +478,10 @@ def test_a_folder_with_a_mount_below_it_is_not_removed(tmp_path: Path, name: str
     listing = tmp_path / "mountinfo"
     listing.write_bytes(mountinfo(b"/", b"/proc", escaped))
     with pytest.raises(EngineError, match="is mounted there"):
-        private_engine.remove_tree(folder, mountinfo=listing)
+        private.remove_tree(folder, mountinfo=listing)
     assert folder.exists()
     listing.write_bytes(mountinfo(b"/", b"/proc", escaped + b"2"))  # of a neighbour
-    private_engine.remove_tree(folder / "data", mountinfo=listing)
+    private.remove_tree(folder / "data", mountinfo=listing)
     assert not (folder / "data").exists()
 
 
@@ -486,45 +489,45 @@ def test_a_signal_goes_only_to_the_process_that_was_meant(monkeypatch: pytest.Mo
     sent: list[int] = []
     monkeypatch.setattr(os, "kill", lambda pid, _: sent.append(pid))
     own = os.getpid()
-    private_engine._signal({own: gone()}, signal.SIGTERM)  # its number is another's by now
+    private._signal({own: gone()}, signal.SIGTERM)  # its number is another's by now
     assert sent == []
-    private_engine._signal(private_engine._named([own, 2**22 + 1]), signal.SIGTERM)
+    private._signal(private._named([own, 2**22 + 1]), signal.SIGTERM)
     assert sent == [own]
 
 
 def gone() -> str:
     """What a process was called that has ended, and whose number another one may have by now."""
-    *rest, started = engine.process_name(os.getpid()).split()
+    *rest, started = containers.process_name(os.getpid()).split()
     return " ".join([*rest, str(int(started) - 1)])
 
 
 @pytest.mark.processes
 def test_an_orphan_is_what_a_process_of_this_machine_left_that_is_gone() -> None:
-    own = engine.process_name(os.getpid())
+    own = containers.process_name(os.getpid())
     boot, namespace, _, started = own.split()
     with process.start(["sleep", "44"]) as child:
-        theirs = engine.process_name(child.pid)
-        assert not engine.is_orphan(theirs)
-    assert engine.is_orphan(theirs)
-    assert engine.is_orphan(gone())
+        theirs = containers.process_name(child.pid)
+        assert not containers.is_orphan(theirs)
+    assert containers.is_orphan(theirs)
+    assert containers.is_orphan(gone())
     for other in (own, f"other {namespace} {child.pid} {started}", f"{boot} 1 {child.pid} {started}", "", "a b c d"):
-        assert not engine.is_orphan(other)
-    assert not engine.is_orphan(f"{boot} {namespace} x {started}")
+        assert not containers.is_orphan(other)
+    assert not containers.is_orphan(f"{boot} {namespace} x {started}")
 
 
 def test_only_containers_of_ours_are_removed_as_orphans() -> None:
     removed: list[str] = []
     listed = [
-        {"Id": "measure", "Names": ["/jetpare-measure-1"], "Labels": {engine.OWNER: gone()}},
-        {"Id": "verify", "Names": ["/jetpare-verify-1"], "Labels": {engine.OWNER: gone()}},
-        {"Id": "alive", "Names": ["/jetpare-verify-2"], "Labels": engine.owner_label()},
-        {"Id": "from a copied image", "Names": ["/website"], "Labels": {engine.OWNER: gone()}},
-        {"Id": "nameless", "Names": None, "Labels": {engine.OWNER: gone()}},
+        {"Id": "measure", "Names": ["/jetpare-measure-1"], "Labels": {containers.OWNER: gone()}},
+        {"Id": "verify", "Names": ["/jetpare-verify-1"], "Labels": {containers.OWNER: gone()}},
+        {"Id": "alive", "Names": ["/jetpare-verify-2"], "Labels": containers.owner_label()},
+        {"Id": "from a copied image", "Names": ["/website"], "Labels": {containers.OWNER: gone()}},
+        {"Id": "nameless", "Names": None, "Labels": {containers.OWNER: gone()}},
     ]
     docker: Any = SimpleNamespace(
         api=SimpleNamespace(
             containers=lambda **_: listed, remove_container=lambda container, **_: removed.append(container)
         )
     )
-    engine.remove_orphans(docker)
+    containers.remove_orphans(docker)
     assert removed == ["measure", "verify"]

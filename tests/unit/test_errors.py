@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from invoke.exceptions import Exit
 
-from jetpare import errors
+from jetpare.base import errors
 
 
 def kinds(base: type[errors.JetpareError]) -> list[type[errors.JetpareError]]:

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from jetpare import config, explain
-from jetpare.attribution import attribute
-from jetpare.explain import Brought, Need, Step, Subject
-from jetpare.inventory import Distribution, File, LayerInfo, Package, Settings
-from jetpare.layers import Entry, Layer, Listing
-from jetpare.needs import Image, Sources, sources
-from jetpare.views import explain as view
+from jetpare.config.load import load_config
+from jetpare.image import explain
+from jetpare.image.attribution import attribute
+from jetpare.image.explain import Brought, ChainStep, Explained, Needed
+from jetpare.image.inventory import Distribution, File, LayerInfo, Package, Settings
+from jetpare.image.layers import LayerEntry, LayerListing, Listing
+from jetpare.image.needs import Image, Sources, sources
+from jetpare.views import explanation_text
 from tests.conftest import ROOT
 from tests.inventories import elf, image
 
@@ -79,12 +80,12 @@ def sample() -> Image:
             LayerInfo(diff_id=str(number), size=None, instruction=text)
             for number, text in enumerate(("ADD base", "RUN apt-get install -y proj-data", None))
         ),
-        settings=Settings(env={"PATH": "/usr/local/bin:/usr/bin"}, labels={"jetpare.project": "jetpare"}),
+        settings=Settings(env={"PATH": "/usr/local/bin:/usr/bin"}, labels={"jetpare.project.project": "jetpare"}),
     )
     return Image(made, attribute(made, groups={"letters": ("debian:*",)}), None, SOURCES)
 
 
-def only(sample: Image, word: str) -> Subject:
+def only(sample: Image, word: str) -> Explained:
     (found,) = explain.explain(sample, word)
     return found
 
@@ -97,7 +98,7 @@ def test_a_path_through_links_is_the_file_that_it_leads_to(sample: Image, word: 
     found = only(sample, word)
     assert (found.name, found.bytes, found.components) == (f"{LIB}/libcudnn.so.9.3.0", 1000, ("collected:cudnn",))
     assert found.needs == (
-        Need(
+        Needed(
             component="python:torch",
             how="links with",
             names=("libcudnn.so.9",),
@@ -118,8 +119,8 @@ def test_a_package_with_who_needs_it_and_the_way_from_what_was_asked_for(sample:
         ("python:torch", "may open", ("libsqlite3.so.0",)),
     ]
     assert found.chain == (
-        Step(component="python:torch", how="links with", name="libproj.so.25"),
-        Step(component="debian:libproj25", how="links with", name="libsqlite3.so.0"),
+        ChainStep(component="python:torch", how="links with", name="libproj.so.25"),
+        ChainStep(component="debian:libproj25", how="links with", name="libsqlite3.so.0"),
     )
     assert found.chain_reason == '[python] requirements of build.toml: "torch==2.8.0"'
     assert found.reasons == ("apt's mark: auto, a dependency",)
@@ -174,16 +175,16 @@ def test_what_is_not_there_has_names_that_are_close(sample: Image) -> None:
 
 
 def test_which_layer_brought_overwrote_and_deleted(sample: Image) -> None:
-    def file(path: str, size: int) -> Entry:
-        return Entry(path=path, kind="file", size=size)
+    def file(path: str, size: int) -> LayerEntry:
+        return LayerEntry(path=path, kind="file", size=size)
 
     listing = Listing(
         image_id="x",
         how="overlay2",
         layers=(
-            Layer(diff_id="0", entries=(file("/usr/share/proj/proj.db", 300), file("/gone", 9))),
-            Layer(diff_id="1", entries=(file("/usr/share/proj/proj.db", 700),)),
-            Layer(diff_id="2", entries=(Entry(path="/gone", kind="whiteout"),)),
+            LayerListing(diff_id="0", entries=(file("/usr/share/proj/proj.db", 300), file("/gone", 9))),
+            LayerListing(diff_id="1", entries=(file("/usr/share/proj/proj.db", 700),)),
+            LayerListing(diff_id="2", entries=(LayerEntry(path="/gone", kind="whiteout"),)),
         ),
     )
     told = Image(sample.inventory, sample.attribution, listing, SOURCES)
@@ -208,7 +209,7 @@ def test_layers_that_were_not_read_are_not_measured(sample: Image) -> None:
 def test_it_is_told_in_80_columns_with_the_answer_first(sample: Image) -> None:
     out = io.StringIO()
     subjects = explain.explain(sample, "libsqlite3-0")
-    Console(file=out, width=80).print(view.explanation("cuda", subjects, image_bytes=10_000))
+    Console(file=out, width=80).print(explanation_text.explanation("cuda", subjects, image_bytes=10_000))
     lines = [line.rstrip() for line in out.getvalue().splitlines()]
     assert lines[0] == "libsqlite3-0 in cuda"
     assert all(len(line) <= 80 for line in lines)
@@ -220,9 +221,9 @@ def test_it_is_told_in_80_columns_with_the_answer_first(sample: Image) -> None:
 
 
 def test_build_toml_speaks_only_of_images_of_this_project() -> None:
-    loaded = config.load(ROOT / "build.toml")
-    assert sources(loaded, {}) == sources(loaded, {"jetpare.project": "other"}) == Sources()
-    ours = sources(loaded, {"jetpare.project": "jetpare"})
+    loaded = load_config(ROOT / "build.toml")
+    assert sources(loaded, {}) == sources(loaded, {"jetpare.project.project": "other"}) == Sources()
+    ours = sources(loaded, {"jetpare.project.project": "jetpare"})
     assert "tzdata" in ours.packages
     assert "torch==2.8.0" in ours.requirements
     assert len(ours.collect) == len(loaded.collect.required) + len(loaded.collect.optional)
@@ -233,5 +234,5 @@ def test_a_name_with_markup_is_shown_as_it_is_and_control_characters_written_out
     made = image({name: 1})
     told = Image(made, attribute(made, groups={}))
     out = io.StringIO()
-    Console(file=out, width=80).print(view.explanation("a[b]", explain.explain(told, name), image_bytes=1))
+    Console(file=out, width=80).print(explanation_text.explanation("a[b]", explain.explain(told, name), image_bytes=1))
     assert out.getvalue().startswith("/srv/[bold]\\x1b[2J\\n\\udcff in a[b]\n")

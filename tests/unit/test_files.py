@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from jetpare import files
+from jetpare.base import files
 
 
 def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path: Path) -> None:

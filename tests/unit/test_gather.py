@@ -10,15 +10,24 @@ from typing import Any
 
 import pytest
 
-from jetpare import bake, config, engine, gather, layers, ledger, pipeline, xray
-from jetpare.compare import Comparison, ImageFigures, StageTime
-from jetpare.engine import Engine, EngineFacts, ImageFacts, Layer
-from jetpare.errors import ConfigError, EngineError, RecordError, ToolError
-from jetpare.gather import Gathered, Looking
-from jetpare.inventory import Inventory, LayerInfo
-from jetpare.ledger import ImageRecord, Ledger, Record, StageRecord
-from jetpare.project import Project
-from jetpare.pull_size import PullSize
+from jetpare.base.errors import ConfigError, EngineError, RecordError, ToolError
+from jetpare.build import bake, request, stages
+from jetpare.build.guards import check_emulation, check_faults, version_faults
+from jetpare.build.inputs import inputs_digest
+from jetpare.build.request import REBUILD, Request, expectations, rebuilt
+from jetpare.compare import gather
+from jetpare.compare.comparison import Comparison, ImageFigures, StageTime
+from jetpare.compare.gather import Gathered, Looking
+from jetpare.compare.pull_size import PullSize
+from jetpare.config.load import load_config
+from jetpare.engine import api, containers, image_store
+from jetpare.engine.model import Engine, EngineFacts, ImageFacts, LayerFacts
+from jetpare.image import layers
+from jetpare.image.inventory import Inventory, LayerInfo
+from jetpare.image.read import inventory_reader, layer_reader
+from jetpare.project.project import Project
+from jetpare.records import ledger
+from jetpare.records.ledger import ImageRecord, Ledger, Record, StageRecord
 from tests.conftest import MINI
 from tests.inventories import image
 
@@ -30,18 +39,20 @@ FACTS = EngineFacts(
 CUDA = ImageFacts(
     reference="jetpare-mini/cuda:mini", id="sha256:c", created="2025-01-01T00:00:00Z", platform="linux/amd64",
     labels={"jetpare.profile": "mini"}, env={}, repo_digests=(), store="overlay2", layer_ids=("a", "b"),
-    layers=(Layer(diff_id="a", size=100), Layer(diff_id="b", size=50)), layers_bytes=150, engine_bytes=150,
+    layers=(LayerFacts(diff_id="a", size=100), LayerFacts(diff_id="b", size=50)), layers_bytes=150, engine_bytes=150,
 )  # fmt: skip
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    monkeypatch.setattr(engine, "facts", lambda _engine: FACTS)
-    monkeypatch.setattr(engine, "merged_bytes", lambda _engine, _id: 140)
+    monkeypatch.setattr(api, "facts", lambda _engine: FACTS)
+    monkeypatch.setattr(containers, "merged_bytes", lambda _engine, _id: 140)
     monkeypatch.setattr(
-        engine, "inspect_image", lambda _engine, reference: CUDA if reference in {CUDA.reference, CUDA.id} else None
+        image_store,
+        "inspect_image",
+        lambda _engine, reference: CUDA if reference in {CUDA.reference, CUDA.id} else None,
     )
-    loaded = config.load(MINI / "build.toml")
+    loaded = load_config(MINI / "build.toml")
     return Project(root=tmp_path, config=loaded, config_digest="sha256:0", environ={})
 
 
@@ -122,12 +133,12 @@ def test_what_was_to_be_built_again_by_a_later_run_counts_as_changed(
 ) -> None:
     plan = project.plan(profile="mini", architecture="amd64")
     project.state_path.mkdir()
-    (project.state_path / pipeline.REBUILD).write_text(json.dumps({"mini/cuda/gdal": asked}))
-    options = pipeline.options(project, plan, pipeline.Request(task="plan"), run="plan", revision=None)
-    inputs = bake.inputs_digest(project.root, bake.definition(project.config, plan, options), plan.node("cuda/gdal"))
+    (project.state_path / REBUILD).write_text(json.dumps({"mini/cuda/gdal": asked}))
+    options = request.options(project, plan, Request(task="plan"), run="plan", revision=None)
+    inputs = inputs_digest(project.root, bake.definition(project.config, plan, options), plan.node("cuda/gdal"))
     made = stage("gdal", 1.0).model_copy(update={"inputs": inputs})
     run(project, "9999-20250101-000000", made)
-    assert pipeline.expectations(project, plan)["cuda/gdal"].startswith(expected)
+    assert expectations(project, plan)["cuda/gdal"].startswith(expected)
 
 
 def test_a_stage_of_other_inputs_does_not_count(project: Project) -> None:
@@ -178,8 +189,8 @@ def contents(monkeypatch: pytest.MonkeyPatch) -> Inventory:
         faults=("/a: torn", "/b: torn", "/c: torn", "/d: torn"),
     )
     unread = layers.Listing(image_id="x", how=None, layers=None, reason="not asked for")
-    monkeypatch.setattr(xray, "take", lambda *_, **__: held)
-    monkeypatch.setattr(layers, "take", lambda *_, **__: unread)
+    monkeypatch.setattr(inventory_reader, "take", lambda *_, **__: held)
+    monkeypatch.setattr(layer_reader, "take", lambda *_, **__: unread)
     monkeypatch.setattr(gather, "pull_size", lambda *_, **__: PullSize(bytes=60, how="from the store"))
     return held
 
@@ -212,7 +223,7 @@ def test_an_inventory_is_loaded_once_for_a_comparison_and_its_audit(
         taken.append(reference)
         return replace(contents, image_id=reference)
 
-    monkeypatch.setattr(xray, "take", take)
+    monkeypatch.setattr(inventory_reader, "take", take)
     made = gathered(project, Looking()).comparison
     assert made.findings is not None
     assert taken == [CUDA.id]
@@ -222,7 +233,7 @@ def test_two_merged_sizes_that_differ_are_told(
     project: Project, contents: Inventory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(project, "20250101-000000", *(stage(name, 2.0) for name in STAGES))
-    monkeypatch.setattr(xray, "take", lambda *_, **__: image({"/usr/bin/x": 7}))
+    monkeypatch.setattr(inventory_reader, "take", lambda *_, **__: image({"/usr/bin/x": 7}))
     assert contents.bytes == 141
     assert "its files are 7 bytes, and were 141 when it was built" in looked(project).notes[0]
 
@@ -234,12 +245,12 @@ def test_an_inventory_that_fails_keeps_no_size_away(
         raise EngineError("the container died")
 
     assert contents
-    monkeypatch.setattr(xray, "take", broken)
+    monkeypatch.setattr(inventory_reader, "take", broken)
     found = looked(project)
     assert (found.sizes["layers"], found.sizes["merged"], found.sizes["pull"]) == (150, 140, 60)
     assert (found.groups, found.components, found.nobody) == (None, None, None)
     assert "what is in it was not measured: the container died" in found.notes
-    monkeypatch.setattr(engine, "merged_bytes", broken)
+    monkeypatch.setattr(containers, "merged_bytes", broken)
     assert looked(project).sizes["merged"] is None
 
 
@@ -249,7 +260,7 @@ def test_layers_and_pull_sizes_that_cannot_be_had_are_reasons(
     def broken(*_: object, **__: object) -> None:
         raise PermissionError(13, "no")
 
-    monkeypatch.setattr(layers, "take", broken)
+    monkeypatch.setattr(layer_reader, "take", broken)
     monkeypatch.setattr(gather, "pull_size", broken)
     found = looked(project)
     assert found.sizes["merged"] == contents.bytes
@@ -316,22 +327,22 @@ def test_the_log_is_that_of_the_run_that_really_ran(project: Project) -> None:
     for name in ("20250101-000000", "20250102-000000"):
         (folder / name / "logs").mkdir()
         (folder / name / "logs/a.log").write_text(name)
-    assert gather.log_file(project, "cuda/gdal", "mini") == folder / "20250101-000000/logs/a.log"
-    assert gather.log_file(project, "cuda/python", "mini") is None
+    assert stages.log_file(project, "cuda/gdal", "mini") == folder / "20250101-000000/logs/a.log"
+    assert stages.log_file(project, "cuda/python", "mini") is None
 
 
 def test_silence_is_no_success() -> None:
-    assert pipeline.check_faults(()) == ["its checks left no report (/usr/share/jetpare/checks.json)"]
+    assert check_faults(()) == ["its checks left no report (/usr/share/jetpare/checks.json)"]
     checks = (
         {"name": "a", "status": "ok"},
         {"name": "b", "status": "failed", "detail": "why"},
         {"name": "c", "status": "not measured"},
     )
-    assert pipeline.check_faults(checks) == ["b: why"]
+    assert check_faults(checks) == ["b: why"]
 
 
 def test_version_faults() -> None:
-    assert pipeline.version_faults({"gdal": "2.0", "cudnn": None}, {"gdal": "1.0", "cudnn": "9"}) == [
+    assert version_faults({"gdal": "2.0", "cudnn": None}, {"gdal": "1.0", "cudnn": "9"}) == [
         "gdal is 2.0, expected 1.0"
     ]
 
@@ -342,14 +353,14 @@ def test_a_build_for_what_cannot_be_run_does_not_start(project: Project, tmp_pat
     (tmp_path / "proc/sys/fs/binfmt_misc/register").touch()
     local = replace(ENGINE, private=True)
     with pytest.raises(ToolError, match=r"no emulator is registered.*scripts/host/emulation\.sh arm64"):
-        pipeline.check_emulation(plan, local, FACTS, tmp_path)
-    pipeline.check_emulation(project.plan(profile="mini", architecture="amd64"), local, FACTS, tmp_path)
+        check_emulation(plan, local, FACTS, tmp_path)
+    check_emulation(project.plan(profile="mini", architecture="amd64"), local, FACTS, tmp_path)
 
 
 def test_a_stage_built_again_is_so_in_its_own_profile_only(project: Project) -> None:
     own = project.plan(profile="mini", architecture="amd64")
     other = project.plan(profile="mini", architecture="amd64", platform="linux/arm64")
     project.state_path.mkdir(parents=True, exist_ok=True)
-    (project.state_path / pipeline.REBUILD).write_text('{"mini-arm64/cuda/gdal": "run1"}')
-    assert pipeline.rebuilt(project, other) == {"cuda/gdal": "run1"}
-    assert pipeline.rebuilt(project, own) == {}
+    (project.state_path / REBUILD).write_text('{"mini-arm64/cuda/gdal": "run1"}')
+    assert rebuilt(project, other) == {"cuda/gdal": "run1"}
+    assert rebuilt(project, own) == {}

@@ -14,11 +14,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from jetpare import history
-from jetpare.history import Key, as_csv, as_dict, estimate, groups, host_of, modified_z_scores, outliers, sparkline
-from jetpare.ledger import Record, StageRecord
-from jetpare.plan import Kind, Node
-from jetpare.views import history as view
+from jetpare.build.estimate import expected_caches
+from jetpare.project.plan import Node, NodeKind
+from jetpare.records import history
+from jetpare.records.history import (
+    Key,
+    as_csv,
+    as_dict,
+    estimate,
+    groups,
+    host_of,
+    modified_z_scores,
+    outliers,
+    sparkline,
+)
+from jetpare.records.ledger import Record, StageRecord
+from jetpare.views import history_text
 
 ORIN = {"model": "NVIDIA Jetson AGX Orin", "power_mode": "MAXN", "machine": "aarch64", "cores": 12}
 
@@ -208,19 +219,19 @@ def test_a_mode_that_was_not_measured_compares_with_none() -> None:
     assert estimate(groups([record(1, row())]), key) is None
 
 
-def node(label: str, *needs: str, kind: Kind = Kind.STAGE) -> Node:
+def node(label: str, *needs: str, kind: NodeKind = NodeKind.STAGE) -> Node:
     group, _, name = label.partition("/")
     return Node(group=group, name=name, kind=kind, needs=needs)
 
 
 def test_what_the_caches_should_hold() -> None:
     nodes = [
-        node("inputs/debian", kind=Kind.BOOTSTRAP), node("cuda/gdal", "inputs/debian"), node("cuda/python"),
-        node("cuda/runtime", "cuda/gdal", "cuda/python", kind=Kind.IMAGE),
+        node("inputs/debian", kind=NodeKind.BOOTSTRAP), node("cuda/gdal", "inputs/debian"), node("cuda/python"),
+        node("cuda/runtime", "cuda/gdal", "cuda/python", kind=NodeKind.IMAGE),
     ]  # fmt: skip
     labels = frozenset(each.label for each in nodes)
     nothing: frozenset[str] = frozenset()
-    expected = history.expected_caches
+    expected = expected_caches
     assert expected(nodes, cold=False, again=nothing, unchanged=labels) == dict.fromkeys(labels, "cached")
     assert expected(nodes, cold=False, again=nothing, unchanged=nothing) == dict.fromkeys(labels)
     cold = dict.fromkeys(labels, "cold") | {"inputs/debian": "cached"}  # a base system is not made anew by --cold
@@ -256,7 +267,7 @@ def test_what_does_not_stand_for_the_power_mode_is_told() -> None:
     found = groups([record(1, row(marks=("throttled by heat: tj-thermal",))), record(2, row())])
     assert found[0].points[0].marks == ("throttled by heat: tj-thermal",)
     console = Console(file=io.StringIO(), width=80, record=True)
-    console.print(view.history(found))
+    console.print(history_text.history(found))
     assert "cuda/gdal, 1 min 40 s in run 20250102-000001: throttled by heat: tj-thermal" in " ".join(
         console.export_text().split()
     )
@@ -309,7 +320,7 @@ def test_the_table_fits_80_columns() -> None:
         record(number, row("inputs/l4t-jetpack", seconds=3.0), row(seconds=each), row(seconds=14.9, cache="warm"))
         for number, each in enumerate(seconds)
     ]
-    text = shown(view.history(groups([*records, record(9, row(overlaps=True))])))
+    text = shown(history_text.history(groups([*records, record(9, row(overlaps=True))])))
     assert max(len(line) for line in text.splitlines()) <= 80
     assert "…" not in text
     cold, warm = (
@@ -323,4 +334,4 @@ def test_the_table_fits_80_columns() -> None:
 
 
 def test_no_runs() -> None:
-    assert "build-all" in shown(view.history(()))
+    assert "build-all" in shown(history_text.history(()))

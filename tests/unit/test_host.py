@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from jetpare.errors import ToolError
-from jetpare.host import LocalHost, host_facts, l4t_release, read_number, read_optional
+from jetpare.base.errors import ToolError
+from jetpare.board.host import LocalHost, host_facts, l4t_release, read_number, read_optional
 
 ENVIRON = {"PATH": "/usr/bin:/bin"}
 

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jetpare.inventory import File
-from jetpare.views import html, rows
+from jetpare.base.text import plain
+from jetpare.image.inventory import File
+from jetpare.views import html
 from tests.comparisons import INVENTORIES, MISSING, figures, full, skeleton
 from tests.inventories import image
 
@@ -47,7 +48,7 @@ def test_every_file_and_every_byte_is_in_the_tree(sizes: dict[str, int]) -> None
     found = sorted(walk(html.tree(made, numbers)))
     assert sum(size for _, size, _ in found) == made.bytes
     kept = [file for file in made.files if file.kind != "dir"]
-    assert found == sorted((rows.plain(each.path), each.size, numbers[each.path]) for each in kept)
+    assert found == sorted((plain(each.path), each.size, numbers[each.path]) for each in kept)
 
 
 def test_a_hard_link_counts_once_and_a_link_nothing() -> None:

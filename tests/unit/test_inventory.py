@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jetpare import inventory
-from jetpare.inventory import Distribution, File, Inventory, LayerInfo, Mention, Package, Settings
+from jetpare.image import inventory
+from jetpare.image.inventory import Distribution, File, Inventory, LayerInfo, Mention, Package, Settings
 from tests.inventories import elf, image
 
 LIB = "/usr/lib/libx.so.1.2"

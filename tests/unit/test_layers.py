@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from jetpare import layers
-from jetpare.engine import Engine
-from jetpare.layers import Entry, Layer, Listing, Unreadable
+from jetpare.engine.model import Engine
+from jetpare.image.layers import LayerEntry, LayerListing, Listing
+from jetpare.image.read import layer_reader
+from jetpare.image.read.layer_reader import Unreadable
 
 IMAGE = "sha256:" + "1" * 64
 Pack = Callable[[bytes], bytes]
@@ -54,9 +55,9 @@ def saved(contents: list[bytes], *, pack: Pack = lambda data: data, others: Mapp
     return tar([("blobs", None), *files.items()])
 
 
-def read(data: bytes, contents: list[bytes], *, size: int = 1000) -> tuple[Layer, ...]:
+def read(data: bytes, contents: list[bytes], *, size: int = 1000) -> tuple[LayerListing, ...]:
     chunks = (data[start : start + size] for start in range(0, len(data), size))
-    return layers.from_stream(chunks, diff_ids=[f"sha256:{digest(each)}" for each in contents])
+    return layer_reader.from_stream(chunks, diff_ids=[f"sha256:{digest(each)}" for each in contents])
 
 
 def damaged(data: bytes) -> bytes:
@@ -78,18 +79,18 @@ BASE = tar(
 ABOVE = tar([("etc/.wh.b", b""), ("srv", None), ("srv/.wh..wh..opq", b""), (".wh..wh.plnk", None), ("srv/new", b"1")])
 EMPTY = tar([])
 BASE_ENTRIES = (
-    Entry(path="/etc", kind="dir"),
-    Entry(path="/etc/a", kind="file", size=5),
-    Entry(path="/etc/b", kind="file", size=5, hardlink="/etc/a"),
-    Entry(path="/etc/link", kind="link"),
-    Entry(path="/etc/twice", kind="file", size=3),
-    Entry(path="/srv/b\udcff\nd", kind="file", size=7),
+    LayerEntry(path="/etc", kind="dir"),
+    LayerEntry(path="/etc/a", kind="file", size=5),
+    LayerEntry(path="/etc/b", kind="file", size=5, hardlink="/etc/a"),
+    LayerEntry(path="/etc/link", kind="link"),
+    LayerEntry(path="/etc/twice", kind="file", size=3),
+    LayerEntry(path="/srv/b\udcff\nd", kind="file", size=7),
 )
 ABOVE_ENTRIES = (
-    Entry(path="/etc/b", kind="whiteout"),
-    Entry(path="/srv", kind="dir"),
-    Entry(path="/srv", kind="opaque"),
-    Entry(path="/srv/new", kind="file", size=1),
+    LayerEntry(path="/etc/b", kind="whiteout"),
+    LayerEntry(path="/srv", kind="dir"),
+    LayerEntry(path="/srv", kind="opaque"),
+    LayerEntry(path="/srv/new", kind="file", size=1),
 )
 PACKINGS: dict[str, Pack] = {
     "plain": lambda data: data,
@@ -186,15 +187,15 @@ def test_a_folder_as_overlayfs_keeps_it(tmp_path: Path) -> None:
     os.setxattr(folder / "srv", "trusted.overlay.opaque", b"y")
     os.fsencode(folder / "srv/b\udcff\nd")
     (folder / "srv/b\udcff\nd").write_bytes(b"1234567")
-    assert layers.walk(folder) == tuple(
+    assert layer_reader.walk(folder) == tuple(
         sorted(
             [
                 *BASE_ENTRIES,
-                Entry(path="/etc/gone", kind="whiteout"),
-                Entry(path="/etc/null", kind="other"),
-                Entry(path="/etc/pipe", kind="other"),
-                Entry(path="/srv", kind="dir"),
-                Entry(path="/srv", kind="opaque"),
+                LayerEntry(path="/etc/gone", kind="whiteout"),
+                LayerEntry(path="/etc/null", kind="other"),
+                LayerEntry(path="/etc/pipe", kind="other"),
+                LayerEntry(path="/srv", kind="dir"),
+                LayerEntry(path="/srv", kind="opaque"),
             ],
             key=lambda each: (each.path, each.kind),
         )
@@ -206,18 +207,18 @@ def test_a_folder_that_the_kernel_redirects_is_not_trusted(tmp_path: Path) -> No
     (tmp_path / "moved").mkdir()
     os.setxattr(tmp_path / "moved", "trusted.overlay.redirect", b"/old")
     with pytest.raises(Unreadable, match="redirect_dir"):
-        layers.walk(tmp_path)
+        layer_reader.walk(tmp_path)
 
 
 def test_chain_ids_are_those_of_the_specification() -> None:
     second = "sha256:" + hashlib.sha256(b"sha256:a sha256:b").hexdigest()
     third = "sha256:" + hashlib.sha256(f"{second} sha256:c".encode()).hexdigest()
-    assert layers.chains(["sha256:a", "sha256:b", "sha256:c"]) == ["sha256:a", second, third]
-    assert layers.chains([]) == []
+    assert layer_reader.chains(["sha256:a", "sha256:b", "sha256:c"]) == ["sha256:a", second, third]
+    assert layer_reader.chains([]) == []
 
 
 def data_root(root: Path, diff_ids: list[str]) -> Path:
-    for number, (chain, diff_id) in enumerate(zip(layers.chains(diff_ids), diff_ids, strict=True)):
+    for number, (chain, diff_id) in enumerate(zip(layer_reader.chains(diff_ids), diff_ids, strict=True)):
         entry = root / "image/overlay2/layerdb/sha256" / chain.removeprefix("sha256:")
         entry.mkdir(parents=True)
         (entry / "diff").write_text(diff_id)
@@ -230,23 +231,26 @@ def test_the_engines_folders_are_found_by_digest_and_never_another_images(tmp_pa
     own = data_root(tmp_path / "own", ["sha256:a", "sha256:b"])
     other = data_root(tmp_path / "other", ["sha256:a", "sha256:c"])
     nowhere = tmp_path / "nowhere"
-    found = layers._folders(["sha256:a", "sha256:b"], [nowhere, other, own])
+    found = layer_reader._folders(["sha256:a", "sha256:b"], [nowhere, other, own])
     assert found == [own / "overlay2/cache0/diff", own / "overlay2/cache1/diff"]
     with pytest.raises(Unreadable, match="cannot be read by this process"):
-        layers._folders(["sha256:a", "sha256:b"], [nowhere, other])
+        layer_reader._folders(["sha256:a", "sha256:b"], [nowhere, other])
 
 
 def test_a_listing_survives_on_disk_and_what_is_damaged_is_made_anew(tmp_path: Path) -> None:
     made = Listing(
         image_id=IMAGE,
         how="stream",
-        layers=(Layer(diff_id="sha256:a", entries=BASE_ENTRIES), Layer(diff_id="sha256:b", entries=ABOVE_ENTRIES)),
+        layers=(
+            LayerListing(diff_id="sha256:a", entries=BASE_ENTRIES),
+            LayerListing(diff_id="sha256:b", entries=ABOVE_ENTRIES),
+        ),
     )
     path = tmp_path / "layers" / "x.json.gz"
-    layers.save(made, path)
-    assert layers.load(path, IMAGE) == made
+    layer_reader.save(made, path)
+    assert layer_reader.load(path, IMAGE) == made
     assert [each.name for each in path.parent.iterdir()] == ["x.json.gz"]
-    assert layers.load(path, "sha256:" + "2" * 64) is None
+    assert layer_reader.load(path, "sha256:" + "2" * 64) is None
     whole = path.read_bytes()
 
     def changed(row: object) -> bytes:
@@ -268,16 +272,16 @@ def test_a_listing_survives_on_disk_and_what_is_damaged_is_made_anew(tmp_path: P
         ),
     ):
         path.write_bytes(bad)
-        assert layers.load(path, IMAGE) is None
-    assert layers.load(tmp_path / "none", IMAGE) is None
+        assert layer_reader.load(path, IMAGE) is None
+    assert layer_reader.load(tmp_path / "none", IMAGE) is None
 
 
 def test_what_cannot_be_kept_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = Listing(image_id=IMAGE, how="overlay2", layers=(Layer(diff_id="sha256:a", entries=BASE_ENTRIES),))
-    monkeypatch.setattr(layers, "_from_disk", lambda *_, **__: made)
+    made = Listing(image_id=IMAGE, how="overlay2", layers=(LayerListing(diff_id="sha256:a", entries=BASE_ENTRIES),))
+    monkeypatch.setattr(layer_reader, "_from_disk", lambda *_, **__: made)
     cached = tmp_path / "layers" / f"{IMAGE.removeprefix('sha256:')}.json.gz"
     cached.mkdir(parents=True)
     said: list[str] = []
     running = Engine(docker="docker", env={}, overrides={}, private=False)
-    assert layers.take(running, IMAGE, state=tmp_path, say=said.append) == made
+    assert layer_reader.take(running, IMAGE, state=tmp_path, say=said.append) == made
     assert said[0].startswith(f"{cached}: not kept (")

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from jetpare import ledger
-from jetpare.errors import BusyError
-from jetpare.ledger import Ledger, Record, StageRecord
+from jetpare.base.errors import BusyError
+from jetpare.records import ledger
+from jetpare.records.ledger import Ledger, Record, StageRecord
 
 
 def record(**changes: Any) -> Record:
@@ -209,7 +209,7 @@ def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:
 @pytest.mark.processes
 def test_the_lock_ends_with_a_killed_process(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from jetpare import ledger\n"
+        "import sys, time; from pathlib import Path; from jetpare.records import ledger\n"
         "with ledger.exclusive(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE) as holder:

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jetpare.host_libraries import HOST_LIBRARIES, OPTIONAL_LIBRARIES, Dispensable
-from jetpare.inventory import Distribution, Elf, Inventory
-from jetpare.linkage import Dlopen, Edge, resolve
-from jetpare.loader import Loader
+from jetpare.image.host_libraries import HOST_LIBRARIES, OPTIONAL_LIBRARIES, Dispensable
+from jetpare.image.inventory import Distribution, Elf, Inventory
+from jetpare.image.linkage import Dlopen, Edge, resolve
+from jetpare.image.loader import Loader
 from tests.inventories import elf, image
 
 LD = "/lib64/ld-linux-x86-64.so.2"

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jetpare.inventory import Elf, File, Inventory, Settings
-from jetpare.loader import Loader, Process
+from jetpare.image.inventory import Elf, File, Inventory, Settings
+from jetpare.image.loader import Loader, Process
 from tests.inventories import elf, image
 
 LD = "/lib64/ld-linux-x86-64.so.2"
@@ -156,7 +156,7 @@ def test_links_in_circles_and_folders_of_that_name_lead_nowhere() -> None:
 
 
 def test_an_image_made_to_take_for_ever_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jetpare.loader._NEEDS", 1000)
+    monkeypatch.setattr("jetpare.image.loader._NEEDS", 1000)
     names = [f"lib{number}.so" for number in range(60)]
     inventory = image({}, elfs=[elf(f"/usr/lib64/{name}", needed=tuple(names)) for name in names])
     loader = Loader(inventory)

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from jetpare.attribution import Component
-from jetpare.compare import Comparison, FileChange, PackageRow
-from jetpare.differences import complete
+from jetpare.base.text import plain
+from jetpare.compare.comparison import Comparison, FileChange, PackageRow
+from jetpare.compare.differences import complete
+from jetpare.image.attribution import Component
 from jetpare.views import markdown
-from jetpare.views.rows import plain
 from tests.comparisons import figures, full, skeleton
 
 ODD = st.text(st.sampled_from("ab `|\\<>&*_[]()#!~@$\n\r\t\x1b\u202e\udcff:/.-+\"'"), max_size=30)

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jetpare import explain, needs
-from jetpare.attribution import attribute
-from jetpare.audits import users
-from jetpare.audits.subject import Subject
-from jetpare.config import Audit as Rules
-from jetpare.inventory import Distribution, Elf, File, Inventory, Package
-from jetpare.linkage import resolve
+from jetpare.audit import users
+from jetpare.audit.subject import Subject
+from jetpare.config.schema import AuditSettings as Rules
+from jetpare.image import explain, needs
+from jetpare.image.attribution import attribute
+from jetpare.image.inventory import Distribution, Elf, File, Inventory, Package
+from jetpare.image.linkage import resolve
 from tests.inventories import elf, image
 
 SITE = "/opt/venv/lib/python3.11/site-packages"
@@ -27,7 +27,7 @@ def users_of(inventory: Inventory, used: str) -> set[tuple[str, str]]:
     return {(use.user, use.how) for use in found if use.used == used}
 
 
-def explained(inventory: Inventory, word: str) -> tuple[explain.Need, ...]:
+def explained(inventory: Inventory, word: str) -> tuple[explain.Needed, ...]:
     (found,) = explain.explain(needs.Image(inventory, attribute(inventory, groups={})), word)
     return found.needs
 

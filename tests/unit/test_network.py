@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from jetpare import doctor, network
-from jetpare.network import NetworkSettings, read_settings, session, write_secrets
+from jetpare.build import doctor, network
+from jetpare.build.network import NetworkSettings, read_settings, session, write_secrets
 
 
 def write(path: Path, text: str) -> None:

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from jetpare import bootstrap, ownership
-from jetpare.bootstrap import Base
-from jetpare.errors import CheckError
-from jetpare.ledger import Ledger
+from jetpare.base.errors import CheckError
+from jetpare.build import bootstrap, ownership
+from jetpare.build.bootstrap import Base
+from jetpare.records.ledger import Ledger
 from tests.fakes import digest
 from tests.unit.conftest import DEBIAN, Workshop
 

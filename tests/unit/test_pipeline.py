@@ -14,13 +14,19 @@ import pytest
 from docker.errors import DockerException
 from packaging.version import Version
 
-from jetpare import bootstrap, engine, ledger, pipeline
-from jetpare.errors import BuildError, BusyError, CheckError, Interrupted, SpaceError, StrictPowerError, ToolError
-from jetpare.ledger import Ledger
-from jetpare.nvpmodel import Present
-from jetpare.pipeline import Request
-from jetpare.power import PowerFacts, PowerSession
-from jetpare.timeline import EventDecoder, Recorder, StageLog
+from jetpare.base.errors import BuildError, BusyError, CheckError, Interrupted, SpaceError, StrictPowerError, ToolError
+from jetpare.board.nvpmodel import Present
+from jetpare.board.power import PowerFacts, PowerSession
+from jetpare.build import bootstrap, pipeline, tagging
+from jetpare.build.guards import check_space
+from jetpare.build.request import Request
+from jetpare.build.shell import stage_image
+from jetpare.engine import api, image_store
+from jetpare.engine.model import Engine
+from jetpare.events.decode import EventDecoder
+from jetpare.events.recorder import Recorder, StageLog
+from jetpare.records import ledger
+from jetpare.records.ledger import Ledger
 from tests.fakes import EVENTS, Baked, FakeDocker, digest, opened
 from tests.unit.conftest import Workshop, make_workshop
 
@@ -49,7 +55,7 @@ def test_one_client_serves_the_whole_run(workshop: Workshop, monkeypatch: pytest
         made.append(workshop.docker)
         return workshop.docker
 
-    monkeypatch.setattr(workshop, "engine", engine.Engine(
+    monkeypatch.setattr(workshop, "engine", Engine(
         docker="docker", env={}, overrides={}, private=False, host="tcp://fake:1", connector=connect))  # type: ignore[arg-type] # fmt: skip
     with workshop.engine:
         workshop.build(workshop.plan("cuda"))
@@ -225,9 +231,9 @@ def test_a_shell_leaves_no_secrets(secretive: Workshop, status: int) -> None:
     arguments = (secretive.project, secretive.plan(only="cuda/gdal"), secretive.engine, "cuda/gdal")
     if status:
         with pytest.raises(BuildError, match="does not build"):
-            pipeline.stage_image(*arguments, say=lambda _: None)
+            stage_image(*arguments, say=lambda _: None)
     else:
-        pipeline.stage_image(*arguments, say=lambda _: None)
+        stage_image(*arguments, say=lambda _: None)
     assert b"hunter2" in secretive.bake.secrets[0]["net"]
     assert not (secretive.project.state_path / "secrets").exists()
 
@@ -237,13 +243,13 @@ def test_a_shell_leaves_no_secrets(secretive: Workshop, status: int) -> None:
 
 def shell(workshop: Workshop) -> str:
     plan = workshop.plan(only="cuda/gdal")
-    return pipeline.stage_image(workshop.project, plan, workshop.engine, "cuda/gdal", say=lambda _: None)
+    return stage_image(workshop.project, plan, workshop.engine, "cuda/gdal", say=lambda _: None)
 
 
 def test_two_shells_on_one_stage_do_not_share_a_name(workshop: Workshop) -> None:
     first, second = shell(workshop), shell(workshop)
     assert first != second
-    engine.remove_image(workshop.engine, first)
+    image_store.remove_image(workshop.engine, first)
     assert workshop.docker.named(second) is not None
 
 
@@ -266,7 +272,7 @@ def test_an_image_of_an_earlier_run_goes_when_its_name_does(workshop: Workshop) 
 
 def test_an_image_of_another_checkout_stays_when_its_name_goes(workshop: Workshop) -> None:
     theirs = digest("made in another checkout")
-    workshop.docker.add(theirs, "jetpare-mini/cuda:mini", labels={"jetpare.project": "jetpare-mini"})
+    workshop.docker.add(theirs, "jetpare-mini/cuda:mini", labels={"jetpare.project.project": "jetpare-mini"})
     record = workshop.build(workshop.plan("cuda"))
     assert workshop.docker.named("jetpare-mini/cuda:mini") == record.images[0].id
     assert theirs in workshop.docker.held
@@ -278,7 +284,7 @@ def test_a_private_engine_has_no_other_checkouts_image(workshop: Workshop) -> No
         workshop.docker.add(digest(name), *(["jetpare-mini/cuda:mini"] if name == "old" else []))
     private = opened(workshop.docker, private=True)
     state = workshop.project.state_path
-    assert not pipeline.replace_tag(private, digest("new"), "jetpare-mini/cuda:mini", state=state)
+    assert not tagging.replace_tag(private, digest("new"), "jetpare-mini/cuda:mini", state=state)
     assert digest("old") not in workshop.docker.held
 
 
@@ -303,23 +309,23 @@ A, B = (f"sha256:{letter * 64}" for letter in "ab")
 )
 def test_a_base_digest_is_that_of_the_very_reference(image: str, expected: str | None) -> None:
     names = steps(f"nvcr.io/nvidia/l4t-cuda:12.6.11-devel@{B}", f"nvcr.io/nvidia/l4t-cuda:12.6@{A}")
-    assert pipeline.resolved_digest(image, names) == expected
+    assert tagging.resolved_digest(image, names) == expected
 
 
 @pytest.mark.parametrize("short", ["debian", "debian:latest", "docker.io/library/debian"])
 def test_a_short_reference_is_that_which_buildkit_writes_in_full(short: str) -> None:
-    assert pipeline.resolved_digest(short, [f"[context base] docker-image://docker.io/library/debian:latest@{A}"]) == A
+    assert tagging.resolved_digest(short, [f"[context base] docker-image://docker.io/library/debian:latest@{A}"]) == A
 
 
 def test_a_command_that_quotes_a_digest_is_no_reference() -> None:
-    assert pipeline.resolved_digest("debian", [f"RUN curl https://x/@{A}", f"RUN -x-@{A}", "RUN a@sha256:1"]) is None
+    assert tagging.resolved_digest("debian", [f"RUN curl https://x/@{A}", f"RUN -x-@{A}", "RUN a@sha256:1"]) is None
 
 
 def test_a_base_digest_is_found_in_a_real_stream() -> None:
     recorder = Recorder()
     for event in EventDecoder().feed((EVENTS / "pull-direct.jsonl").read_bytes()):
         recorder.add(event)
-    found = pipeline.resolved_digest("127.0.0.1:5055/direct:1", (step.name for step in recorder.timeline().steps))
+    found = tagging.resolved_digest("127.0.0.1:5055/direct:1", (step.name for step in recorder.timeline().steps))
     assert str(found).startswith("sha256:febdc7a6")
 
 
@@ -352,18 +358,18 @@ def test_only_what_this_plan_need_not_write_again_counts_as_room(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(GB, 0, GB // 10))
     workshop.docker.root = str(workshop.project.root)
     local = opened(workshop.docker, host="unix:///x")
-    arguments = (workshop.project, workshop.plan("cuda"), local, engine.facts(local))
+    arguments = (workshop.project, workshop.plan("cuda"), local, api.facts(local))
     if refused:
         with pytest.raises(SpaceError, match=r"1\.00 GB needed"):
-            pipeline.check_space(*arguments)
+            check_space(*arguments)
     else:
-        pipeline.check_space(*arguments)
+        check_space(*arguments)
 
 
 def test_layers_that_images_share_count_once(workshop: Workshop) -> None:
     for name in ("a:1", "b:1"):
         workshop.docker.add(digest(name), name, layers={digest("shared"): 100, digest(name): 10})
-    assert engine.held_bytes(workshop.engine, ["a:1", "b:1", "none:1"]) == 120
+    assert image_store.held_bytes(workshop.engine, ["a:1", "b:1", "none:1"]) == 120
 
 
 def test_parallel_is_one_call(workshop: Workshop) -> None:
@@ -439,7 +445,7 @@ def test_in_one_solve_the_stage_that_failed_is_told_from_those_that_could_not_st
 
 
 def test_an_old_buildx_is_told_before_anything_is_recorded(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "buildx_version", lambda *_: Version("0.11.2"))
+    monkeypatch.setattr(api, "buildx_version", lambda *_: Version("0.11.2"))
     with pytest.raises(ToolError, match=r"0\.13"):
         workshop.build(workshop.plan("cuda"))
     assert list(Ledger(workshop.project.state_path).records()) == []

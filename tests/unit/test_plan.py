@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from jetpare import config
-from jetpare.errors import ConfigError
-from jetpare.plan import Kind, Plan, Platforms, find_stage, make_plan
+from jetpare.base.errors import ConfigError
+from jetpare.config.load import load_config
+from jetpare.project.plan import NodeKind, Plan, Platforms, find_stage, make_plan
 from tests.conftest import ROOT
 
-CONFIG = config.load(ROOT / "build.toml")
+CONFIG = load_config(ROOT / "build.toml")
 
 
 OWN = Platforms(target="linux/amd64", host="linux/amd64")
@@ -54,7 +54,7 @@ def test_one_image_leaves_the_other_out() -> None:
 def test_what_a_registry_has_is_no_node() -> None:
     made = plan(profile="jetson-6.2")
     assert [(node.label, node.kind) for node in made.nodes if node.group == "inputs"] == [
-        ("inputs/gdal-source", Kind.DOWNLOAD)
+        ("inputs/gdal-source", NodeKind.DOWNLOAD)
     ]
     assert made.node("cuda/python").needs == ()
 

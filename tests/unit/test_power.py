@@ -17,13 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from jetpare import board as board_module
-from jetpare import files, nvpmodel, power, power_status
-from jetpare.errors import BusyError, PowerError, StrictPowerError
-from jetpare.host import LocalHost
-from jetpare.nvpmodel import Present, needs_reboot, parse_conf, parse_query, parse_show
-from jetpare.power import Policy, Promise, stage_marks
-from jetpare.views.power import power as power_view
+from jetpare.base import files
+from jetpare.base.errors import BusyError, PowerError, StrictPowerError
+from jetpare.board import nvpmodel, power, power_status, programs
+from jetpare.board.host import LocalHost
+from jetpare.board.nvpmodel import Present, needs_reboot, parse_conf, parse_query, parse_show
+from jetpare.board.power import Policy, Promise, stage_marks
+from jetpare.views.power_text import power as power_view
 from tests.board import AGX_ORIN, BOARDS, Made, conf, make
 
 processes = pytest.mark.processes
@@ -279,8 +279,8 @@ def test_without_nvpmodel_or_off_a_jetson_nothing_is_done(tmp_path: Path, said: 
 @processes
 @pytest.mark.parametrize("option", ["-m", "-q"])
 def test_an_nvpmodel_that_hangs(option: str, tmp_path: Path, said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(board_module, "CHANGE_SECONDS", 0.5)
-    monkeypatch.setattr(board_module, "QUERY_SECONDS", 5.0 if option == "-m" else 0.5)
+    monkeypatch.setattr(programs, "CHANGE_SECONDS", 0.5)
+    monkeypatch.setattr(programs, "QUERY_SECONDS", 5.0 if option == "-m" else 0.5)
     made = make(NANO_SUPER, tmp_path)
     first = made.snapshot()
     made.turn(hang=option)

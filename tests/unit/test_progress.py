@@ -13,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from jetpare.timeline import Activity, EventDecoder, Recorder
-from jetpare.views import progress
-from jetpare.views.progress import LiveProgress, PlainProgress, Progress, Usual, make_progress
+from jetpare.events import step_names
+from jetpare.events.decode import EventDecoder
+from jetpare.events.progress import Progress, Usual
+from jetpare.events.recorder import Activity, Recorder
+from jetpare.views.live import LiveProgress, PlainProgress, make_progress, of_label
 
 LONG = "[python 2/3] RUN mkdir -p /opt/venv && dd if=/dev/urandom of=/opt/venv/big bs=1M count=30 2>/dev/nu…"
 EVENTS = Path(__file__).parent.parent / "data" / "events"
@@ -69,15 +71,15 @@ def test_which_view() -> None:
 
 
 def test_labels() -> None:
-    assert progress.of_label("cuda/gdal") == ("cuda-gdal", "gdal")
-    assert progress.of_label("inputs/x.y") == ("inputs-x_y", None)
+    assert of_label("cuda/gdal") == ("cuda-gdal", "gdal")
+    assert of_label("inputs/x.y") == ("inputs-x_y", None)
 
 
 def test_brief() -> None:
     name = "[gdal 1/2] RUN --mount=type=bind,source=a,target=/b     --network=none JOBS=2     /b/run"
-    assert progress.brief(name) == "[gdal 1/2] RUN JOBS=2 /b/run"
-    assert progress.brief("[a 1/2] COPY --link --from=b /c /d") == "[a 1/2] COPY --from=b /c /d"
-    assert len(progress.brief("x" * 500)) == progress.NAME_WIDTH
+    assert step_names.brief(name) == "[gdal 1/2] RUN JOBS=2 /b/run"
+    assert step_names.brief("[a 1/2] COPY --link --from=b /c /d") == "[a 1/2] COPY --from=b /c /d"
+    assert len(step_names.brief("x" * 500)) == step_names.NAME_WIDTH
 
 
 # --- plain lines

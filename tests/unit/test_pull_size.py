@@ -17,10 +17,12 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jetpare import doctor, engine, process, pull_size
-from jetpare.engine import Engine, ImageFacts, Layer
-from jetpare.errors import EngineError, ToolError
-from jetpare.pull_size import METHODS, Method, PullSize
+from jetpare.base import process
+from jetpare.base.errors import EngineError, ToolError
+from jetpare.compare import pull_size
+from jetpare.compare.pull_size import METHODS, Method, PullSize
+from jetpare.engine import api, containers, disk, image_store
+from jetpare.engine.model import Engine, ImageFacts, LayerFacts
 
 ENGINE = Engine(docker="docker", env={}, overrides={}, private=False)
 LAYERS = tuple(f"sha256:{digit * 64}" for digit in "12")
@@ -39,7 +41,7 @@ def image(*, store: str = "overlay2", digests: tuple[str, ...] = (), layers: tup
         repo_digests=digests,
         store=store,
         layer_ids=layers,
-        layers=tuple(Layer(diff_id=layer, size=10) for layer in layers),
+        layers=tuple(LayerFacts(diff_id=layer, size=10) for layer in layers),
         layers_bytes=20,
         engine_bytes=1234,
     )
@@ -72,7 +74,7 @@ def save(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[tuple[tarfile.TarInf
         def saved(_: Engine, __: str) -> Generator[tuple[tarfile.TarInfo, IO[bytes] | None], None, None]:
             yield from members
 
-        monkeypatch.setattr(engine, "saved", saved)
+        monkeypatch.setattr(containers, "saved", saved)
         monkeypatch.setattr(pull_size, "_no_room", lambda *_: "")
 
     return patch
@@ -178,7 +180,7 @@ def test_older_engines_link_to_a_layer(save: Callable[..., None], tmp_path: Path
 def test_what_is_stored_compressed_is_unpacked_first_or_taken_as_it_is(
     stored: Method, method: Method, save: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "content_bytes", lambda *_: 99)
+    monkeypatch.setattr(image_store, "content_bytes", lambda *_: 99)
     pack = {"gzip": lambda data: gzip.compress(data, 1), "zstd": zstandard.ZstdCompressor(level=1).compress}[stored]
     packed = {f"blobs/sha256/{number}": pack(data) for number, data in enumerate(CONTENT.values())}
     save(archive(packed, names=tuple(packed)))
@@ -245,7 +247,7 @@ def test_an_engine_that_refuses_is_a_reason(tmp_path: Path, monkeypatch: pytest.
         raise EngineError("unix:///x: no space left on device")
         yield
 
-    monkeypatch.setattr(engine, "saved", saved)
+    monkeypatch.setattr(containers, "saved", saved)
     monkeypatch.setattr(pull_size, "_no_room", lambda *_: "")
     found = computed(tmp_path, "gzip")
     assert found.bytes is None
@@ -254,8 +256,8 @@ def test_an_engine_that_refuses_is_a_reason(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize(("free", "enough"), [(20, False), (21, True), (None, True)])
 def test_docker_save_needs_room_at_the_engine(free: int | None, enough: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "facts", lambda _: None)
-    monkeypatch.setattr(doctor, "free_bytes", lambda *_: free)
+    monkeypatch.setattr(api, "facts", lambda _: None)
+    monkeypatch.setattr(disk, "free_bytes", lambda *_: free)
     reason = pull_size._no_room(ENGINE, image(), Path("state"))
     assert (not reason) == enough
     assert enough or "20 B" in reason
@@ -351,10 +353,10 @@ def test_another_compression_than_the_registrys_is_computed(
 
 
 def test_the_containerd_store_says_it(monkeypatch: pytest.MonkeyPatch, answers: dict[str, Any], tmp_path: Path) -> None:
-    monkeypatch.setattr(engine, "content_bytes", lambda *_: 4321)
+    monkeypatch.setattr(image_store, "content_bytes", lambda *_: 4321)
     found = by_registry(tmp_path, "demo@sha256:a", store="containerd")
     assert (found.bytes, found.layers) == (4321, None)
-    monkeypatch.setattr(engine, "content_bytes", lambda *_: None)
+    monkeypatch.setattr(image_store, "content_bytes", lambda *_: None)
     found = by_registry(tmp_path, "demo@sha256:a", store="containerd")
     assert "does not hold all" in found.how
     assert "demo cannot be asked" in found.how
@@ -378,10 +380,10 @@ def listed(**changes: Any) -> list[dict[str, Any]]:
 
 
 def test_content_of_the_platforms_manifest() -> None:
-    assert engine.content_of(listed(), image()) == 500
-    assert engine.content_of(listed(Available=False), image()) is None
-    assert engine.content_of([{"Id": image().id}], image()) is None
-    assert engine.content_of([], image()) is None
+    assert image_store.content_of(listed(), image()) == 500
+    assert image_store.content_of(listed(Available=False), image()) is None
+    assert image_store.content_of([{"Id": image().id}], image()) is None
+    assert image_store.content_of([], image()) is None
 
 
 @pytest.mark.parametrize(
@@ -397,4 +399,4 @@ def test_content_of_the_platforms_manifest() -> None:
     ],
 )
 def test_of_platform(entry: dict[str, str] | None, platform: str, same: bool) -> None:
-    assert engine.of_platform(entry, platform) is same
+    assert image_store.of_platform(entry, platform) is same

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from jetpare import collector
-from jetpare.inventory import Elf, File, Inventory, Settings
-from jetpare.loader import Loader
+from jetpare.image.collector import elf, main, tree
+from jetpare.image.inventory import Elf, File, Inventory, Settings
+from jetpare.image.loader import Loader
 from tests.real_loader import LIST, Listing, ask, listed, modelled, split
 
 LD = {"x86_64": "/lib64/ld-linux-x86-64.so.2", "aarch64": "/lib/ld-linux-aarch64.so.1"}.get(platform.machine(), "")
@@ -75,9 +75,9 @@ class Scene:
     def inventory(self, env: Mapping[str, str]) -> Inventory:
         """Of the folder, under its own path, and of the system's folders, which are empty."""
         root = str(self.folder)
-        scanned = collector.scan(root, [])
-        first = collector.first_names(scanned)
-        rows = [collector._file_row(entry, first, {}) for entry in scanned if entry.path != "/"]
+        scanned = tree.scan(root, [])
+        first = tree.first_names(scanned)
+        rows = [main._file_row(entry, first, {}) for entry in scanned if entry.path != "/"]
         columns = ("path", "kind", "size", "mode", "uid", "gid", "target", "hardlink", "digest")
         files = [File(**dict(zip(columns, row, strict=True))) for row in rows]
         files = [
@@ -104,7 +104,7 @@ class Scene:
             data = Path(file.path).read_bytes()
             if data[:4] == b"\x7fELF":
                 with Path(file.path).open("rb") as opened:
-                    found = collector.read_elf(opened)
+                    found = elf.read_elf(opened)
                 frozen: dict[str, Any] = {
                     key: tuple(value) if isinstance(value, list) else value for key, value in found.items()
                 }

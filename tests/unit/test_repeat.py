@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from jetpare import repeat as module
-from jetpare.errors import SpaceError
-from jetpare.repeat import Machine, hottest_zone, repeat
-from jetpare.units import GB
+from jetpare.base.errors import SpaceError
+from jetpare.base.units import GB
+from jetpare.build.repeat import LONGEST_SECONDS, MARGIN, POLL_SECONDS, Machine, cool_down, hottest_zone, repeat
 
 
 @dataclass
@@ -66,7 +65,7 @@ def board(tmp_path: Path) -> Board:
 @pytest.fixture
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look at the sensors, which takes a while, five times less often."""
-    monkeypatch.setattr(module, "POLL_SECONDS", 10.0)
+    monkeypatch.setattr("jetpare.build.repeat.POLL_SECONDS", 10.0)
 
 
 @pytest.mark.usefixtures("unhurried")
@@ -74,7 +73,7 @@ def test_each_run_starts_as_cool_as_the_first(board: Board) -> None:
     board.repeat(3)
     assert board.runs[0] == 40.0
     assert len(board.runs) == 3
-    assert max(board.runs) <= 40.0 + module.MARGIN
+    assert max(board.runs) <= 40.0 + MARGIN
     assert board.said == [
         "Run 1 of 3.",
         "Cooling down: tj-thermal has 71.0 °C, and 42.0 °C are waited for (40.0 °C before the first run), 10 min 00 s at most.",
@@ -90,7 +89,7 @@ def test_each_run_starts_as_cool_as_the_first(board: Board) -> None:
 def test_the_wait_has_an_end(board: Board) -> None:
     board.heat = 150.0
     board.repeat(2)
-    assert module.LONGEST_SECONDS <= board.now <= module.LONGEST_SECONDS + module.POLL_SECONDS
+    assert LONGEST_SECONDS <= board.now <= LONGEST_SECONDS + POLL_SECONDS
     assert (
         board.said[-2]
         == "After 10 min 00 s, tj-thermal has 90.0 °C: the next run starts warmer than the first one did."
@@ -124,7 +123,7 @@ def test_a_sensor_that_vanishes_ends_the_wait(board: Board, monkeypatch: pytest.
     monkeypatch.setattr(board, "set", lambda _celsius: None)
     machine = board.machine()
     (board.root / "sys/class/thermal/thermal_zone1/temp").write_text("70000")
-    module.cool_down(machine, start=40.0, say=board.said.append)
+    cool_down(machine, start=40.0, say=board.said.append)
     assert board.said[-1].startswith("After 2.0 s, the temperature is not measured any more")
 
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from jetpare import process
-from jetpare.errors import ToolError
+from jetpare.base import process
+from jetpare.base.errors import ToolError
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "scripts/image"

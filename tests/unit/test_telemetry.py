@@ -17,9 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jetpare import telemetry
-from jetpare.ledger import Row
-from jetpare.telemetry import Figure, Sample, Sampler, Sensors, StageTelemetry, core_numbers, read_samples, summarise
+from jetpare.board import sensors
+from jetpare.board.sensors import Sampler, Sensors, core_numbers
+from jetpare.records.ledger import RecordRow
+from jetpare.records.samples import Figure, Sample, StageTelemetry, as_dict, read_samples, summarise
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -115,7 +116,7 @@ def test_an_agx_orin_is_read_whole(tmp_path: Path) -> None:
     assert found.tripped == ()
     assert found.rails_mw == {"VDD_GPU_SOC": 5000, "VDD_CPU_CV": 10000, "VIN_SYS_5V0": 2000, "VDDQ_VDD2_1V8AO": 1000}
     assert found.power_mw == 18000
-    assert found.power_rails == telemetry.AGX_RAILS
+    assert found.power_rails == sensors.AGX_RAILS
     assert found.throttle_events == {"oc1": 10, "oc2": 0, "oc3": 7}
     assert (found.memory_available, found.load) == (6_144_000_000, 1.25)
     assert found.disk_free is not None
@@ -160,7 +161,7 @@ def test_a_plain_computer_has_what_it_has(tmp_path: Path) -> None:
     assert found.cpu_khz == {"cpu0": 3_600_000, "cpu1": 3_600_000}
     assert found.governor == "performance, powersave"
     assert found.celsius == {"acpitz": 40.0, "acpitz-2": 40.001, "x86_pkg_temp": 40.002}
-    assert telemetry.as_dict(found).keys() == {"time", "monotonic", "cores_online", "cpu_khz", "governor", "celsius"}
+    assert as_dict(found).keys() == {"time", "monotonic", "cores_online", "cpu_khz", "governor", "celsius"}
 
 
 def test_nothing_at_all_is_not_measured(tmp_path: Path) -> None:
@@ -356,7 +357,7 @@ def test_the_energy_of_parts_is_that_of_the_whole(cut: float) -> None:
 
 
 def test_a_stage_survives_a_record() -> None:
-    class Holder(Row):
+    class Holder(RecordRow):
         telemetry: StageTelemetry | None = None
 
     rows = [
@@ -429,7 +430,7 @@ def test_damaged_lines_are_left_out(tmp_path: Path) -> None:
 def test_a_killed_run_leaves_its_samples(tmp_path: Path) -> None:
     file = tmp_path / "telemetry.jsonl"
     code = (
-        "import sys, time; from pathlib import Path; from jetpare.telemetry import Sampler\n"
+        "import sys, time; from pathlib import Path; from jetpare.board.sensors import Sampler\n"
         "with Sampler(file=Path(sys.argv[1]), interval=0.01): time.sleep(60)"
     )
     child = subprocess.Popen([sys.executable, "-c", code, str(file)], cwd=ROOT)

@@ -10,29 +10,12 @@ from typing import Any
 
 import pytest
 
-from jetpare import timeline
-from jetpare.timeline import (
-    CacheState,
-    Event,
-    EventDecoder,
-    Interval,
-    Kind,
-    LogLine,
-    Recorder,
-    StageLog,
-    StageTiming,
-    Timeline,
-    cache_state,
-    clean,
-    critical_path,
-    failure,
-    merge,
-    parse_name,
-    parse_time,
-    summary,
-    union_seconds,
-    work_seconds,
-)
+from jetpare.events import recorder
+from jetpare.events.decode import Event, EventDecoder, clean, parse_time
+from jetpare.events.figures import CacheState, StageTiming, cache_state, critical_path, failure, summary
+from jetpare.events.recorder import LogLine, Recorder, StageLog
+from jetpare.events.step_names import StepKind, parse_name
+from jetpare.events.steps import Interval, Timeline, merge, union_seconds, work_seconds
 
 # Recorded with buildx 0.13.1 and Docker 26.1.5, which print indented objects; some are written a line each, as newer
 # buildx does. 'pull' came from a registry, 'killed' had its process killed from outside, 'interrupted' got a SIGTERM.
@@ -177,42 +160,42 @@ def test_clean(line: str, shown: str) -> None:
 @pytest.mark.parametrize(
     ("name", "target", "stage", "number", "kind", "bare"),
     [
-        ("[gdal 3/5] RUN make", None, "gdal", 3, Kind.STAGE, "[gdal 3/5] RUN make"),
-        ("[gdal  3/12] RUN make", None, "gdal", 3, Kind.STAGE, "[gdal 3/12] RUN make"),
-        ("[cuda-gdal gdal 3/5] RUN make", "cuda-gdal", "gdal", 3, Kind.STAGE, "[gdal 3/5] RUN make"),
-        ("[gdal gdal 3/5] RUN make", "gdal", "gdal", 3, Kind.STAGE, "[gdal 3/5] RUN make"),
-        ("[linux/arm64 gdal 3/5] RUN x", None, "gdal", 3, Kind.STAGE, "[linux/arm64 gdal 3/5] RUN x"),
-        ("[cuda linux/arm64 gdal 3/5] RUN x", "cuda", "gdal", 3, Kind.STAGE, "[linux/arm64 gdal 3/5] RUN x"),
-        ("[2/3] RUN x", None, None, 2, Kind.STAGE, "[2/3] RUN x"),
-        ("[gdal 1/5] FROM nvcr.io/x@sha256:1", None, "gdal", 1, Kind.PULL, "[gdal 1/5] FROM nvcr.io/x@sha256:1"),
-        ("[context base] nvcr.io/x:1", None, None, None, Kind.PULL, "[context base] nvcr.io/x:1"),
+        ("[gdal 3/5] RUN make", None, "gdal", 3, StepKind.STAGE, "[gdal 3/5] RUN make"),
+        ("[gdal  3/12] RUN make", None, "gdal", 3, StepKind.STAGE, "[gdal 3/12] RUN make"),
+        ("[cuda-gdal gdal 3/5] RUN make", "cuda-gdal", "gdal", 3, StepKind.STAGE, "[gdal 3/5] RUN make"),
+        ("[gdal gdal 3/5] RUN make", "gdal", "gdal", 3, StepKind.STAGE, "[gdal 3/5] RUN make"),
+        ("[linux/arm64 gdal 3/5] RUN x", None, "gdal", 3, StepKind.STAGE, "[linux/arm64 gdal 3/5] RUN x"),
+        ("[cuda linux/arm64 gdal 3/5] RUN x", "cuda", "gdal", 3, StepKind.STAGE, "[linux/arm64 gdal 3/5] RUN x"),
+        ("[2/3] RUN x", None, None, 2, StepKind.STAGE, "[2/3] RUN x"),
+        ("[gdal 1/5] FROM nvcr.io/x@sha256:1", None, "gdal", 1, StepKind.PULL, "[gdal 1/5] FROM nvcr.io/x@sha256:1"),
+        ("[context base] nvcr.io/x:1", None, None, None, StepKind.PULL, "[context base] nvcr.io/x:1"),
         (
             "[cuda context base] load metadata for x",
             "cuda",
             None,
             None,
-            Kind.PULL,
+            StepKind.PULL,
             "[context base] load metadata for x",
         ),
-        ("[cuda context src] load from client", "cuda", None, None, Kind.CONTEXT, "[context src] load from client"),
-        ("[cuda internal] load build context", "cuda", None, None, Kind.CONTEXT, "[internal] load build context"),
-        ("[internal] load .dockerignore", None, None, None, Kind.INTERNAL, "[internal] load .dockerignore"),
-        ("[internal] load metadata for x", None, None, None, Kind.PULL, "[internal] load metadata for x"),
+        ("[cuda context src] load from client", "cuda", None, None, StepKind.CONTEXT, "[context src] load from client"),
+        ("[cuda internal] load build context", "cuda", None, None, StepKind.CONTEXT, "[internal] load build context"),
+        ("[internal] load .dockerignore", None, None, None, StepKind.INTERNAL, "[internal] load .dockerignore"),
+        ("[internal] load metadata for x", None, None, None, StepKind.PULL, "[internal] load metadata for x"),
         (
             "[auth] nvidia/x:pull token for nvcr.io",
             None,
             None,
             None,
-            Kind.PULL,
+            StepKind.PULL,
             "[auth] nvidia/x:pull token for nvcr.io",
         ),
-        ("[cuda-runtime] exporting to image", "cuda-runtime", None, None, Kind.EXPORT, "exporting to image"),
-        ("exporting to client directory", None, None, None, Kind.EXPORT, "exporting to client directory"),
-        ("https://example.org/gdal.tar.gz", None, None, None, Kind.PULL, "https://example.org/gdal.tar.gz"),
-        ("", None, None, None, Kind.INTERNAL, ""),
+        ("[cuda-runtime] exporting to image", "cuda-runtime", None, None, StepKind.EXPORT, "exporting to image"),
+        ("exporting to client directory", None, None, None, StepKind.EXPORT, "exporting to client directory"),
+        ("https://example.org/gdal.tar.gz", None, None, None, StepKind.PULL, "https://example.org/gdal.tar.gz"),
+        ("", None, None, None, StepKind.INTERNAL, ""),
     ],
 )
-def test_names(name: str, target: str | None, stage: str | None, number: int | None, kind: Kind, bare: str) -> None:
+def test_names(name: str, target: str | None, stage: str | None, number: int | None, kind: StepKind, bare: str) -> None:
     place = parse_name(name)
     assert (place.target, place.stage, place.number, place.kind, place.name) == (target, stage, number, kind, bare)
 
@@ -437,7 +420,7 @@ def test_the_last_lines_are_kept() -> None:
     found, text = replay("failing")
     failed = failure(found, text)
     assert failed is not None
-    assert len(failed.tail) == timeline.TAIL_LINES
+    assert len(failed.tail) == recorder.TAIL_LINES
     assert failed.tail[-2:] == ("noise 34", "[bad] failing now")
     assert failed.step is not None
     assert failed.step.startswith("[failing 1/3] RUN echo before")

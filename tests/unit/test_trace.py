@@ -16,12 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from jetpare import trace
-from jetpare.ledger import Record, StageRecord
-from jetpare.telemetry import SAMPLES_FILE, Sample, as_dict
-from jetpare.timeline import Interval, Kind, Place, Step, merge, union_seconds, work_seconds
-from jetpare.trace import Command, Run, Stage, chrome, parse_ninja_log, shares
-from jetpare.views import history as view
+from jetpare.events.step_names import Place, StepKind
+from jetpare.events.steps import Interval, Step, merge, union_seconds, work_seconds
+from jetpare.records import trace
+from jetpare.records.ledger import Record, StageRecord
+from jetpare.records.samples import SAMPLES_FILE, Sample, as_dict
+from jetpare.records.trace import Command, Run, Stage, chrome, parse_ninja_log, shares
+from jetpare.views import history_text
 
 EVENTS = Path(__file__).parent.parent / "data" / "events"
 
@@ -150,7 +151,7 @@ def test_nothing_breaks_the_parser(text: str) -> None:
 # --- a run
 
 
-def step(name: str, *found: Interval, kind: Kind = Kind.STAGE, **more: Any) -> Step:
+def step(name: str, *found: Interval, kind: StepKind = StepKind.STAGE, **more: Any) -> Step:
     place = Place(target=None, stage="gdal", number=1, total=2, kind=kind, name=name)
     return Step(digest=name, places=(place,), intervals=found, **more)
 
@@ -171,14 +172,14 @@ def record(*rows: StageRecord, **changes: Any) -> Record:
 
 
 def run(*stages: Stage, samples: tuple[Sample, ...] = (), **changes: Any) -> Run:
-    path = tuple(each for stage in stages for each in stage.steps if each.kind is Kind.STAGE)
+    path = tuple(each for stage in stages for each in stage.steps if each.kind is StepKind.STAGE)
     return Run(
         record=record(*(stage.row for stage in stages), **changes), stages=stages, critical_path=path, samples=samples
     )
 
 
 def baked(label: str, *steps: Step) -> Stage:
-    own = [each for each in steps if each.kind is Kind.STAGE]
+    own = [each for each in steps if each.kind is StepKind.STAGE]
     row = StageRecord(
         label=label, status="ok", cache="cold", events="events/x.jsonl", seconds=union_seconds(own), steps=len(own)
     )
@@ -190,11 +191,11 @@ PREPARED = Stage(
 )
 GDAL = baked(
     "cuda/gdal",
-    step("[internal] load build definition", span(20, 21), kind=Kind.INTERNAL),
-    step("[gdal 1/3] FROM base", span(21, 30), kind=Kind.PULL),
+    step("[internal] load build definition", span(20, 21), kind=StepKind.INTERNAL),
+    step("[gdal 1/3] FROM base", span(21, 30), kind=StepKind.PULL),
     step("[gdal 2/3] RUN make", span(28, 60)),
     step("[gdal 3/3] RUN check", span(60, 70)),
-    step("exporting to image", span(70, 80), kind=Kind.EXPORT),
+    step("exporting to image", span(70, 80), kind=StepKind.EXPORT),
 )
 
 
@@ -222,7 +223,7 @@ def test_recorded_streams_make_valid_traces(tmp_path: Path, name: str) -> None:
     assert found.end >= found.start
     check(chrome(found))
     assert shares(found)
-    shown(view.timings(found))
+    shown(history_text.timings(found))
 
 
 def test_a_run_is_read_whole(tmp_path: Path) -> None:
@@ -359,7 +360,7 @@ def test_timings_fit_80_columns() -> None:
     gdal = Stage(
         row=GDAL.row, steps=GDAL.steps, ccache=(3, 475), phases={"configure": 18.4, "compile": 250.0}, commands=commands
     )
-    text = shown(view.timings(run(PREPARED, gdal, samples=tuple(jetson))))
+    text = shown(history_text.timings(run(PREPARED, gdal, samples=tuple(jetson))))
     assert max(len(line) for line in text.splitlines()) <= 80
     assert "…" not in text
     telemetry = text[text.index("Clocks, heat and power") :].splitlines()
@@ -396,16 +397,16 @@ def test_timings_fit_80_columns() -> None:
 
 def test_energy_that_is_known_for_a_part_only_says_so() -> None:
     samples = [Sample(time=1028.0 + at, monotonic=float(at), power_mw=1.0 if at < 21 else None) for at in range(50)]
-    text = shown(view.timings(run(GDAL, samples=tuple(samples))))
+    text = shown(history_text.timings(run(GDAL, samples=tuple(samples))))
     assert "cuda/gdal: energy is known for 48% of its time only." in text
 
 
 def test_without_samples_nothing_is_claimed() -> None:
-    text = shown(view.timings(run(PREPARED, GDAL, status="failed")))
+    text = shown(history_text.timings(run(PREPARED, GDAL, status="failed")))
     assert "not measured" in text
     assert "GPU" not in text
 
 
 def test_marks_are_told_beside_the_time() -> None:
     marked = replace(GDAL, row=GDAL.row.model_copy(update={"why": "no step cached", "marks": ("mode was 30W",)}))
-    assert "no step cached; mode was 30W" in " ".join(shown(view.timings(run(marked))).split())
+    assert "no step cached; mode was 30W" in " ".join(shown(history_text.timings(run(marked))).split())

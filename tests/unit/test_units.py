@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jetpare.units import clock_face, common_unit, duration, of_about, size_text
+from jetpare.base.units import clock_face, common_unit, duration, of_about, size_text
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from jetpare import pipeline
+from jetpare.records.reports import fallback
 from tests.conftest import ROOT
 
 SCRIPTS = ROOT / "scripts/image"
@@ -137,9 +137,9 @@ def test_a_copy_of_a_headers_function_is_told_all_the_same() -> None:
 
 def test_a_build_that_fell_back_says_so(tmp_path: Path) -> None:
     (tmp_path / "gdal.json").write_text('{"build": "plain", "why": "no 3.11.5.txt"}')
-    assert pipeline.fallback(tmp_path) == ["plain build: no 3.11.5.txt"]
+    assert fallback(tmp_path) == ["plain build: no 3.11.5.txt"]
     (tmp_path / "gdal.json").write_text('{"build": "unity", "why": ""}')
-    assert pipeline.fallback(tmp_path) == pipeline.fallback(None) == []
+    assert fallback(tmp_path) == fallback(None) == []
 
 
 def test_the_dockerfile_hands_the_list_in() -> None:

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from jetpare.compare import NOT_BUILT, Check, Comparison, ImageFigures, version_rows
-from jetpare.differences import complete
+from jetpare.base.versions import ImageCheck, version_rows
+from jetpare.compare.comparison import NOT_BUILT, Comparison, ImageFigures
+from jetpare.compare.differences import complete
 from tests.comparisons import CHECKS, EXPECTED, MEASURED, MISSING, figures, finding, full, skeleton
 
 
@@ -32,7 +33,7 @@ def test_every_rule_met_is_a_recommendation() -> None:
 @pytest.mark.parametrize(
     ("changes", "rule", "said"),
     [
-        ({"checks": (*CHECKS, Check(name="gpu", status="failed", detail="no device"))}, "checks", "but 1 check failed"),
+        ({"checks": (*CHECKS, ImageCheck(name="gpu", status="failed", detail="no device"))}, "checks", "but 1 check failed"),
         ({"budget": 2_000_000_000}, "budget", "but is over its budget (2.50 GB of 2.00 GB)"),
         ({"versions": version_rows({**MEASURED, "gdal": "3.6.2"}, EXPECTED)}, "versions", "but gdal is 3.6.2, expected 3.10.3"),
     ],
@@ -50,7 +51,7 @@ def test_a_broken_rule_is_told_and_nothing_is_recommended(changes: dict[str, obj
     ("changes", "rule", "said"),
     [
         ({"checks": ()}, "checks", "but no record tells of checks in it"),
-        ({"checks": (*CHECKS, Check(name="gpu", status="not measured"))}, "checks", "1 check could not be measured"),
+        ({"checks": (*CHECKS, ImageCheck(name="gpu", status="not measured"))}, "checks", "1 check could not be measured"),
         ({"versions": version_rows({**MEASURED, "gdal": None}, EXPECTED)}, "versions", "the version of gdal was not measured"),
         ({"sizes": {}}, "saving", "its size was not measured"),
     ],

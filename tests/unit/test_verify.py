@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from jetpare import engine, verify
-from jetpare.config import Accept
-from jetpare.engine import Engine
-from jetpare.verify import ACCEPTED, FAILED, OK, Outcome, Row, Verification
-from jetpare.views import verify as view
+from jetpare.audit import verify
+from jetpare.audit.verify import ACCEPTED, FAILED, OK, Outcome, Verification, VerifiedRow
+from jetpare.config.schema import Accept
+from jetpare.engine import api, containers
+from jetpare.engine.model import Engine
+from jetpare.views import verification_text
 
 BASE = Verification(image="cuda", image_id="sha256:ab", gpu=False, versions={}, rows=())
 ROW = {"id": "A18", "name": "import x", "status": "ok", "detail": "1.0", "seconds": 0.5, "result": None}
@@ -31,23 +32,23 @@ def report(*rows: object, **fields: object) -> str:
     return json.dumps({"rows": [*rows, *always], "versions": {}} | fields)
 
 
-def row(name: str, status: str = OK, result: object = None) -> Row:
-    return Row(id="A18", name=name, status=status, detail="d", seconds=1.0, result=result)
+def row(name: str, status: str = OK, result: object = None) -> VerifiedRow:
+    return VerifiedRow(id="A18", name=name, status=status, detail="d", seconds=1.0, result=result)
 
 
-def image(name: str, *rows: Row, trouble: str = "") -> Verification:
+def image(name: str, *rows: VerifiedRow, trouble: str = "") -> Verification:
     return Verification(image=name, image_id=f"sha256:{name}", gpu=False, versions={}, rows=rows, trouble=trouble)
 
 
 def shown(outcome: Outcome) -> str:
     console = Console(width=80, file=io.StringIO(), record=True)
-    console.print(view.outcome(outcome))
+    console.print(verification_text.outcome(outcome))
     return " ".join(console.export_text().split())
 
 
 def test_the_last_line_is_the_report_whatever_was_printed_before() -> None:
     found = verify.parse(BASE, f"torch says hello\n{report(ROW, versions={'torch': '2.8.0', 'gpu': None})}\n")
-    assert found.rows[0] == Row(id="A18", name="import x", status="ok", detail="1.0", seconds=0.5)
+    assert found.rows[0] == VerifiedRow(id="A18", name="import x", status="ok", detail="1.0", seconds=0.5)
     assert found.versions == {"torch": "2.8.0", "gpu": None}
 
 
@@ -89,7 +90,9 @@ def test_a_report_that_leaves_a_check_out_is_no_report(name: str) -> None:
 def test_what_a_report_must_have_is_what_the_script_always_makes(script: dict[str, Any]) -> None:
     assert set(script["WORK"]) == verify.ALWAYS
     ids = {number for number, _ in script["WORK"].values()}
-    assert ids == set(verify.IDS) == set(view.TITLES)  # a row of another id would be counted and shown nowhere
+    assert (
+        ids == set(verify.IDS) == set(verification_text.TITLES)
+    )  # a row of another id would be counted and shown nowhere
 
 
 def test_a_failure_is_accepted_with_its_reason_and_others_are_not() -> None:
@@ -120,19 +123,21 @@ def test_an_image_that_could_not_be_run_does_not_work() -> None:
 
 
 def test_checks_that_found_the_same_share_a_line() -> None:
-    rows = [Row(id="A19", name=name, status="not measured", detail="no GPU", seconds=0) for name in ("one", "two")]
+    rows = [
+        VerifiedRow(id="A19", name=name, status="not measured", detail="no GPU", seconds=0) for name in ("one", "two")
+    ]
     assert "not measured one, two: no GPU" in shown(Outcome(images=(image("a", *rows),), differing=(), unused=()))
 
 
 def test_what_an_image_says_moves_no_cursor() -> None:
     evil = "\x1b[2J\x9b1A\x07"
     rows = (
-        Row(id="A18", name=f"n{evil}", status=FAILED, detail=f"d{evil}", seconds=0, complaints=(f"c{evil}",)),
-        Row(id="A19", name=f"o{evil}", status=OK, detail=f"e{evil}", seconds=0),
+        VerifiedRow(id="A18", name=f"n{evil}", status=FAILED, detail=f"d{evil}", seconds=0, complaints=(f"c{evil}",)),
+        VerifiedRow(id="A19", name=f"o{evil}", status=OK, detail=f"e{evil}", seconds=0),
     )
     outcome = Outcome(images=(image("a", *rows), image("b", trouble=f"t{evil}")), differing=(f"f{evil}",), unused=())
     console = Console(width=80, file=io.StringIO(), record=True)
-    console.print(view.outcome(outcome))
+    console.print(verification_text.outcome(outcome))
     text = console.export_text()
     assert all(f"{word}\\x1b[2J\\x9b1A\\x07" in text for word in "ndcoetf")
     assert all(char.isprintable() or char == "\n" for char in text)
@@ -162,10 +167,10 @@ def test_what_cannot_be_kept_is_shown_all_the_same(there: str, tmp_path: Path, m
     path = tmp_path / there
     path.mkdir(parents=True) if there.endswith("/") else path.write_text("a file stands where the folder should")
     facts = SimpleNamespace(memory_bytes=1 << 30)
-    monkeypatch.setattr(engine, "facts", lambda _: facts)
-    monkeypatch.setattr(engine, "runtimes", lambda _: ())
-    monkeypatch.setattr(engine, "client", lambda _: nullcontext())
-    monkeypatch.setattr(engine, "remove_orphans", lambda _: None)
+    monkeypatch.setattr(api, "facts", lambda _: facts)
+    monkeypatch.setattr(api, "runtimes", lambda _: ())
+    monkeypatch.setattr(api, "client", lambda _: nullcontext())
+    monkeypatch.setattr(containers, "remove_orphans", lambda _: None)
     monkeypatch.setattr(verify, "_one", lambda *_, **__: image("ab", row("matmul")))
     said: list[str] = []
     running = Engine(docker="docker", env={}, overrides={}, private=False)

@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from jetpare.attribution import attribute
-from jetpare.compare import Check
-from jetpare.contents import with_contents
-from jetpare.inventory import Distribution, Package
-from jetpare.versions import BY_FILES, BY_REPORT, REPORT, told
+from jetpare.base.versions import ImageCheck
+from jetpare.compare.contents import with_contents
+from jetpare.image.attribution import attribute
+from jetpare.image.inventory import Distribution, Package
+from jetpare.image.version_sources import BY_FILES, BY_REPORT, REPORT, told
 from tests.comparisons import CHECKS, figures
 from tests.inventories import image
 
@@ -32,7 +32,7 @@ def distribution(name: str, version: str, where: str = "/opt/venv") -> Distribut
 def test_the_report_that_an_image_brings_along_counts_first() -> None:
     found = told(image({"/x/libcudart.so.12.6.77": 1}, texts={REPORT: json.dumps(CONTENT)}))
     assert found.versions == CONTENT["versions"]
-    assert found.checks == (Check(name="gdal", status="ok", detail="warped", seconds=0.1),)
+    assert found.checks == (ImageCheck(name="gdal", status="ok", detail="warped", seconds=0.1),)
     assert found.notes == (BY_REPORT,)
 
 

@@ -5,25 +5,25 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jetpare import waste
-from jetpare.inventory import File, LayerInfo
-from jetpare.layers import Entry, Kind, Layer, Listing
+from jetpare.image import waste
+from jetpare.image.inventory import File, LayerInfo
+from jetpare.image.layers import EntryKind, LayerEntry, LayerListing, Listing
 from tests.inventories import image
 
 
-def layer(*entries: Entry) -> Layer:
-    return Layer(diff_id="sha256:x", entries=tuple(sorted(entries, key=lambda each: (each.path, each.kind))))
+def layer(*entries: LayerEntry) -> LayerListing:
+    return LayerListing(diff_id="sha256:x", entries=tuple(sorted(entries, key=lambda each: (each.path, each.kind))))
 
 
-def file(path: str, size: int, hardlink: str | None = None) -> Entry:
-    return Entry(path=path, kind="file", size=size, hardlink=hardlink)
+def file(path: str, size: int, hardlink: str | None = None) -> LayerEntry:
+    return LayerEntry(path=path, kind="file", size=size, hardlink=hardlink)
 
 
-def entry(path: str, kind: Kind) -> Entry:
-    return Entry(path=path, kind=kind)
+def entry(path: str, kind: EntryKind) -> LayerEntry:
+    return LayerEntry(path=path, kind=kind)
 
 
-def found(*layers: Layer) -> list[tuple[str, int, str, int, int]]:
+def found(*layers: LayerListing) -> list[tuple[str, int, str, int, int]]:
     return [(each.path, each.bytes, each.how, each.written, each.by) for each in waste.hidden(layers)]
 
 

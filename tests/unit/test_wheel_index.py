@@ -17,9 +17,9 @@ import pytest
 import requests
 from packaging.requirements import Requirement
 
-from jetpare import wheel_index
-from jetpare.network import NetworkSettings
-from jetpare.wheel_index import Target, Wheel
+from jetpare.build import wheel_index
+from jetpare.build.network import NetworkSettings
+from jetpare.build.wheel_index import Target, Wheel
 
 PLAIN = NetworkSettings(ca_bundle=None, variables={}, left_out=())
 JSON = "application/vnd.pypi.simple.v1+json"

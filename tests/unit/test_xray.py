@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from jetpare import engine, xray
-from jetpare.engine import Engine
-from jetpare.inventory import File, Inventory, LayerInfo
+from jetpare.engine import api
+from jetpare.engine.model import Engine
+from jetpare.image.inventory import File, Inventory, LayerInfo
+from jetpare.image.read import answer, in_container, inventory_reader
 from tests.inventories import image
 
 FILE = ["/etc", "dir", 0, 0o755, 0, 0, None, None, None]
@@ -44,7 +45,7 @@ def lines(*tables: object) -> Iterator[bytes]:
 
 
 def gathered(*tables: object) -> dict[str, Any]:
-    return xray.gather(lines(*tables), lambda _: None)
+    return answer.gather(lines(*tables), lambda _: None)
 
 
 def test_what_the_collector_says_is_taken() -> None:
@@ -98,7 +99,7 @@ def test_what_the_collector_says_is_taken() -> None:
     ],
 )
 def test_what_it_cannot_have_said_is_not(tables: list[object]) -> None:
-    with pytest.raises(xray._NoAnswerError):
+    with pytest.raises(answer.NoAnswerError):
         gathered(*tables)
 
 
@@ -109,22 +110,22 @@ def test_a_name_that_is_not_utf8_is_taken_as_its_bytes() -> None:
 
 def test_a_line_that_is_no_json_or_too_deep_is_not_taken() -> None:
     for line in (b"no json", b"[" * 100_000, b"\xff\xfe"):
-        with pytest.raises(xray._NoAnswerError):
-            xray.gather(iter([line]), lambda _: None)
+        with pytest.raises(answer.NoAnswerError):
+            answer.gather(iter([line]), lambda _: None)
 
 
 @pytest.mark.parametrize(
     ("store", "layers"), [("containerd", 10), ("zfs", 10), ("overlay2", None), ("overlay2", 2**40)]
 )
 def test_bytes_that_may_be_are_believed(store: str, layers: int | None) -> None:
-    xray.check_bytes({"files": [File(path="/x", kind="file", size=2**40)]}, store, layers)
+    answer.check_bytes({"files": [File(path="/x", kind="file", size=2**40)]}, store, layers)
 
 
 def test_more_bytes_than_the_layers_have_are_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    liar = {name: list[Any]() for name in xray.READ} | {"files": [File(path="/x", kind="file", size=9 * 10**18)]}
+    liar = {name: list[Any]() for name in answer.READ} | {"files": [File(path="/x", kind="file", size=9 * 10**18)]}
     honest = {**liar, "files": [File(path="/x", kind="file", size=9)]}
-    monkeypatch.setattr(xray, "_from_container", lambda *_: liar)
-    monkeypatch.setattr(xray, "from_stream", lambda *_, **__: honest)
+    monkeypatch.setattr(in_container, "from_container", lambda *_: liar)
+    monkeypatch.setattr(inventory_reader, "from_stream", lambda *_, **__: honest)
 
     class Docker:
         api: Any = None
@@ -138,7 +139,7 @@ def test_more_bytes_than_the_layers_have_are_not_believed(monkeypatch: pytest.Mo
     docker: Any = Docker()
     docker.api = docker
     said: list[str] = []
-    found = xray._read(docker, {**INSPECT, "Size": 683_000}, state=Path(), say=said.append)
+    found = inventory_reader._read(docker, {**INSPECT, "Size": 683_000}, state=Path(), say=said.append)
     assert (found.bytes, found.how) == (9, "stream")
     assert "9000000000000000000 bytes in files, its layers have 683000" in said[0]
 
@@ -155,27 +156,27 @@ def frame(stream: int, data: bytes) -> bytes:
 
 def test_the_stream_of_a_container_is_taken_apart() -> None:
     answer = parts(frame(1, b"on") + frame(2, b"warning\n") + frame(1, b"e\ntwo\nrest"))
-    assert list(xray._lines(xray._stdout(xray._frames(answer)))) == [b"one", b"two"]
+    assert list(in_container._lines(in_container._stdout(in_container._frames(answer)))) == [b"one", b"two"]
 
 
 def test_a_container_that_only_complains_is_no_answer() -> None:
-    with pytest.raises(xray._NoAnswerError, match=r"^SyntaxError: x$"):
-        list(xray._stdout(xray._frames(parts(frame(2, b"Traceback\n  x\nSyntaxError: x\n")))))
-    with pytest.raises(xray._NoAnswerError, match="nothing"):
-        list(xray._stdout(xray._frames(parts(b""))))
+    with pytest.raises(answer.NoAnswerError, match=r"^SyntaxError: x$"):
+        list(in_container._stdout(in_container._frames(parts(frame(2, b"Traceback\n  x\nSyntaxError: x\n")))))
+    with pytest.raises(answer.NoAnswerError, match="nothing"):
+        list(in_container._stdout(in_container._frames(parts(b""))))
 
 
 def test_an_answer_without_an_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(xray, "ANSWER_BYTES", 1000)
-    with pytest.raises(xray._NoAnswerError, match="no end"):
-        list(xray._frames(parts(frame(1, b"x" * 90) * 50, 64)))
-    monkeypatch.setattr(xray, "LINE_BYTES", 100)
-    with pytest.raises(xray._NoAnswerError, match="without an end"):
-        list(xray._lines(iter([b"x" * 90] * 2)))
-    with pytest.raises(xray._NoAnswerError, match="stream"):
-        list(xray._frames(parts(frame(1, b"x" * 300), 64)))
+    monkeypatch.setattr(in_container, "ANSWER_BYTES", 1000)
+    with pytest.raises(answer.NoAnswerError, match="no end"):
+        list(in_container._frames(parts(frame(1, b"x" * 90) * 50, 64)))
+    monkeypatch.setattr(in_container, "LINE_BYTES", 100)
+    with pytest.raises(answer.NoAnswerError, match="without an end"):
+        list(in_container._lines(iter([b"x" * 90] * 2)))
+    with pytest.raises(answer.NoAnswerError, match="stream"):
+        list(in_container._frames(parts(frame(1, b"x" * 300), 64)))
     with pytest.raises(TimeoutError):
-        list(xray._within(-1, iter([b"x"])))
+        list(inventory_reader._within(-1, iter([b"x"])))
 
 
 def test_settings_and_layers_are_the_engines() -> None:
@@ -184,8 +185,8 @@ def test_settings_and_layers_are_the_engines() -> None:
         {"CreatedBy": "COPY x /", "Size": 7, "Created": 1_700_000_000},
         {"CreatedBy": "", "Size": 3, "Created": 0},
     ]
-    tables: dict[str, Any] = {name: [] for name in xray.READ} | {"texts": [("/etc/os-release", "ID=x")]}
-    found = xray.assemble(INSPECT, history, tables, how="stream")
+    tables: dict[str, Any] = {name: [] for name in answer.READ} | {"texts": [("/etc/os-release", "ID=x")]}
+    found = inventory_reader.assemble(INSPECT, history, tables, how="stream")
     assert (found.platform, found.how, found.texts) == ("linux/arm64/v8", "stream", {"/etc/os-release": "ID=x"})
     assert found.layers == (
         LayerInfo(diff_id="sha256:a", size=3, instruction=None),
@@ -197,7 +198,7 @@ def test_settings_and_layers_are_the_engines() -> None:
         ("CMD", "true"),
         (),
     )
-    assert [layer.size for layer in xray.layers(["a", "b", "c", "d"], history)] == [None] * 4
+    assert [layer.size for layer in inventory_reader.layers(["a", "b", "c", "d"], history)] == [None] * 4
 
 
 @pytest.mark.parametrize(
@@ -211,7 +212,7 @@ def test_settings_and_layers_are_the_engines() -> None:
 def test_an_image_that_a_container_would_not_show_is_not_run(
     info: dict[str, Any], config: dict[str, Any], why: str
 ) -> None:
-    assert xray._not_to_be_run(info, {**INSPECT, "Config": config}) == why
+    assert inventory_reader._not_to_be_run(info, {**INSPECT, "Config": config}) == why
 
 
 # --- kept by digest
@@ -223,13 +224,13 @@ def taken() -> Inventory:
 
 
 def load(path: Path, said: list[str] | None = None) -> Inventory | None:
-    return xray._load(path, ID, (said if said is not None else []).append)
+    return inventory_reader._load(path, ID, (said if said is not None else []).append)
 
 
 def test_what_was_stored_comes_back(tmp_path: Path, taken: Inventory) -> None:
     path = tmp_path / "inventories" / "x.json.gz"
     assert load(path) is None
-    xray._store(path, taken)
+    inventory_reader._store(path, taken)
     assert load(path) == taken
     assert [each.name for each in path.parent.iterdir()] == ["x.json.gz"]
 
@@ -245,19 +246,19 @@ def test_a_damaged_file_is_made_again_and_said(tmp_path: Path, damage: bytes) ->
 
 def test_a_file_that_was_cut_or_is_of_another_image_is_not_used(tmp_path: Path, taken: Inventory) -> None:
     path, said = tmp_path / "x.json.gz", list[str]()
-    xray._store(path, taken)
+    inventory_reader._store(path, taken)
     whole = path.read_bytes()
     for cut in range(0, len(whole) - 1, 97):
         path.write_bytes(whole[:cut])
         assert load(path) is None
     path.write_bytes(whole)
-    assert xray._load(path, "sha256:other", said.append) is None
+    assert inventory_reader._load(path, "sha256:other", said.append) is None
     assert "other" not in said[0]
 
 
 def test_bytes_that_were_flipped_are_found(tmp_path: Path, taken: Inventory) -> None:
     path = tmp_path / "x.json.gz"
-    xray._store(path, taken)
+    inventory_reader._store(path, taken)
     whole = path.read_bytes()
     for place in range(0, len(whole), 7):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
@@ -287,7 +288,7 @@ def test_what_was_stored_is_checked(
     tmp_path: Path, taken: Inventory, table: str, change: Callable[[Any], object]
 ) -> None:
     path, said = tmp_path / "x.json.gz", list[str]()
-    content = json.loads(json.dumps({"reader": xray.reader(), **taken.as_dict()}))
+    content = json.loads(json.dumps({"reader": inventory_reader.reader(), **taken.as_dict()}))
     path.write_bytes(gzip.compress(json.dumps(content).encode()))
     assert load(path) == taken
     change(content[table])
@@ -301,14 +302,14 @@ def test_what_cannot_be_kept_is_not_lost(tmp_path: Path, taken: Inventory, monke
     def client(*_: object, **__: object) -> Iterator[None]:
         yield
 
-    monkeypatch.setattr(engine, "client", client)
-    monkeypatch.setattr(xray, "_inspect", lambda *_: INSPECT)
-    monkeypatch.setattr(xray, "_read", lambda *_, **__: taken)
+    monkeypatch.setattr(api, "client", client)
+    monkeypatch.setattr(inventory_reader, "_inspect", lambda *_: INSPECT)
+    monkeypatch.setattr(inventory_reader, "_read", lambda *_, **__: taken)
     cached = tmp_path / "inventories" / f"{'0' * 64}.json.gz"
     cached.mkdir(parents=True)
     said: list[str] = []
     running = Engine(docker="docker", env={}, overrides={}, private=False)
-    assert xray.take(running, "x", state=tmp_path, say=said.append) == taken
+    assert inventory_reader.take(running, "x", state=tmp_path, say=said.append) == taken
     assert said[-1].startswith(f"{cached}: not kept (")
     assert [each.name for each in cached.parent.iterdir()] == [cached.name]
 
@@ -319,7 +320,7 @@ def test_what_another_removes_meanwhile_and_what_was_left_behind(tmp_path: Path,
     old.touch()
     new.touch()
     os.utime(old, (1, 1))
-    xray._store(tmp_path / "x.json.gz", taken)
+    inventory_reader._store(tmp_path / "x.json.gz", taken)
     assert {each.name for each in tmp_path.iterdir()} == {"gone.json.gz", ".new-new", "x.json.gz"}
 
 
@@ -327,19 +328,19 @@ def test_another_way_of_reading_makes_it_anew_silently(
     tmp_path: Path, taken: Inventory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, said = tmp_path / "x.json.gz", list[str]()
-    xray._store(path, taken)
-    monkeypatch.setattr(xray, "reader", lambda: "other")
+    inventory_reader._store(path, taken)
+    monkeypatch.setattr(inventory_reader, "reader", lambda: "other")
     assert load(path, said) is None
     assert said == []
 
 
 def test_the_oldest_are_dropped(tmp_path: Path, taken: Inventory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(xray, "KEPT_INVENTORIES", 3)
+    monkeypatch.setattr(inventory_reader, "KEPT_INVENTORIES", 3)
     for number in range(3):
-        xray._store(tmp_path / f"{number}.json.gz", taken)
+        inventory_reader._store(tmp_path / f"{number}.json.gz", taken)
         os.utime(tmp_path / f"{number}.json.gz", (number + 1, number + 1))
     assert load(tmp_path / "0.json.gz") is not None  # used now, so the next oldest goes
-    xray._store(tmp_path / "3.json.gz", taken)
+    inventory_reader._store(tmp_path / "3.json.gz", taken)
     assert sorted(path.name[0] for path in tmp_path.iterdir()) == ["0", "2", "3"]
 
 
@@ -349,23 +350,23 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path, taken: Inventory, mon
 
     monkeypatch.setattr(gzip, "compress", fail)
     with pytest.raises(OSError, match="No space"):
-        xray._store(tmp_path / "x.json.gz", taken)
+        inventory_reader._store(tmp_path / "x.json.gz", taken)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.processes
 def test_the_program_runs_from_memory_in_an_isolated_python() -> None:
     """What is sent into a container, started as there, without the rest: it must get as far as reading a tree."""
-    boot = xray.BOOT.replace(
-        "collector.main()", "print(collector.__file__, collector.scan.__name__)\nimport elftools.elf.elffile"
+    boot = in_container.BOOT.replace(
+        "main.main()", "print(main.__file__, main.scan.__name__)\nimport elftools.elf.elffile"
     )
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", boot, str(len(xray.program()))],
-        input=xray.program(),
+        [sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", boot, str(len(in_container.program()))],
+        input=in_container.program(),
         capture_output=True,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, b"")
-    assert done.stdout.startswith(xray.READY + b"\n/proc/self/fd/")
-    with zipfile.ZipFile(io.BytesIO(xray.program())) as archive:
-        assert {name.partition("/")[0] for name in archive.namelist()} == {"collector.py", "elftools"}
+    assert done.stdout.startswith(in_container.READY + b"\n/proc/self/fd/")
+    with zipfile.ZipFile(io.BytesIO(in_container.program())) as archive:
+        assert {name.partition("/")[0] for name in archive.namelist()} == {"jetpare", "elftools"}

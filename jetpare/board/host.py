@@ -1,0 +1,155 @@
+"""The machine that a build runs on: read a file, list files, run a program. Local today, over ssh later.
+
+Paths are the host's own, as text. What a Jetson is, and how it tells its model and release, stands here too.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Protocol
+
+from jetpare.base import process
+from jetpare.base.process import Completed
+
+SUDO = "/usr/bin/sudo"
+JETSONS = MappingProxyType({"nvidia,tegra194": "Xavier", "nvidia,tegra234": "Orin", "nvidia,tegra264": "Thor"})
+JETPACKS = MappingProxyType(
+    {"36.4.0": "6.1", "36.4.3": "6.2", "36.4.4": "6.2.1", "36.4.7": "6.2.1", "36.5.0": "6.2.2"}
+)  # by L4T release
+
+
+class Host(Protocol):
+    """What power and telemetry need of a machine."""
+
+    @property
+    def is_root(self) -> bool:
+        """Whether programs that are run there are run as root."""
+
+    @property
+    def lock_folder(self) -> Path | None:
+        """A folder of that machine where every user may hold a lock; None where there is none."""
+
+    def read_text(self, path: str) -> str:
+        """The content of a file. Raises OSError, with its errno: sensors say EAGAIN, missing ones ENOENT."""
+
+    def glob(self, pattern: str) -> tuple[str, ...]:
+        """The absolute paths that match an absolute *pattern*, sorted; () where nothing does."""
+
+    def run(self, argv: tuple[str, ...], *, stdin: str = "", timeout: float, sudo: tuple[str, ...] = ()) -> Completed:
+        """Run a program by its absolute path, with *sudo* (a whole prefix, such as ("/usr/bin/sudo", "-n")) before it.
+
+        *timeout* is in seconds. Raises ToolError where it is missing or gives no answer in time.
+        """
+
+    def running(self, program: str) -> bool:
+        """Whether some process runs the program with this absolute path now."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalHost:
+    """The machine we run on. Every path, a program's too, is looked up below *root*; *uid* tells who is root."""
+
+    environ: Mapping[str, str]
+    root: Path = Path("/")
+    uid: int = field(default_factory=os.geteuid)
+
+    @property
+    def is_root(self) -> bool:
+        """Whether we are root."""
+        return self.uid == 0
+
+    @property
+    def lock_folder(self) -> Path | None:
+        """/run/lock, where we may write to it."""
+        folder = self._path("/run/lock")
+        return folder if os.access(folder, os.W_OK) else None
+
+    def read_text(self, path: str) -> str:
+        """As in Host."""
+        return self._path(path).read_bytes().decode(errors="replace")
+
+    def glob(self, pattern: str) -> tuple[str, ...]:
+        """As in Host."""
+        found = glob.glob(pattern.lstrip("/"), root_dir=self.root)  # noqa: PTH207 - pathlib has no root_dir
+        return tuple(f"/{path}" for path in sorted(found))
+
+    def run(self, argv: tuple[str, ...], *, stdin: str = "", timeout: float, sudo: tuple[str, ...] = ()) -> Completed:
+        """As in Host."""
+        words = [str(self._path(argv[0])), *argv[1:]]
+        if sudo:
+            words = [str(self._path(sudo[0])), *sudo[1:], *words]
+        return process.attempt(words, env={**self.environ, "LC_ALL": "C"}, stdin=stdin.encode(), timeout=timeout)
+
+    def running(self, program: str) -> bool:
+        """As in Host, from the kernel's list of processes; scripts count too, sudo's own process as well."""
+        wanted = str(self._path(program)).encode()
+        for command in glob.iglob("/proc/[0-9]*/cmdline"):  # noqa: PTH207 - a thousand paths, in a millisecond
+            try:
+                words = Path(command).read_bytes().split(b"\0")
+            except OSError:
+                continue  # it ended meanwhile
+            if wanted in words:
+                return True
+        return False
+
+    def _path(self, path: str) -> Path:
+        return self.root / path.lstrip("/")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostFacts:
+    """What a machine is. ``family`` is Xavier, Orin or Thor, and None for anything that is no Jetson."""
+
+    family: str | None
+    model: str | None  # as the device tree names it
+    l4t: str | None  # such as 36.4.3
+    jetpack: str | None  # such as 6.2; None for a release that the table does not have
+    container: bool  # we are inside one: its files may say Jetson, but it is no host
+
+
+def host_facts(host: Host) -> HostFacts:
+    """What *host* says about itself."""
+    compatible = (_text(host, "/proc/device-tree/compatible") or "").split("\0")
+    model = (_text(host, "/proc/device-tree/model") or "").strip("\0 \n")
+    l4t = l4t_release(_text(host, "/etc/nv_tegra_release") or "")
+    return HostFacts(
+        family=next((JETSONS[name] for name in compatible if name in JETSONS), None),
+        model=model or None,
+        l4t=l4t,
+        jetpack=JETPACKS.get(l4t or ""),
+        container=bool(host.glob("/.dockerenv") or host.glob("/run/.containerenv")),
+    )
+
+
+def l4t_release(text: str) -> str | None:
+    """'# R36 (release), REVISION: 4.0, ...' -> '36.4.0'; None where the first line is something else."""
+    match = re.match(r"#\s*R(\d+)\b.*?\bREVISION:\s*([\d.]+)", text.partition("\n")[0])
+    return f"{match[1]}.{match[2]}" if match else None
+
+
+def read_optional(host: Host, path: str) -> str | None:
+    """The stripped content of a file; None where it cannot be read now, for whatever reason."""
+    text = _text(host, path)
+    return None if text is None else text.strip()
+
+
+def read_number(host: Host, path: str) -> int | None:
+    """The whole number in a file; None where there is none."""
+    text = read_optional(host, path)
+    try:
+        return None if text is None else int(text)
+    except ValueError:
+        return None
+
+
+def _text(host: Host, path: str) -> str | None:
+    try:
+        return host.read_text(path)
+    except OSError:
+        return None

@@ -1,0 +1,114 @@
+"""Read the settings of a base image (ENV, CMD, labels ...), and hand them to an image that starts from nothing.
+
+An image that is built `FROM scratch` inherits no settings. The bake definition gives it another image in place of
+scratch, whose Dockerfile is generated from the real base's configuration, so that nobody has to type that again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from jetpare.base import process
+from jetpare.base.errors import EngineError, ToolError
+from jetpare.engine import api, image_store
+from jetpare.engine.model import Engine
+
+Settings = Mapping[str, Any]  # the `Config` of an image as engines and registries write it (OCI image specification)
+REGISTRY_SECONDS = 60.0
+RECORD = "/usr/share/jetpare/base-settings.json"  # the settings that were handed on, in the image
+# Not ONBUILD: its instructions are for whoever builds on the base, and ran when the image was built on it.
+HANDED_ON = (
+    *("Env", "Labels", "WorkingDir", "User", "StopSignal", "ExposedPorts", "Volumes"),
+    *("Shell", "Entrypoint", "Cmd", "Healthcheck"),
+)
+
+
+def read(running: Engine, reference: str, *, platform: str) -> Settings:
+    """Return the settings of the image *reference*: as the engine has it, else as its registry has it.
+
+    Raises EngineError where neither has it for *platform*.
+    """
+    from docker.errors import ImageNotFound
+
+    with api.client(running) as docker:
+        try:
+            image = image_store.inspected(docker, reference)
+        except ImageNotFound:
+            image = {}
+    found = {"os": image.get("Os"), "architecture": image.get("Architecture"), "variant": image.get("Variant")}
+    if image and image_store.of_platform(found, platform):
+        return dict(image.get("Config") or {})
+    return _of_registry(running, reference, platform)
+
+
+def _of_registry(running: Engine, reference: str, platform: str) -> Settings:
+    argv = [running.docker, "buildx", "imagetools", "inspect", "--format", "{{json .Image}}", reference]
+    try:
+        answer = json.loads(process.run(argv, env=running.env, timeout=REGISTRY_SECONDS))
+    except (ToolError, ValueError) as error:
+        raise EngineError(
+            f"{reference}: the settings of this base cannot be read, because the engine does not have the image and "
+            f"its registry does not answer: {error}\nGet the image: `docker pull --platform {platform} {reference}`"
+        ) from error
+    # An index gives its images by platform, a single image itself.
+    images = [answer] if "config" in answer or "rootfs" in answer else list(answer.values())
+    for image in images:
+        if image_store.of_platform(image, platform):
+            return dict(image.get("config") or {})
+    raise EngineError(f"{reference}: its registry has no image for {platform}. Correct the context in build.toml.")
+
+
+def dockerfile(settings: Settings) -> tuple[str, dict[str, str]]:
+    """Return a Dockerfile that makes an image with *settings* and nothing but their record, and its build arguments.
+
+    Free text goes into build arguments, which need no quoting: a value may hold quotes, dollar signs and line ends.
+    BuildKit cannot hand on an image without a layer, so the record is what its layer holds.
+    """
+    settings = {name: settings[name] for name in HANDED_ON if settings.get(name)}
+    arguments: dict[str, str] = {}
+
+    def given(value: object) -> str:
+        name = f"SETTING_{len(arguments)}"
+        arguments[name] = str(value)
+        lines.append(f"ARG {name}")
+        return f"${{{name}}}"
+
+    record = json.dumps(settings, indent=1, sort_keys=True)
+    lines = ["FROM scratch", f"COPY <<'END' {RECORD}", *record.splitlines(), "END"]
+    for entry in settings.get("Env", ()):
+        name, _, value = entry.partition("=")
+        lines.append(f"ENV {name}={given(value)}")
+    for key, value in sorted(settings.get("Labels", {}).items()):
+        lines.append(f"LABEL {_quoted(key)}={given(value)}")
+    for instruction in ("WorkingDir", "User", "StopSignal"):
+        value = settings.get(instruction)
+        if value and (instruction, value) != ("WorkingDir", "/"):  # '/' is the default, and would be a layer of its own
+            lines.append(f"{instruction.upper().replace('WORKINGDIR', 'WORKDIR')} {given(value)}")
+    lines += [f"EXPOSE {port}" for port in sorted(settings.get("ExposedPorts", ()))]
+    if volumes := sorted(settings.get("Volumes", ())):
+        lines.append(f"VOLUME {json.dumps(volumes)}")
+    for instruction in ("Shell", "Entrypoint", "Cmd"):
+        if instruction in settings:
+            lines.append(f"{instruction.upper()} {json.dumps(settings[instruction])}")
+    lines += _healthcheck(settings.get("Healthcheck", {}))
+    return "\n".join(lines) + "\n", arguments
+
+
+def _quoted(key: str) -> str:
+    return json.dumps(key).replace("$", "\\$")
+
+
+def _healthcheck(check: Mapping[str, Any]) -> list[str]:
+    """Return the HEALTHCHECK instruction, if any; the configuration counts times in nanoseconds."""
+    kind, *words = check.get("Test") or [""]
+    if not kind:
+        return []
+    if kind == "NONE":
+        return ["HEALTHCHECK NONE"]
+    times = {"Interval": "interval", "Timeout": "timeout", "StartPeriod": "start-period"}
+    flags = [f"--{flag}={check[name]}ns" for name, flag in times.items() if check.get(name)]
+    flags += [f"--retries={check['Retries']}"] if check.get("Retries") else []
+    command = json.dumps(["/bin/sh", "-c", *words] if kind == "CMD-SHELL" else words)
+    return [" ".join(["HEALTHCHECK", *flags, "CMD", command])]

@@ -1,0 +1,102 @@
+"""A Debian base image where no registry need answer: pulled if one does, made with mmdebstrap if not."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from jetpare.base import process
+from jetpare.base.errors import EngineError, ToolError
+from jetpare.engine import image_store
+from jetpare.engine.apt import apt_environment, require_mmdebstrap
+from jetpare.engine.model import Engine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+LABEL = "io.jetpare.base"
+
+# What the official slim images leave out, and how their apt is set.
+SLIM = (
+    "--dpkgopt=path-exclude=/usr/share/doc/*",
+    "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+    "--dpkgopt=path-exclude=/usr/share/man/*",
+    "--dpkgopt=path-exclude=/usr/share/info/*",
+    "--dpkgopt=path-exclude=/usr/share/locale/*",
+    "--dpkgopt=path-include=/usr/share/locale/locale.alias",
+    '--aptopt=APT::Install-Recommends "false"',
+    '--aptopt=APT::Install-Suggests "false"',
+    '--aptopt=Acquire::Languages "none"',
+    # Written last: set any earlier, apt would drop the packages that mmdebstrap is about to unpack.
+    """--customize-hook=echo 'APT::Keep-Downloaded-Packages "false";' > "$1"/etc/apt/apt.conf.d/90no-debs""",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """A base image that is in the engine now, and where it came from."""
+
+    id: str
+    how: Literal["present", "pulled", "bootstrapped"]
+
+
+def bootstrap_base(
+    engine: Engine,
+    *,
+    name: str,
+    suite: str,
+    arch: str,
+    environ: Mapping[str, str],
+    say: Callable[[str], None] = lambda _line: None,
+) -> Base:
+    """Have Debian *suite* for *arch* (Docker's name for it) in *engine* under *name*.
+
+    Takes what is there, else pulls debian:SUITE-slim if a registry answers within 15 s, else makes one on this host
+    with mmdebstrap, which needs Linux, apt and root. Raises ToolError with the reason when that fails too.
+    """
+    present = image_store.inspect_image(engine, name)
+    if present is not None:
+        return Base(id=present.id, how="present")
+    official = f"debian:{suite}-slim"
+    trouble = image_store.registry_trouble(engine, official)
+    if not trouble:
+        say(f"Pulling {official} ...")
+        process.run([engine.docker, "pull", "--quiet", "--platform", f"linux/{arch}", official], env=engine.env)
+        image_store.tag_image(engine, official, name)
+        return _found(engine, name, "pulled")
+    say(f"No registry with {official} answers ({trouble}).")
+    say(f"Making it for {arch} with mmdebstrap (half a minute, or minutes where its programs are emulated) ...")
+    env = apt_environment(environ)
+    if not shutil.which("apt-get", path=env["PATH"]):
+        raise ToolError(
+            f"{official} cannot be pulled ({trouble}), and without apt it cannot be made here. "
+            f"Load a Debian {suite} image into the engine and tag it {name}."
+        )
+    require_mmdebstrap(env, say)
+    with tempfile.TemporaryDirectory(prefix="jetpare-") as folder:
+        archive = Path(folder) / "base.tar"
+        # Whether programs of another architecture run is the doctor's to say; mmdebstrap wants one more tool for it.
+        argv = ["unshare", "--mount", "mmdebstrap", "--variant=apt", "--include=ca-certificates", "--skip=check/qemu"]
+        process.run([*argv, f"--architectures={debian_arch(arch)}", *SLIM, suite, archive], env=env)
+        change = ["--change", f"LABEL {LABEL}=mmdebstrap-{suite}", "--change", 'CMD ["bash"]']
+        process.run(
+            [engine.docker, "import", "--platform", f"linux/{arch}", *change, archive, name],
+            env=engine.env,
+        )
+    return _found(engine, name, "bootstrapped")
+
+
+def debian_arch(arch: str) -> str:
+    """Debian's name for an architecture that Docker calls *arch*."""
+    return {"arm": "armhf", "386": "i386", "ppc64le": "ppc64el"}.get(arch, arch)
+
+
+def _found(engine: Engine, name: str, how: Literal["pulled", "bootstrapped"]) -> Base:
+    image = image_store.inspect_image(engine, name)
+    if image is None:
+        raise EngineError(f"{name} was {how}, but {engine.host} does not have it.")
+    return Base(id=image.id, how=how)

@@ -1,0 +1,315 @@
+"""Will a build work here? One finding for each thing that it needs: ok, warning or failed, with what to do.
+
+Each ``check_...`` looks at facts that it is given; ``check`` gathers them. What cannot be seen from here, such as the
+disk of a remote engine, is a warning that says so, never a guess.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from packaging.version import Version
+
+from jetpare.base.errors import JetpareError
+from jetpare.base.units import size_text
+from jetpare.board.host import LocalHost, host_facts
+from jetpare.build import network, wheel_index
+from jetpare.build.network import NetworkSettings, without_login
+from jetpare.config.values import MULTIARCH
+from jetpare.engine import api, image_store
+from jetpare.engine.disk import free_bytes, is_local
+from jetpare.engine.model import Engine, EngineFacts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+
+Status = Literal["ok", "warning", "failed"]
+
+JOB_BYTES = 1.5 * 1024**3  # one compiler process of GDAL, at its largest
+INDEX_SECONDS = 5.0
+RAW_TABLE_ENGINE = Version("28")  # from here on Docker needs the kernel's iptable_raw
+QEMU_NAMES = {"arm64": "aarch64", "amd64": "x86_64", "386": "i386"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """One line of the doctor's report; ``advice`` is empty where nothing need be done."""
+
+    name: str
+    status: Status
+    detail: str
+    advice: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What the profile in use needs.
+
+    ``disk_bytes``: space at the engine's data root. ``held``: references of the images that this space is for; what
+    the engine has of them already need not be free. ``jobs``: compile jobs at once. ``platform``: as linux/arm64.
+    ``cross``: what only builds runs on the engine's own processor. ``indexes``: URLs of Python package indexes; None
+    stands for pip's default. ``images``: base images by reference; ``stand_ins``: those that the tool builds itself.
+    ``settings``: the network settings of a build, with which the indexes are asked.
+    """
+
+    disk_bytes: int
+    jobs: int
+    platform: str
+    cross: bool = False
+    indexes: tuple[str | None, ...] = (None,)
+    images: tuple[str, ...] = ()
+    stand_ins: tuple[str, ...] = ()
+    settings: NetworkSettings = field(default_factory=NetworkSettings)
+    held: tuple[str, ...] = ()
+
+
+def check(
+    reach: Callable[[], Engine],
+    *,
+    state: Path,
+    needs: Needs,
+    sysroot: Path = Path("/"),
+) -> tuple[Diagnosis, ...]:
+    """Return every finding, in the order in which a build meets them.
+
+    *reach* opens the engine, or raises JetpareError. *sysroot* is where /proc and /lib are looked for.
+    """
+    found: list[Diagnosis] = []
+    try:
+        engine = reach()
+        said = api.facts(engine)
+    except JetpareError as error:
+        found.append(Diagnosis(name="engine", status="failed", detail=str(error), advice="invoke engine-up"))
+        found += [_not_measured(name, "no engine answers") for name in ("buildx", "disk", "memory", "platform")]
+        found += [_not_measured("base image", "no engine answers", image) for image in needs.images]
+    else:
+        local = is_local(engine)
+        found += [
+            check_engine(said),
+            check_buildx(said),
+            _guarded("disk", lambda: check_room(engine, said, needs.disk_bytes, state=state, held=needs.held)),
+            check_memory(said.memory_bytes, needs.jobs),
+            _guarded(
+                "platform",
+                lambda: check_platform(said.platform, needs.platform, sysroot, local=local, cross=needs.cross),
+            ),
+            _guarded(
+                "jetson network", lambda: check_raw_table(said.version, sysroot, ours=engine.private or not local)
+            ),
+        ]
+        found += [_guarded("base image", partial(_check_image, engine, image), image) for image in needs.images]
+    found += [
+        Diagnosis(name="base image", status="ok", detail=f"{name}: stand-in, built here") for name in needs.stand_ins
+    ]
+    found += [
+        _guarded("index", partial(check_index, url, needs.settings), _index_name(url))
+        for url in dict.fromkeys(needs.indexes)
+    ]
+    return tuple(found)
+
+
+def _guarded(name: str, one: Callable[[], Diagnosis], subject: str = "") -> Diagnosis:
+    """A check that meets something odd on this machine reports that, and the others still run."""
+    try:
+        return one()
+    except (OSError, ValueError, JetpareError) as error:
+        return _not_measured(name, str(error), subject)
+
+
+def _not_measured(name: str, why: str, subject: str = "") -> Diagnosis:
+    detail = f"{subject}: not measured: {why}" if subject else f"not measured: {why}"
+    return Diagnosis(name=name, status="warning", detail=detail)
+
+
+# --- engine
+
+
+def check_engine(said: EngineFacts) -> Diagnosis:
+    """Whether the engine is new enough for named contexts."""
+    detail = f"{said.version_text or 'unknown version'} at {said.host}, {said.storage_driver} ({said.store} store)"
+    advice = f"Docker {api.OLDEST_ENGINE} or newer is needed: update it, or run `invoke engine-up` for a private one."
+    if said.version is None:
+        return Diagnosis(name="engine", status="warning", detail=detail, advice=advice)
+    if said.version < api.OLDEST_ENGINE:
+        return Diagnosis(name="engine", status="failed", detail=detail, advice=advice)
+    if said.storage_driver == "vfs":
+        slow = "vfs copies every layer in full: use overlay2, or many times the disk is needed."
+        return Diagnosis(name="engine", status="warning", detail=detail, advice=slow)
+    return Diagnosis(name="engine", status="ok", detail=detail)
+
+
+def check_buildx(said: EngineFacts) -> Diagnosis:
+    """Whether buildx gives its progress as JSON."""
+    if said.buildx is None:
+        advice = (
+            f"Install the buildx plugin {api.OLDEST_BUILDX} or newer (package docker-buildx or docker-buildx-plugin)."
+        )
+        return Diagnosis(name="buildx", status="failed", detail="the Docker CLI has no buildx plugin", advice=advice)
+    if said.buildx < api.OLDEST_BUILDX:
+        advice = f"Update the buildx plugin to {api.OLDEST_BUILDX} or newer."
+        return Diagnosis(name="buildx", status="failed", detail=str(said.buildx), advice=advice)
+    return Diagnosis(name="buildx", status="ok", detail=str(said.buildx))
+
+
+def check_room(engine: Engine, said: EngineFacts, need: int, *, state: Path, held: Iterable[str]) -> Diagnosis:
+    """Check whether *need* bytes are free, or are taken already by what a build of the images *held* will find there.
+
+    The doctor and the build ask here, so that both give the same answer.
+    """
+    free = free_bytes(engine, said, state)
+    enough = free is None or free >= need
+    return check_disk(free, need, said, there=0 if enough else image_store.held_bytes(engine, held))
+
+
+def check_disk(free: int | None, need: int, said: EngineFacts, *, there: int = 0) -> Diagnosis:
+    """Check whether there is room for the build. *there*: bytes that it need not write again."""
+    wanted = f"{size_text(need)} needed"
+    if free is None:
+        why = f"{said.data_root} of {said.host} cannot be seen from here; {wanted}"
+        return _not_measured("disk", why)
+    built = f" ({size_text(there)} of it built already)" if there else ""
+    detail = f"{size_text(free)} free, {wanted}{built}"
+    if free + there < need:
+        advice = (
+            "Free some: `invoke clean --cache` removes this project's, `docker system df` shows the engine's. "
+            "Or lower disk_gb in build.toml."
+        )
+        return Diagnosis(name="disk", status="failed", detail=detail, advice=advice)
+    return Diagnosis(name="disk", status="ok", detail=detail)
+
+
+def check_memory(memory_bytes: int, jobs: int) -> Diagnosis:
+    """Whether *jobs* compilers at once fit."""
+    fit = max(1, int(memory_bytes / JOB_BYTES))
+    detail = f"{size_text(memory_bytes)} for {jobs} compile jobs"
+    if memory_bytes <= 0:
+        return _not_measured("memory", "the engine does not tell")
+    if jobs > fit:
+        advice = f"Set jobs = {fit} in build.toml (about {size_text(JOB_BYTES)} each), or the compiler may be killed."
+        return Diagnosis(name="memory", status="warning", detail=detail, advice=advice)
+    return Diagnosis(name="memory", status="ok", detail=detail)
+
+
+# --- platform
+
+
+def check_platform(host: str, target: str, sysroot: Path, *, local: bool, cross: bool = False) -> Diagnosis:
+    """Whether the engine can run programs of *target*, itself or by emulation. *cross*: it compiles for it itself."""
+    if target.split("/")[:2] == host.split("/")[:2]:
+        return Diagnosis(name="platform", status="ok", detail=f"{target}, native")
+    arch = [*target.split("/"), "", ""][1]
+    if not local:
+        return _not_measured("platform", f"{target} on a remote {host} engine needs an emulator there")
+    detail = f"{target} on {host}"
+    script = f"`scripts/host/emulation.sh {arch}` (Debian and Ubuntu, as root), or " * (arch in MULTIARCH)
+    advice = f"Set up emulation: {script}`docker run --privileged --rm tonistiigi/binfmt --install {arch}`."
+    handler = sysroot / "proc/sys/fs/binfmt_misc" / f"qemu-{QEMU_NAMES.get(arch, arch)}"
+    trouble = _handler_trouble(handler)
+    if trouble:
+        return Diagnosis(name="platform", status="failed", detail=f"{detail}: {trouble}", advice=advice)
+    if cross:
+        detail = f"{detail}, cross-built; what must run is emulated by {handler.name}"
+        return Diagnosis(name="platform", status="ok", detail=detail)
+    slow = "Emulation is many times slower than the real processor: times mean nothing."
+    return Diagnosis(name="platform", status="warning", detail=f"{detail}, emulated by {handler.name}", advice=slow)
+
+
+def _handler_trouble(handler: Path) -> str:
+    """Why the kernel's *handler* for foreign programs is of no use in a container; empty when it is."""
+    if not (handler.parent / "register").exists():
+        return "binfmt_misc is not mounted (`mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc`)"
+    if not handler.is_file():
+        return "no emulator is registered"
+    lines = handler.read_text().splitlines()
+    if "enabled" not in lines:
+        return f"{handler.name} is disabled"
+    flags = next((line.partition(":")[2] for line in lines if line.startswith("flags")), "")
+    return "" if "F" in flags else f"{handler.name} is registered without flag F, so containers cannot use it"
+
+
+def has_raw_table(sysroot: Path) -> bool:
+    """Whether the kernel has iptable_raw: in use, loaded, built in, or there to be loaded."""
+    release = _text(sysroot / "proc/sys/kernel/osrelease").strip()
+    modules = sysroot / "lib/modules" / (release or "unknown")
+    return (
+        "raw" in _text(sysroot / "proc/net/ip_tables_names").split()
+        or any(line.split()[:1] == ["iptable_raw"] for line in _text(sysroot / "proc/modules").splitlines())
+        or "/iptable_raw.ko" in _text(modules / "modules.builtin")
+        or "/iptable_raw.ko" in _text(modules / "modules.dep")
+    )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def check_raw_table(version: Version | None, sysroot: Path, *, ours: bool) -> Diagnosis:
+    """Docker 28 and newer has no container network on a Jetson's kernel without iptable_raw.
+
+    *ours*: the engine runs elsewhere, or without iptables (a private one), so the trap cannot close here.
+    """
+    name = "jetson network"
+    if host_facts(LocalHost(environ={}, root=sysroot)).family is None:
+        return Diagnosis(name=name, status="ok", detail="not a Jetson")
+    if ours or version is None or version < RAW_TABLE_ENGINE:
+        return Diagnosis(name=name, status="ok", detail="this engine does not need iptable_raw")
+    if has_raw_table(sysroot):
+        return Diagnosis(name=name, status="ok", detail="the kernel has iptable_raw")
+    return Diagnosis(
+        name=name,
+        status="failed",
+        detail=f"Docker {version} needs iptable_raw, which this kernel lacks: containers get no network",
+        advice="Use Docker 27, or set DOCKER_INSECURE_NO_IPTABLES_RAW=1 in dockerd's environment (if you did, ignore "
+        "this), or build with --network=host.",
+    )
+
+
+# --- reachability
+
+
+def _check_image(engine: Engine, reference: str) -> Diagnosis:
+    name = "base image"
+    if image_store.inspect_image(engine, reference) is not None:
+        return Diagnosis(name=name, status="ok", detail=f"{reference}: in the engine already")
+    trouble = image_store.registry_trouble(engine, reference)
+    if not trouble:
+        return Diagnosis(name=name, status="ok", detail=f"{reference}: its registry answers")
+    advice = "Check the name, the network and `docker login`; or load the image into the engine."
+    return Diagnosis(name=name, status="failed", detail=f"{reference}: {trouble}", advice=advice)
+
+
+def check_index(url: str | None, settings: NetworkSettings) -> Diagnosis:
+    """Check that the Python package index at *url* (None: pip's default) answers within a few seconds.
+
+    The request uses the certificates and proxies that a build uses, and needs no pip.
+    """
+    import requests
+
+    where = _index_name(url)
+    advice = "Check the network and the proxy; name another index in build.toml, or a folder with the wheels."
+    target = url or wheel_index.default_index()
+    with network.session(settings, retries=1) as session:
+        try:
+            answer = session.get(f"{target.rstrip('/')}/", timeout=INDEX_SECONDS, stream=True)
+        except requests.RequestException as error:
+            detail = f"{where}: no answer ({type(error).__name__}: {network.reason(error)})"
+            return Diagnosis(name="index", status="failed", detail=detail, advice=advice)
+        code = answer.status_code
+        answer.close()
+    status: Status = "ok"
+    if code >= requests.codes.bad_request:
+        status = "failed" if code >= requests.codes.server_error else "warning"
+    said = "answers" if status == "ok" else f"answers with HTTP {code}"
+    return Diagnosis(name="index", status=status, detail=f"{where}: {said}", advice="" if status == "ok" else advice)
+
+
+def _index_name(url: str | None) -> str:
+    """What to call an index in the report: without the password that its URL may hold."""
+    return "pip's default" if url is None else without_login(url).partition("?")[0]

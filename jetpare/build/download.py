@@ -1,0 +1,219 @@
+"""Download archives by URL and sha256, and keep them on the host so that no rebuild downloads them again."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import RawIOBase
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from jetpare.base import files
+from jetpare.base.errors import DownloadError, HostError, SpaceError
+from jetpare.build import network
+from jetpare.build.network import NetworkSettings
+
+if TYPE_CHECKING:
+    from requests import Response
+
+
+PIECE = 1 << 20
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+STRONG_VALIDATOR = re.compile(r'"[^"]*"')  # RFC 9110: If-Range takes no weak one, such as W/"1"
+
+Tell = Callable[[int, int | None], None]
+
+
+class _MirrorError(Exception):
+    """A mirror answers with something that cannot be used."""
+
+
+def fetch(
+    urls: Sequence[str], *, sha256: str, folder: Path, settings: NetworkSettings, tell: Tell
+) -> tuple[Path, bool]:
+    """Bring the archive into *folder* and return its path, and whether anything was downloaded.
+
+    The mirrors are tried in order; whatever is wrong with one leads to the next. A transfer that broke off is resumed
+    at the mirror that it came from. *tell* gets the bytes so far and the total, None where the server does not say it.
+    Raises DownloadError with the answer of each mirror; SpaceError or HostError where this machine cannot keep the
+    file.
+    """
+    import requests
+    import urllib3
+
+    target = folder / Path(urlsplit(urls[0]).path).name
+    if target.is_file() and files.digest(target) == sha256:
+        return target, False
+    answers = []
+    with _our_disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    for url in urls:
+        partial = _Partial.of(url, folder)
+        try:
+            found = _from_mirror(url, partial, sha256=sha256, settings=settings, tell=tell)
+        except (_MirrorError, requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            answers.append(f"  {url}: {network.reason(error)}")
+            continue
+        if found == sha256:
+            with _our_disk(target):
+                partial.path.replace(target)
+            for each in folder.parent.glob(f"{folder.name}.*part*"):
+                each.unlink(missing_ok=True)
+            return target, True
+        partial.drop()
+        answers.append(f"  {url}: sha256 is {found}, expected {sha256}")
+    raise DownloadError(
+        f"{target.name}: no mirror gave it:\n" + "\n".join(answers) + f"\nPut the file at {target} by hand, or correct "
+        "the urls and sha256 in build.toml."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Partial:
+    """The bytes that came from one URL so far, next to the folder, which is a build context.
+
+    They are continued only while the server still has the same file: ``note`` keeps the validator (ETag or
+    Last-Modified) with which they came.
+    """
+
+    path: Path
+    note: Path
+
+    @classmethod
+    def of(cls, url: str, folder: Path) -> _Partial:
+        name = f"{folder.name}.{hashlib.sha256(url.encode()).hexdigest()[:16]}.part"
+        return cls(path=folder.with_name(name), note=folder.with_name(f"{name}.json"))
+
+    @property
+    def size(self) -> int:
+        return self.path.stat().st_size if self.path.is_file() else 0
+
+    @property
+    def validator(self) -> str:
+        return str(files.json_object(self.note).get("validator") or "")
+
+    def begin(self, validator: str) -> None:
+        """Start again from 0 with a file of this *validator*; '' for none, which cannot be continued."""
+        self.drop()
+        files.write_atomically(self.note, json.dumps({"validator": validator}))
+
+    def drop(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self.note.unlink(missing_ok=True)
+
+
+def _from_mirror(url: str, partial: _Partial, *, sha256: str, settings: NetworkSettings, tell: Tell) -> str:
+    """Download *url* into *partial* and return the sha256.
+
+    After a break it goes on, with growing waits, as long as bytes come: RETRIES times without a whole PIECE in between.
+    """
+    import requests
+    import urllib3
+
+    if partial.size and (found := files.digest(partial.path)) == sha256:
+        return found
+    tries, wait = network.RETRIES, 0.0
+    while True:
+        before = partial.size
+        try:
+            _transfer(url, partial, settings, tell)
+            return files.digest(partial.path)
+        except requests.HTTPError:
+            raise  # it was asked again already
+        except (_MirrorError, requests.RequestException, urllib3.exceptions.HTTPError):
+            came = partial.size - before
+            restarts = bool(before) and not partial.size
+            if came >= PIECE:
+                tries, wait = network.RETRIES, 0.0
+            if not tries or not (came > 0 or restarts):
+                raise
+            tries -= 1
+            time.sleep(wait)
+            wait = min(network.LONGEST_WAIT_SECONDS, 2 * wait + network.BACKOFF_SECONDS)
+
+
+def _transfer(url: str, partial: _Partial, settings: NetworkSettings, tell: Tell) -> None:
+    """Ask for the rest of *url*, or for all of it, and append what comes to *partial*."""
+    import requests
+
+    with network.session(settings) as session:
+        validator, have = partial.validator, partial.size
+        resuming = bool(have and validator)
+        headers = {"Range": f"bytes={have}-", "If-Range": validator} if resuming else {}
+        with session.get(url, headers=network.AS_IT_IS | headers, stream=True) as answer:
+            if resuming and answer.status_code == requests.codes.requested_range_not_satisfiable:
+                partial.drop()
+                raise _MirrorError(f"it has no bytes from {have} on")
+            answer.raise_for_status()
+            resumed = answer.status_code == requests.codes.partial_content
+            if resumed and not (resuming and _first_byte(answer) == have):
+                partial.drop()
+                raise _MirrorError(f"it sent other bytes than {have} to the end")
+            rest = _length(answer)
+            with _our_disk(partial.path):
+                if not resumed:
+                    have = 0
+                    partial.begin(_validator(answer))
+            done = _keep(answer, partial.path, have, None if rest is None else have + rest, tell)
+            if rest is not None and done != have + rest:
+                raise _MirrorError(f"it sent {done - have} of {rest} bytes")
+
+
+def _keep(answer: Response, path: Path, done: int, total: int | None, tell: Tell) -> int:
+    """Append each piece to *path* as soon as it comes, so that a break loses none; return the size."""
+    with _our_disk(path):
+        file = path.open("ab", buffering=0)
+    with file:
+        # As it was sent: some servers call a .tar.gz a tar file in gzip encoding, and its checksum is of the .tar.gz.
+        while piece := answer.raw.read1(PIECE, decode_content=False):
+            with _our_disk(path):
+                _write(file, piece)
+            done += len(piece)
+            tell(done, total)
+    return done
+
+
+def _write(file: RawIOBase, piece: bytes) -> None:
+    """Write all of *piece*; without a buffer, a single call may write less."""
+    rest = memoryview(piece)
+    while rest:
+        rest = rest[file.write(rest) or 0 :]
+
+
+def _length(answer: Response) -> int | None:
+    """Return how many bytes the server announces; None where it does not. Raises _MirrorError for what is no number."""
+    text = answer.headers.get("Content-Length")
+    if text is not None and not (text.isascii() and text.isdecimal()):
+        raise _MirrorError(f"its Content-Length is not a number: {text[:40]!r}")
+    return None if text is None else int(text)
+
+
+def _first_byte(answer: Response) -> int | None:
+    match = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
+    return int(match[1]) if match else None
+
+
+def _validator(answer: Response) -> str:
+    etag = answer.headers.get("ETag", "")
+    return etag if STRONG_VALIDATOR.fullmatch(etag) else answer.headers.get("Last-Modified", "")
+
+
+@contextmanager
+def _our_disk(path: Path) -> Iterator[None]:
+    """Raise SpaceError or HostError for a failed write: that is this machine's fault, so no other mirror helps."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise SpaceError(
+                f"{path}: the disk is full. Free some space (`invoke clean --cache` removes what earlier builds left) "
+                "and run the command again; it goes on from what was downloaded."
+            ) from error
+        raise HostError(f"{path}: the download cannot be written: {error.strerror or error}.") from error

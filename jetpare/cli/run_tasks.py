@@ -1,0 +1,110 @@
+"""The tasks that look at runs: plan, logs, history, timings, and budgets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jetpare.base.errors import (
+    BudgetError,
+    ConfigError,
+    RecordError,
+)
+from jetpare.cli import results
+from jetpare.cli.session import Session, host_architecture
+
+if TYPE_CHECKING:
+    from jetpare.compare.comparison import Comparison
+    from jetpare.project.plan import Plan
+    from jetpare.records.ledger import StageRecord
+
+
+def check_budget(session: Session, plan: Plan, result: Comparison | None, rows: Sequence[StageRecord] | None) -> None:
+    """Raise BudgetError where an image or a stage takes more than build.toml allows; tell what was not judged."""
+    from jetpare.build.stages import built_stages
+    from jetpare.records import budget
+
+    labels = [node.label for node in plan.nodes]
+    stages = (
+        built_stages(session.project, profile=plan.profile_name, labels=labels)
+        if rows is None
+        else {row.label: row for row in rows}
+    )
+    sizes = {image.name: image.sizes.get("layers") for image in result.images} if result else {}
+    lines = budget.judge(plan.profile.budget, sizes=sizes, stages=stages)
+    for line in lines:
+        if line.why:
+            session.say(str(line))
+    over = [line for line in lines if line.passed]
+    if over:
+        raise BudgetError(budget.message(over, table=session.project.config.table_of(plan.profile_name)))
+
+
+def plan(session: Session, *, images: tuple[str, ...]) -> None:
+    """Show the plan."""
+    from jetpare.build.request import expectations
+    from jetpare.views import terminal
+
+    plan = session.plan_of(images=images, architecture=host_architecture())
+    terminal.show(session.out, terminal.plan_table(plan, expectations(session.project, plan)))
+
+
+def logs(session: Session, stage: str, *, image: str | None) -> None:
+    """Print the newest full log of a stage."""
+    from jetpare.build import stages
+    from jetpare.project.plan import find_stage
+
+    label = find_stage(session.project.config, stage, image)
+    plan = session.plan_of(only=label, architecture=host_architecture())
+    path = stages.log_file(session.project, label, plan.profile_name)
+    if path is None:
+        raise RecordError(f"{label} has no log in profile '{plan.profile_name}': it was never built here.")
+    session.say(f"{path.relative_to(session.project.root)}:")
+    results.write_data(path.read_text(errors="replace"))
+
+
+def history(session: Session, *, stages: tuple[str, ...], last: int, form: str) -> None:
+    """Show the runs that compare, stage by stage; *form* is table, json or csv."""
+    from jetpare.records import history
+    from jetpare.views import history_text, terminal
+
+    if last < 0:
+        raise ConfigError(f"--last {last}: a number of runs is wanted, or 0 for all.")
+    labels = [
+        f"{group}/{stage}"
+        for stage in stages
+        for group, image in session.project.config.images.items()
+        if stage in image.stages
+    ]
+    unknown = [stage for stage in stages if not any(label.endswith(f"/{stage}") for label in labels)]
+    if unknown:
+        raise ConfigError(f"there is no stage '{unknown[0]}'. `invoke plan` shows them.")
+    found = history.groups(session.project.ledger.readable(), labels=labels, last=last or None)
+    if form == "json":
+        results.write_data(results.to_json(history.as_dict(found)))
+    elif form == "csv":
+        results.write_data(history.as_csv(found))
+    elif found:
+        terminal.show(session.out, history_text.history(found))
+    else:
+        raise RecordError("No run of this project is recorded. `invoke build-all` makes one.")
+
+
+def timings(session: Session, run: str, *, trace_file: str) -> None:
+    """Show one run in detail; write its trace where a file is named."""
+    from jetpare.base import files
+    from jetpare.records import trace
+    from jetpare.views import history_text, terminal
+
+    kept = session.project.ledger
+    record = next((each for each in kept.readable() if run in {"", each.id}), None)
+    if record is None:
+        what = f"run '{run}' is not recorded or cannot be read" if run else "no run is recorded"
+        raise RecordError(f"{what}: {kept.folder.relative_to(session.project.root)} holds the runs.")
+    loaded = trace.load(record, kept.path(record.id))
+    terminal.show(session.out, history_text.timings(loaded))
+    if trace_file:
+        files.write_out(Path(trace_file), json.dumps(trace.chrome(loaded)).encode())
+        session.say(f"The trace is in {trace_file}; ui.perfetto.dev or chrome://tracing opens it.")

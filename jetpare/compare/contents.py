@@ -1,0 +1,101 @@
+"""What is in one image, summed up for the comparison: from an inventory to groups, components, and what is wasted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from jetpare.base.versions import version_rows
+from jetpare.compare.comparison import (
+    Duplicates,
+    DuplicateSet,
+    GroupBytes,
+    HiddenFigures,
+    ImageFigures,
+    LayerFigures,
+    Nobody,
+    Overwritten,
+    PathBytes,
+    WasteFigures,
+)
+from jetpare.image import waste
+from jetpare.image.attribution import Attribution, Component, unowned
+from jetpare.image.inventory import Inventory, LayerInfo
+from jetpare.image.layers import Listing
+from jetpare.image.version_sources import Told, told
+
+LARGEST = 20  # of whatever is named one by one
+FAULTS = 3  # of an inventory that are told
+
+
+def with_contents(
+    figures: ImageFigures, inventory: Inventory, listing: Listing | None, found: Attribution
+) -> ImageFigures:
+    """*figures* with what *inventory* holds and whose it is; *listing*: of its layers, where those were read."""
+    nobodys = unowned(inventory, found)
+    own = Told() if any(row.measured for row in figures.versions) or figures.checks else told(inventory)
+    size = sum(file.bytes for file in nobodys)
+    return replace(
+        figures,
+        sizes={**figures.sizes, "merged": inventory.bytes},
+        layers=tuple(_layers(figures.layers or (), inventory.layers)) or figures.layers,
+        config=inventory.settings,
+        groups=tuple(grouped(found.components)),
+        components=found.components,
+        nobody=Nobody(
+            bytes=size,
+            files=len(nobodys),
+            share=size / inventory.bytes if inventory.bytes else 0.0,
+            largest=tuple(PathBytes(path=file.path, bytes=file.bytes) for file in nobodys[:LARGEST]),
+        ),
+        waste=wasted(waste.waste(inventory, listing)),
+        versions=version_rows(own.versions, _expected(figures)) if own.versions else figures.versions,
+        checks=figures.checks or own.checks,
+        notes=(*figures.notes, *own.notes, *_faults(figures, inventory)),
+    )
+
+
+def _expected(figures: ImageFigures) -> dict[str, str]:
+    return {row.component: row.expected for row in figures.versions if row.expected is not None}
+
+
+def grouped(components: Iterable[Component]) -> list[GroupBytes]:
+    """The groups of *components*, largest first."""
+    sums: dict[str, list[int]] = {}
+    for component in components:
+        counts = sums.setdefault(component.group, [0, 0])
+        counts[0] += component.bytes
+        counts[1] += component.files
+    groups = (GroupBytes(name=name, bytes=size, files=count) for name, (size, count) in sums.items())
+    return sorted(groups, key=lambda group: (-group.bytes, group.name))
+
+
+def wasted(found: waste.Waste) -> WasteFigures:
+    """The largest of what is wasted, and the sums of all."""
+    sets = [
+        DuplicateSet(bytes=each.bytes, size=each.size, count=len(each.paths), paths=each.paths[:LARGEST])
+        for each in found.duplicates[:LARGEST]
+    ]
+    hidden = [
+        HiddenFigures(path=each.path, bytes=each.bytes, instruction=each.instruction) for each in found.hidden or ()
+    ]
+    return WasteFigures(
+        duplicates=Duplicates(bytes=found.duplicate_bytes, sets=tuple(sets)),
+        overwritten=Overwritten(bytes=found.hidden_bytes, entries=tuple(hidden[:LARGEST]), reason=found.reason),
+    )
+
+
+def _layers(known: Sequence[LayerFigures], read: Sequence[LayerInfo]) -> Iterable[LayerFigures]:
+    """The layers with the instructions that made them; they are the same ones, from the bottom up."""
+    made = {layer.diff_id: layer.instruction for layer in read}
+    return (replace(layer, instruction=made.get(layer.diff_id)) for layer in known)
+
+
+def _faults(figures: ImageFigures, inventory: Inventory) -> Iterable[str]:
+    """What could not be read; a merged size that is not the one of the run that built it."""
+    merged = figures.sizes.get("merged")
+    if merged is not None and merged != inventory.bytes:
+        yield f"its files are {inventory.bytes} bytes, and were {merged} when it was built: one of the two was misread"
+    yield from (f"not read: {fault}" for fault in inventory.faults[:FAULTS])
+    if len(inventory.faults) > FAULTS:
+        yield f"not read: {len(inventory.faults) - FAULTS} more"

@@ -1,0 +1,7 @@
+"""Reach a Docker engine, ask about it and its images, run containers, and run the private engine.
+
+The only package that talks to Docker, except for buildx itself (build.buildx).
+
+Imports: config, events, base; not records.
+Start reading: find.py, then client.py.
+"""

@@ -1,0 +1,352 @@
+"""A Docker engine of this project's own, in a folder: for a Debian machine that has none.
+
+Its root is a small Debian or Ubuntu system that mmdebstrap makes, its images live in ``state/engine/data``, its
+socket in a short folder below /run (a unix socket's path may have 107 bytes, a project's folder may be deeper). It has
+a network bridge of its own and leaves a system engine beside it alone. It survives the command that started it.
+scripts/host/engine-start.sh says how it is isolated.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import ipaddress
+import json
+import os
+import re
+import shutil
+import signal
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Literal
+
+from packaging.version import Version
+
+from jetpare.base import files, process
+from jetpare.base.errors import BusyError, EngineError
+from jetpare.base.files import write_atomically
+from jetpare.engine import api
+from jetpare.engine.apt import SYSTEM_PATH, Say, apt_environment, require_mmdebstrap, system_path
+from jetpare.engine.containers import process_name
+from jetpare.engine.model import Engine
+from jetpare.engine.places import Places, engine, tools
+
+Store = Literal["overlay2", "containerd"]
+
+SCRIPTS = files.SCRIPTS / "host"
+HOST_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+FALLBACK_SUITE = "trixie"  # the first Debian whose docker.io and docker-buildx are new enough
+UP_SECONDS, DOWN_SECONDS = 60.0, 30.0
+KEEP_CACHE = "60GB"  # BuildKit drops older caches above this; a full rehearsal holds about 20 GB, and must stay whole
+
+
+# --- starting it
+
+
+def up(*, state: Path, environ: Mapping[str, str], store: Store = "overlay2", say: Say = lambda _line: None) -> Engine:
+    """Start the private engine of *state*, making its root first if need be; does nothing when it runs already.
+
+    *say* gets one line for each thing that happens. Raises EngineError where this machine cannot, or when the engine
+    does not answer within 60 s.
+    """
+    places = Places.of(state)
+    _require(environ)
+    with _locked(places):
+        running = engine(state=state, environ=environ)
+        if running is not None and not api.not_answering(running):
+            _require_store(running, store)
+            say(f"The private engine is up already: {running.host}")
+            return running
+        if supervisor(places) is not None:
+            say("The private engine hangs and is started anew.")
+        _kill(places, grace=DOWN_SECONDS)
+        if tools(state=state) is None:
+            _make_root(places, environ, say)
+        _configure(places, store, environ)
+        _network(places, "up", free_subnet(Path("/proc/net/route").read_text(), seed=places.mark))
+        places.run.mkdir(mode=0o711, exist_ok=True)
+        words: list[str | Path] = [places.rootfs, places.data, places.run, places.log, places.mark, places.bridge]
+        process.run(["bash", SCRIPTS / "engine-start.sh", *words], env={**environ, "PATH": system_path(environ)})
+        started = _wait_until_up(places, state, environ)
+        say(f"The private engine is up ({store} store): {started.host}; its log is {places.log}")
+        return started
+
+
+def _require(environ: Mapping[str, str]) -> None:
+    """Refuse where the recipe cannot work, and say what can be done instead."""
+    instead = "Install Docker (23 or newer, with buildx), or point DOCKER_HOST at an engine."
+    if not Path("/proc/self/ns/mnt").exists():
+        raise EngineError(f"A private engine needs Linux. {instead}")
+    if os.geteuid() != 0:
+        raise EngineError(f"A private engine needs root: run `sudo invoke engine-up`. {instead}")
+    path = system_path(environ)
+    if not shutil.which("apt-get", path=path):
+        raise EngineError(f"A private engine is made with apt, which is not here. {instead}")
+    missing = [tool for tool in ("unshare", "setsid", "chroot", "bash") if not shutil.which(tool, path=path)]
+    if missing:
+        raise EngineError(
+            f"A private engine needs {', '.join(missing)} (packages util-linux, coreutils, bash). {instead}"
+        )
+
+
+def _require_store(running: Engine, store: Store) -> None:
+    with api.client(running) as docker:
+        now = api.store_of(docker.info())
+    if now != store:
+        raise EngineError(
+            f"The private engine runs with the {now} store. For {store}: `invoke engine-down`, then `engine-up` again "
+            "(its images stay, but each store has its own)."
+        )
+
+
+@contextmanager
+def _locked(places: Places) -> Iterator[None]:
+    """Only one `engine-up` or `engine-down` of a project at a time."""
+    places.home.mkdir(parents=True, exist_ok=True)
+    with (places.home.parent / "engine.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BusyError(f"{lock.name}: another engine-up or engine-down is at work. Wait for it to end.") from error
+        yield
+
+
+def _make_root(places: Places, environ: Mapping[str, str], say: Say) -> None:
+    env = apt_environment(environ)
+    require_mmdebstrap(env, say)
+    sources, packages = _sources(env)
+    say(f"Making the private engine's root in {places.rootfs} ({sources[0]}; about 450 MB, half a minute) ...")
+    partial = places.home / "rootfs.partial"
+    remove_tree(partial)
+    partial.mkdir(parents=True)
+    options = ["--variant=apt", f"--include={','.join(packages)}"]
+    # In a mount namespace of its own: what mmdebstrap mounts goes with it, also when it is killed half-way.
+    process.run(
+        ["unshare", "--mount", "mmdebstrap", *options, sources[0], partial, *sources[1:]],
+        env=env,
+    )
+    remove_tree(places.rootfs)
+    partial.rename(places.rootfs)
+
+
+def _sources(env: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """Which suite (and mirror, if not mmdebstrap's own choice) has a Docker that is new enough, and its packages."""
+    packages = ["ca-certificates", "docker.io", "docker-buildx", "iptables", "iproute2", "mount", "tini"]
+    system = os_release(Path("/etc/os-release").read_text())
+    suite = system.get("VERSION_CODENAME", "")
+    if (
+        suite
+        and _candidate("docker.io", env) >= api.OLDEST_ENGINE
+        and _candidate("docker-buildx", env) >= api.OLDEST_BUILDX
+    ):
+        return [suite], packages + (["docker-cli"] if _candidate("docker-cli", env) >= api.OLDEST_ENGINE else [])
+    if system.get("ID") != "debian":
+        raise EngineError(
+            f"{system.get('PRETTY_NAME', 'This system')} has no docker.io ≥ 23 with docker-buildx ≥ 0.13. "
+            "Install Docker, or point DOCKER_HOST at an engine."
+        )
+    return [FALLBACK_SUITE, *_mirror(suite, env)], [*packages, "docker-cli"]
+
+
+def _candidate(package: str, env: Mapping[str, str]) -> Version:
+    """The version of *package* that apt would install; 0 when it knows none."""
+    for line in process.run(["apt-cache", "policy", package], env={**env, "LC_ALL": "C"}).splitlines():
+        name, _, value = line.strip().partition(": ")
+        if name == "Candidate":
+            return api.parse_version(value.rpartition(":")[2]) or Version("0")
+    return Version("0")
+
+
+def _mirror(suite: str, env: Mapping[str, str]) -> list[str]:
+    """The mirror from which this host takes *suite*; empty (mmdebstrap's default) when that is no URL."""
+    listing = process.run(["apt-get", "indextargets", "--format", "$(RELEASE) $(REPO_URI)"], env=env)
+    found = [line.split(maxsplit=1)[1] for line in listing.splitlines() if line.split(maxsplit=1)[0] == suite]
+    return [uri for uri in found if uri.startswith(("http://", "https://"))][:1]
+
+
+def os_release(text: str) -> dict[str, str]:
+    """The keys of an /etc/os-release."""
+    pairs = (line.partition("=") for line in text.splitlines() if "=" in line and not line.startswith("#"))
+    return {key.strip(): value.strip().strip("\"'") for key, _, value in pairs}
+
+
+def _configure(places: Places, store: Store, environ: Mapping[str, str]) -> None:
+    """Write the engine's daemon.json, and give its root the certificates that this host trusts."""
+    places.data.mkdir(exist_ok=True)
+    settings = {
+        "features": {"containerd-snapshotter": store == "containerd"},
+        **({"storage-driver": store} if store == "overlay2" else {}),
+        # One rule in place of the built-in ones, which drop cache mounts (ccache's) unused for two days.
+        "builder": {"gc": {"enabled": True, "policy": [{"all": True, "keepStorage": KEEP_CACHE}]}},
+    }
+    write_atomically(places.rootfs / "etc/docker/daemon.json", json.dumps(settings, indent=2) + "\n")
+    bundle = Path(environ.get("SSL_CERT_FILE") or HOST_CERTIFICATES)
+    if bundle.is_file():
+        write_atomically(places.rootfs / "etc/ssl/certs/ca-certificates.crt", bundle.read_bytes(), mode=0o644)
+
+
+def free_subnet(routes: str, *, seed: str) -> str:
+    """A gateway address with its /24, such as 10.213.7.1/24, that no route in *routes* (/proc/net/route) touches.
+
+    The same *seed* gets the same one as long as it is free.
+    """
+    taken = []
+    for line in routes.splitlines()[1:]:
+        words = line.split()
+        address, mask = (int.from_bytes(bytes.fromhex(words[column]), "little") for column in (1, 7))
+        if mask:  # the default route is no subnet
+            taken.append(ipaddress.ip_network((address & mask, mask.bit_count())))
+    start = int(hashlib.sha256(seed.encode()).hexdigest(), 16)
+    for offset in range(56 * 256):
+        number = (start + offset) % (56 * 256)
+        subnet = ipaddress.ip_network(f"10.{200 + number // 256}.{number % 256}.0/24")
+        if not any(subnet.overlaps(other) for other in taken):
+            return f"{subnet[1]}/24"
+    raise EngineError("No free private subnet in 10.200.0.0 to 10.255.255.255 for the engine's bridge.")
+
+
+def _network(places: Places, *words: str) -> None:
+    """Run engine-network.sh with the tools of the private root, on this host's network."""
+    script = (SCRIPTS / "engine-network.sh").read_bytes()
+    action, *address = words
+    argv: list[str | Path] = ["/usr/sbin/chroot", places.rootfs, "/bin/sh", "-s", "--", action, places.bridge, *address]
+    process.run(argv, env={"PATH": SYSTEM_PATH}, stdin=script)
+
+
+def _wait_until_up(places: Places, state: Path, environ: Mapping[str, str]) -> Engine:
+    deadline = time.monotonic() + UP_SECONDS
+    while time.monotonic() < deadline:
+        time.sleep(0.2)
+        started = engine(state=state, environ=environ)
+        if started is not None and not api.not_answering(started):
+            return started
+        if supervisor(places) is None:
+            break
+    tail = "\n".join(places.log.read_text(errors="replace").splitlines()[-15:]) if places.log.exists() else ""
+    _kill(places, grace=0)
+    raise EngineError(f"The private engine did not come up. The end of {places.log}:\n{tail}")
+
+
+# --- stopping it
+
+
+def down(*, state: Path, purge: bool, say: Say = lambda _line: None) -> None:
+    """Stop the private engine of *state*; with *purge*, remove it and all its images too. No-op when there is none.
+
+    Its processes, mounts, bridge and firewall rules go; nothing of another engine is touched.
+    """
+    places = Places.of(state)
+    if not places.home.exists() and not places.run.exists():
+        say("There is no private engine.")
+        return
+    if os.geteuid() != 0:
+        raise EngineError("The private engine belongs to root: run `sudo invoke engine-down`.")
+    with _locked(places):
+        was_up = supervisor(places) is not None
+        _kill(places, grace=DOWN_SECONDS)
+        say("The private engine is stopped." if was_up else "The private engine was not running.")
+        if purge:
+            remove_tree(places.home)
+            say(f"Removed {places.home}.")
+    if purge:
+        (places.home.parent / "engine.lock").unlink(missing_ok=True)
+
+
+def supervisor(places: Places) -> int | None:
+    """The process id of the `unshare` that holds the running engine of *places*; None when there is none.
+
+    Found by its command line, not from a file: a process id in a file may be another's by now.
+    """
+    for pid, words in _processes():
+        if words[:1] == ["unshare"] and "inside" in words and places.mark in words:
+            return pid
+    return None
+
+
+def _processes() -> Iterator[tuple[int, list[str]]]:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            except OSError:
+                continue  # it has ended
+            yield int(entry.name), words
+
+
+def _children(parent: int) -> list[int]:
+    """Return the process ids of the children of *parent*."""
+    found = []
+    for pid, _ in _processes():
+        with suppress(OSError):  # it may have ended
+            # The name, in parentheses, may hold anything; the parent is the second word after it.
+            if int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append(pid)
+    return found
+
+
+def _kill(places: Places, *, grace: float) -> None:
+    """Stop the engine's processes (its own way first, *grace* seconds), then take away what they leave behind."""
+    pid = supervisor(places)
+    if pid is not None:
+        # The first process of its namespace: with it, the kernel ends all the others.
+        first, top = _named(_children(pid)), _named([pid])
+        _signal(first, signal.SIGTERM)
+        if not _gone(places, grace):
+            _signal({**first, **top}, signal.SIGKILL)
+            if not _gone(places, DOWN_SECONDS):
+                raise EngineError(f"Process {pid} of the private engine does not end. Its log is {places.log}.")
+    if (places.rootfs / "usr/sbin/iptables-nft").exists():
+        _network(places, "down")
+    for group in [*Path("/sys/fs/cgroup").glob(places.mark), *Path("/sys/fs/cgroup").glob(f"*/{places.mark}")]:
+        for folder, _, _ in os.walk(group, topdown=False):
+            with suppress(OSError):  # harmless: empty, and busy for a moment longer
+                Path(folder).rmdir()
+    remove_tree(places.run)
+
+
+def _named(pids: Iterable[int]) -> dict[int, str]:
+    """Return the identity of each process in *pids* that still runs."""
+    found = {}
+    for pid in pids:
+        with suppress(OSError):  # it has ended
+            found[pid] = process_name(pid)
+    return found
+
+
+def _signal(processes: Mapping[int, str], number: signal.Signals) -> None:
+    """Send *number* to each of *processes* that is still the one that it was: its id may be another's by now."""
+    for pid, name in processes.items():
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if process_name(pid) == name:
+                os.kill(pid, number)
+
+
+def _gone(places: Places, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while supervisor(places) is not None:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def remove_tree(folder: Path, *, mountinfo: Path = Path("/proc/self/mountinfo")) -> None:
+    """Remove *folder* with all in it; EngineError, and nothing removed, while anything is mounted in it."""
+    if not folder.exists():
+        return
+    inside = f"{folder.resolve()}/"
+    busy = [point for point in mount_points(mountinfo.read_bytes()) if f"{point}/".startswith(inside)]
+    if busy:
+        raise EngineError(f"{folder}: not removed, because {', '.join(busy)} is mounted there. Unmount it first.")
+    shutil.rmtree(folder)
+
+
+def mount_points(mountinfo: bytes) -> list[str]:
+    """Return where things are mounted, from /proc/self/mountinfo, which escapes blanks and backslashes in octal.
+
+    All other bytes stand there as they are in the path, in whatever encoding (Linux: fs/proc_namespace.c, mangle).
+    """
+    points = (line.split(b" ")[4] for line in mountinfo.split(b"\n") if line)
+    return [os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), point)) for point in points]

@@ -1,0 +1,7 @@
+"""Take an image's inventory and layers, through the engine, and keep them by digest.
+
+An image is not trusted: what comes back is validated before it is used.
+
+Imports: image, image.collector, engine, config, base.
+Start reading: take.py.
+"""

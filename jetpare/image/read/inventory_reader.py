@@ -1,0 +1,254 @@
+"""From an image to its Inventory: read inside a container of the image, or from the engine's stream; kept by digest.
+
+The image is not trusted. Its own Python runs `jetpare.image.collector` in a read-only container; what comes back
+is checked before it is used. Where the image has no such Python, is of another architecture, or does not
+answer as it should, the same is read on the host from what `docker export` gives.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import tarfile
+import time
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jetpare.base import files
+from jetpare.base.errors import EngineError, RecordError
+from jetpare.engine import api, containers, image_store
+from jetpare.engine.model import Engine
+from jetpare.image import inventory
+from jetpare.image.collector import limits, main, tree
+from jetpare.image.inventory import Inventory, LayerInfo, Settings
+from jetpare.image.read import in_container
+from jetpare.image.read.answer import READER, NoAnswerError, Say, Tables, check_bytes, teller
+from jetpare.image.read.in_container import TOTAL_SECONDS, program
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+
+FOLDER = "inventories"
+KEPT_INVENTORIES = 24
+UNFINISHED_SECONDS = 3600.0  # after which a file that is being written is one that was left behind
+STREAM_SECONDS = 1800.0
+COMPRESSION = 3
+
+
+def take(running: Engine, reference: str, *, state: Path, say: Say = lambda _: None) -> Inventory:
+    """What is in the image *reference* (a name or an id), from *state* where it was taken before.
+
+    *say* gets a line for each thing that takes long, or that is not as it should be. Raises RecordError for an image
+    that is not there, ConfigError for what is no reference, EngineError where neither way could read it.
+    """
+    with api.client(running, timeout=TOTAL_SECONDS) as docker:
+        image = _inspect(docker, reference)
+        path = state / FOLDER / f"{str(image['Id']).rpartition(':')[2]}.json.gz"
+        found = _load(path, str(image["Id"]), say)
+        if found is None:
+            found = _read(docker, image, state=state, say=say)
+            try:
+                _store(path, found)
+            except OSError as error:
+                say(f"{path}: not kept ({error.strerror or error}); the image is read again next time")
+    return found
+
+
+def _inspect(docker: DockerClient, reference: str) -> Mapping[str, Any]:
+    from docker.errors import ImageNotFound
+
+    try:
+        return image_store.inspected(docker, reference)
+    except ImageNotFound:
+        raise RecordError(
+            f"{reference}: the engine at {docker.api.base_url} has no such image. "
+            "Build it (`invoke build-all`), pull it, or correct the name."
+        ) from None
+
+
+def _read(docker: DockerClient, image: Mapping[str, Any], *, state: Path, say: Say) -> Inventory:
+    calls: Any = docker.api
+    name = (image.get("RepoTags") or [image["Id"]])[0]
+    how, tables = "container", None
+    info = docker.info()
+    why = _not_to_be_run(info, image)
+    if not why:
+        try:
+            tables = in_container.from_container(docker, str(image["Id"]), say)
+            check_bytes(tables, api.store_of(info), image.get("Size"))
+        except NoAnswerError as error:
+            why, tables = str(error), None
+    if tables is None:
+        say(f"{name}: {why}; reading the engine's stream instead")
+        how, tables = "stream", from_stream(docker, str(image["Id"]), state=state, say=say)
+    return assemble(image, calls.history(image["Id"]), tables, how=how)
+
+
+def _not_to_be_run(info: Mapping[str, Any], image: Mapping[str, Any]) -> str:
+    """Why a container of the image would not show it; empty where it does."""
+    volumes = (image.get("Config") or {}).get("Volumes")
+    if volumes:
+        return f"volumes hide what it has at {', '.join(sorted(volumes))}"
+    known = {"x86_64": "amd64", "aarch64": "arm64"}
+    here = str(info.get("Architecture") or "")
+    ours, theirs = known.get(here, here), str(image.get("Architecture") or "")
+    return f"it is for {theirs}, the engine for {ours}" if theirs and ours and theirs != ours else ""
+
+
+# --- from the engine's stream
+
+
+def from_stream(docker: DockerClient, image_id: str, *, state: Path, say: Say) -> Tables:
+    """The tables from what `docker export` gives of a container that is never started; *state* is for large files.
+
+    Raises EngineError where that is no archive, or has no end.
+    """
+    tell = teller(say)
+    faults: list[str] = []
+    state.mkdir(parents=True, exist_ok=True)
+    with containers.container_of(docker, image_id, ["/never-started"]) as container:
+        reader: Any = containers.ChunkReader(
+            _within(STREAM_SECONDS, docker.api.export(container, chunk_size=limits.BLOCK))
+        )
+        try:
+            entries, looks = tree.read_tar(reader, lambda done: tell(f"read {done} files"), str(state))
+        except (tarfile.TarError, TimeoutError) as error:
+            raise EngineError(
+                f"{image_id}: what `docker export` gives cannot be read ({error}). "
+                "Check the engine's log and its free disk space, and try again."
+            ) from error
+    tables = {name: json.dumps(rows).encode() for name, rows in main.tables(entries, looks, faults)}
+    try:
+        return {
+            name: inventory.read_rows(name, inventory.decoded(rows, inventory.rows_of(name)))
+            for name, rows in tables.items()
+        }
+    except (ValueError, KeyError) as error:
+        raise EngineError(f"{image_id}: what `docker export` gives holds what no image has ({error}).") from error
+
+
+def _within(seconds: float, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    begin = time.monotonic()
+    for chunk in chunks:
+        if time.monotonic() - begin > seconds:
+            raise TimeoutError(f"no end after {seconds:.0f} s")
+        yield chunk
+
+
+def assemble(
+    image: Mapping[str, Any],
+    history: Sequence[Mapping[str, Any]],
+    tables: Mapping[str, list[Any]],
+    *,
+    how: Any,  # noqa: ANN401
+) -> Inventory:
+    """An Inventory of the engine's JSON (inspect; history, newest first) and the checked *tables*."""
+    parts = (image.get("Os"), image.get("Architecture"), image.get("Variant"))
+    return Inventory(
+        image_id=str(image["Id"]),
+        platform="/".join(str(part) for part in parts if part),
+        how=how,
+        settings=settings(image.get("Config") or {}),
+        layers=layers((image.get("RootFS") or {}).get("Layers") or (), history),
+        **_frozen(tables),
+    )
+
+
+def _frozen(tables: Mapping[str, list[Any]]) -> dict[str, Any]:
+    return {name: dict(rows) if name in ("interpreters", "texts") else tuple(rows) for name, rows in tables.items()}
+
+
+def settings(config: Mapping[str, Any]) -> Settings:
+    """The engine's Config as Settings; newer engines leave empty fields out."""
+    return Settings(
+        env=dict(entry.partition("=")[::2] for entry in config.get("Env") or ()),
+        entrypoint=tuple(config.get("Entrypoint") or ()),
+        cmd=tuple(config.get("Cmd") or ()),
+        user=str(config.get("User") or ""),
+        workdir=str(config.get("WorkingDir") or ""),
+        ports=tuple(sorted(config.get("ExposedPorts") or ())),
+        volumes=tuple(sorted(config.get("Volumes") or ())),
+        labels=dict(config.get("Labels") or {}),
+        healthcheck=tuple((config.get("Healthcheck") or {}).get("Test") or ()),
+        stop_signal=str(config.get("StopSignal") or ""),
+    )
+
+
+def layers(layer_ids: Iterable[str], history: Sequence[Mapping[str, Any]]) -> tuple[LayerInfo, ...]:
+    """The layers from the bottom up, with what made them where that is certain."""
+    ids = tuple(layer_ids)
+    entries = image_store.layer_entries(ids, history)
+    if entries is None:
+        return tuple(LayerInfo(diff_id=one, size=None, instruction=None) for one in ids)
+    return tuple(
+        LayerInfo(
+            diff_id=one,
+            size=int(entry.get("Size") or 0),
+            instruction=str(entry.get("CreatedBy") or "") or None,
+            created=_time(entry.get("Created")),
+        )
+        for one, entry in zip(ids, entries, strict=True)
+    )
+
+
+def _time(seconds: object) -> str | None:
+    if not isinstance(seconds, int) or seconds <= 0:
+        return None
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+# --- kept by digest
+
+
+@cache
+def reader() -> str:
+    """What changes when images are read in another way: what was kept before is then taken again."""
+    made = hashlib.sha256(program())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        made.update(path.read_bytes())
+    return made.hexdigest()[:16]
+
+
+def _load(path: Path, image_id: str, say: Say) -> Inventory | None:
+    try:
+        content = gzip.decompress(path.read_bytes())
+        made_by = READER.match(content)
+        if made_by and made_by[1].decode() != reader():
+            return None
+        found = inventory.loads(content)
+        if found.image_id != image_id:
+            raise ValueError(f"it is of {found.image_id}")  # noqa: TRY301
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, EOFError, RecursionError, zlib.error) as error:
+        say(f"{path}: damaged ({error}); the image is read again")
+        return None
+    with suppress(OSError):
+        os.utime(path)  # so that the ones in use are kept longest
+    return found
+
+
+def _store(path: Path, taken: Inventory) -> None:
+    data = json.dumps({"reader": reader(), **taken.as_dict()}, separators=(",", ":")).encode()
+    files.write_atomically(path, gzip.compress(data, COMPRESSION, mtime=0))
+    kept = sorted(path.parent.glob("*.json.gz"), key=_changed, reverse=True)
+    left = [
+        each for each in path.parent.glob(f"{files.TEMPORARY}*") if time.time() - _changed(each) > UNFINISHED_SECONDS
+    ]
+    for old in kept[KEPT_INVENTORIES:] + left:
+        old.unlink(missing_ok=True)
+
+
+def _changed(path: Path) -> float:
+    """When *path* was written; now where another jetpare has just removed it."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return time.time()

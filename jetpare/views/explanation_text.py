@@ -1,0 +1,118 @@
+"""Why something is in an image, for a terminal: fits 80 columns, the answer first."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from jetpare.base.text import plain
+from jetpare.base.units import size_text
+from jetpare.base.versions import NOT_MEASURED
+from jetpare.events.step_names import brief
+from jetpare.image.explain import Brought, Explained, Needed
+
+MOST = 12  # rows of one kind
+PATHS = 3
+LEAST_PERCENT = 0.05
+
+
+def explanation(image: str, subjects: Iterable[Explained], *, image_bytes: int) -> RenderableType:
+    """All that a word names in *image*, one below the other."""
+    parts: list[RenderableType] = []
+    for subject in subjects:
+        parts += [Text(), Text.assemble((plain(subject.name), "bold"), f" in {image}"), _rows(subject, image_bytes)]
+    return Group(*parts[1:])
+
+
+def _rows(subject: Explained, image_bytes: int) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    title = ""
+    for name, line in _lines(subject, image_bytes):
+        table.add_row("" if name == title else name, Text(plain(line)))
+        title = name
+    return table
+
+
+def _lines(subject: Explained, image_bytes: int) -> Iterator[tuple[str, str]]:
+    yield "what", f"{subject.title}{f', version {subject.version}' if subject.version else ''}"
+    for note in subject.notes:
+        yield "what", note
+    if subject.components and subject.components != (subject.name,):
+        yield "part of", f"{_some(subject.components)}; group {_some(subject.groups)}"
+    elif subject.groups:
+        yield "group", _some(subject.groups)
+    percent = 100 * subject.bytes / image_bytes if image_bytes else 0.0
+    share = f", {percent:.1f} % of the image" if percent >= LEAST_PERCENT else ""
+    files = f" in {_files(subject.files)}" if subject.files != 1 else ""
+    yield "takes", f"{size_text(subject.bytes)}{files}{share}"
+    for reason in subject.reasons:
+        yield "here because", reason
+    yield from _chain(subject)
+    for need in subject.needs[:MOST]:
+        yield "needed by", _need(need)
+    if len(subject.needs) > MOST:
+        yield "needed by", f"… and {len(subject.needs) - MOST} more"
+    if not subject.needs:
+        yield "needed by", "nothing in the image names it"
+    yield from _layers(subject)
+
+
+def _chain(subject: Explained) -> Iterator[tuple[str, str]]:
+    if not subject.chain:
+        return
+    yield "here because", f"{subject.chain[0].component} was asked for: {subject.chain_reason}"
+    below = [*(step.component for step in subject.chain[1:]), subject.name]
+    for step, target in zip(subject.chain, below, strict=True):
+        yield "here because", f"{step.component} {step.how} {target} ({step.name})"
+
+
+def _need(need: Needed) -> str:
+    text = f"{need.component} {need.how} {_some(need.names)}"
+    if not need.count:
+        return text
+    more = need.count - len(need.examples)
+    return f"{text}: {', '.join(need.examples)}" + (f" and {more} more file{'s' if more > 1 else ''}" if more else "")
+
+
+def _layers(subject: Explained) -> Iterator[tuple[str, str]]:
+    if subject.layers is None:
+        yield "layers", f"{NOT_MEASURED}: {subject.layers_reason}"
+        return
+    for layer in subject.layers:
+        yield (
+            "layers",
+            f"{layer.layer}: {_brought(layer)}, by {_instruction(layer)}",
+        )
+    if not subject.layers:
+        yield "layers", "none has a file of it"
+
+
+def _brought(layer: Brought) -> str:
+    said = []
+    if layer.files:
+        said.append(f"brings {size_text(layer.bytes)} in {_files(layer.files)}")
+    if layer.hidden_files:
+        said.append(f"{size_text(layer.hidden_bytes)} that a later layer overwrites or deletes")
+    if layer.deletes:
+        said.append("deletes it")
+    return " and ".join(said)
+
+
+def _instruction(layer: Brought) -> str:
+    """What a layer's history says, without the build arguments that stand before a command."""
+    text = re.sub(r"^RUN \|\d+ .*?/bin/sh -c ", "RUN ", layer.instruction or "", flags=re.DOTALL)
+    return brief(text) or "an instruction that is not known"
+
+
+def _files(count: int) -> str:
+    return f"{count} file" if count == 1 else f"{count} files"
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:PATHS]) + (f" and {len(names) - PATHS} more" if len(names) > PATHS else "")

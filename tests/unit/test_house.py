@@ -1,0 +1,56 @@
+"""The layout of the code: one meaning for each name, small modules, and a door with a sign on each package.
+
+Who may import whom is a contract in pyproject.toml, which `lint-imports` checks.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+PACKAGE = ROOT / "jetpare"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def definitions(path: Path) -> Iterator[ast.ClassDef | ast.FunctionDef]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            yield node
+
+
+def several(places: dict[str, list[str]]) -> dict[str, list[str]]:
+    return {name: where for name, where in places.items() if len(where) > 1}
+
+
+def test_a_class_name_means_one_thing() -> None:
+    places = defaultdict(list)
+    for path in MODULES:
+        for node in definitions(path):
+            if isinstance(node, ast.ClassDef):
+                places[node.name].append(str(path.relative_to(ROOT)))
+    assert several(places) == {}
+
+
+def test_a_module_name_means_one_thing() -> None:
+    places = defaultdict(list)
+    for path in MODULES:
+        if path.name != "__init__.py":
+            places[path.stem].append(str(path.relative_to(ROOT)))
+    assert several(places) == {}
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in MODULES}), ids=lambda path: path.name)
+def test_a_package_says_what_is_in_it(folder: Path) -> None:
+    tree = ast.parse((folder / "__init__.py").read_text())
+    doc = ast.get_docstring(tree) or ""
+    if folder == PACKAGE:
+        return  # the whole: README.md says what it is
+    assert "Imports:" in doc
+    assert "Start reading:" in doc
+    assert len(tree.body) == 1, "nothing is re-exported: `invoke --list` would pay for it"
