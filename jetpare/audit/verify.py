@@ -152,8 +152,9 @@ def bundle() -> bytes:
     """Return scripts/image/verify.py with the scripts that it imports, as a zip that Python runs."""
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, member in (("verify.py", "__main__.py"), ("probe.py", "probe.py"), ("elf.py", "elf.py")):
-            archive.write(SCRIPTS / name, member)
+        archive.write(SCRIPTS / "verify.py", "__main__.py")
+        for name in ("computations.py", "probe.py", "elf.py"):
+            archive.write(SCRIPTS / name, name)
     return made.getvalue()
 
 

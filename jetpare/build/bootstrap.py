@@ -1,4 +1,4 @@
-"""A Debian base image where no registry need answer: pulled if one does, made with mmdebstrap if not."""
+"""Get a Debian base image: pull it if a registry answers, else make it with mmdebstrap."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 LABEL = "io.jetpare.base"
 
-# What the official slim images leave out, and how their apt is set.
+# The files that the official slim images leave out, and their apt settings.
 SLIM = (
     "--dpkgopt=path-exclude=/usr/share/doc/*",
     "--dpkgopt=path-include=/usr/share/doc/*/copyright",
@@ -31,14 +31,14 @@ SLIM = (
     '--aptopt=APT::Install-Recommends "false"',
     '--aptopt=APT::Install-Suggests "false"',
     '--aptopt=Acquire::Languages "none"',
-    # Written last: set any earlier, apt would drop the packages that mmdebstrap is about to unpack.
+    # Written last: if it were set earlier, apt would delete the packages before mmdebstrap unpacks them.
     """--customize-hook=echo 'APT::Keep-Downloaded-Packages "false";' > "$1"/etc/apt/apt.conf.d/90no-debs""",
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """A base image that is in the engine now, and where it came from."""
+    """A base image in the engine, and where it came from."""
 
     id: str
     how: Literal["present", "pulled", "bootstrapped"]
@@ -53,10 +53,10 @@ def bootstrap_base(
     environ: Mapping[str, str],
     say: Callable[[str], None] = lambda _line: None,
 ) -> Base:
-    """Have Debian *suite* for *arch* (Docker's name for it) in *engine* under *name*.
+    """Return the image *name* in *engine*, adding Debian *suite* for *arch* (Docker's word) under it if it is missing.
 
-    Takes what is there, else pulls debian:SUITE-slim if a registry answers within 15 s, else makes one on this host
-    with mmdebstrap, which needs Linux, apt and root. Raises ToolError with the reason when that fails too.
+    Pulls debian:SUITE-slim if a registry answers within 15 s, else makes the image on this host with mmdebstrap, which
+    needs Linux, apt and root. Raises ToolError with the reason when that fails too.
     """
     present = image_store.inspect_image(engine, name)
     if present is not None:
@@ -68,35 +68,38 @@ def bootstrap_base(
         process.run([engine.docker, "pull", "--quiet", "--platform", f"linux/{arch}", official], env=engine.env)
         image_store.tag_image(engine, official, name)
         return _found(engine, name, "pulled")
-    say(f"No registry with {official} answers ({trouble}).")
-    say(f"Making it for {arch} with mmdebstrap (half a minute, or minutes where its programs are emulated) ...")
+    say(f"{official} cannot be pulled: {trouble}.")
     env = apt_environment(environ)
     if not shutil.which("apt-get", path=env["PATH"]):
         raise ToolError(
-            f"{official} cannot be pulled ({trouble}), and without apt it cannot be made here. "
-            f"Load a Debian {suite} image into the engine and tag it {name}."
+            f"{official} cannot be pulled ({trouble}), and without apt it cannot be made here. On a machine that can "
+            f"pull: `docker pull --platform linux/{arch} {official} && docker tag {official} {name} && "
+            f"docker save --output base.tar {name}`. Then here: `docker load --input base.tar`."
         )
+    say(f"Making it for {arch} with mmdebstrap (half a minute; some minutes where its programs are emulated) ...")
     require_mmdebstrap(env, say)
-    with tempfile.TemporaryDirectory(prefix="jetpare-") as folder:
-        archive = Path(folder) / "base.tar"
-        # Whether programs of another architecture run is the doctor's to say; mmdebstrap wants one more tool for it.
-        argv = ["unshare", "--mount", "mmdebstrap", "--variant=apt", "--include=ca-certificates", "--skip=check/qemu"]
-        process.run([*argv, f"--architectures={debian_arch(arch)}", *SLIM, suite, archive], env=env)
-        change = ["--change", f"LABEL {LABEL}=mmdebstrap-{suite}", "--change", 'CMD ["bash"]']
-        process.run(
-            [engine.docker, "import", "--platform", f"linux/{arch}", *change, archive, name],
-            env=engine.env,
-        )
+    _make(engine, name=name, suite=suite, arch=arch, env=env)
     return _found(engine, name, "bootstrapped")
 
 
+def _make(engine: Engine, *, name: str, suite: str, arch: str, env: Mapping[str, str]) -> None:
+    """Make a Debian system with mmdebstrap, and import it into *engine* as the image *name*."""
+    with tempfile.TemporaryDirectory(prefix="jetpare-") as folder:
+        archive = Path(folder) / "base.tar"
+        # The doctor checks whether programs of another architecture run; mmdebstrap's own check needs one more tool.
+        argv = ["unshare", "--mount", "mmdebstrap", "--variant=apt", "--include=ca-certificates", "--skip=check/qemu"]
+        process.run([*argv, f"--architectures={debian_arch(arch)}", *SLIM, suite, archive], env=env)
+        change = ["--change", f"LABEL {LABEL}=mmdebstrap-{suite}", "--change", 'CMD ["bash"]']
+        process.run([engine.docker, "import", "--platform", f"linux/{arch}", *change, archive, name], env=engine.env)
+
+
 def debian_arch(arch: str) -> str:
-    """Debian's name for an architecture that Docker calls *arch*."""
+    """Return Debian's name for the architecture that Docker calls *arch*."""
     return {"arm": "armhf", "386": "i386", "ppc64le": "ppc64el"}.get(arch, arch)
 
 
 def _found(engine: Engine, name: str, how: Literal["pulled", "bootstrapped"]) -> Base:
     image = image_store.inspect_image(engine, name)
     if image is None:
-        raise EngineError(f"{name} was {how}, but {engine.host} does not have it.")
+        raise EngineError(f"{name} was {how}, but the engine at {engine.host} does not have it. Run the command again.")
     return Base(id=image.id, how=how)

@@ -1,7 +1,7 @@
-"""Will a build work here? One finding for each thing that it needs: ok, warning or failed, with what to do.
+"""Check whether a build will work here: a finding for each thing that it needs, with its fix.
 
-Each ``check_...`` looks at facts that it is given; ``check`` gathers them. What cannot be seen from here, such as the
-disk of a remote engine, is a warning that says so, never a guess.
+Each ``check_...`` judges facts that it is given; ``check`` gathers them. Something that cannot be seen from here, such
+as the disk of a remote engine, is a warning that says so, never a guess.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ QEMU_NAMES = {"arm64": "aarch64", "amd64": "x86_64", "386": "i386"}
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """One line of the doctor's report; ``advice`` is empty where nothing need be done."""
+    """One line of the doctor's report; ``advice`` is empty if there is nothing to do."""
 
     name: str
     status: Status
@@ -47,13 +47,13 @@ class Diagnosis:
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """What the profile in use needs.
+    """The needs of the profile in use.
 
-    ``disk_bytes``: space at the engine's data root. ``held``: references of the images that this space is for; what
-    the engine has of them already need not be free. ``jobs``: compile jobs at once. ``platform``: as linux/arm64.
-    ``cross``: what only builds runs on the engine's own processor. ``indexes``: URLs of Python package indexes; None
-    stands for pip's default. ``images``: base images by reference; ``stand_ins``: those that the tool builds itself.
-    ``settings``: the network settings of a build, with which the indexes are asked.
+    ``disk_bytes``: space at the engine's data root. ``held``: references of the images that this space is for; the
+    layers that the engine has already need no free space. ``jobs``: compile jobs at once. ``platform``: such as
+    linux/arm64. ``cross``: compilers run on the engine's own processor. ``indexes``: URLs of Python package indexes;
+    None is pip's default. ``images``: base images by reference; ``stand_ins``: those that jetpare builds itself.
+    ``settings``: the network settings of a build, which requests to the indexes use.
     """
 
     disk_bytes: int
@@ -74,34 +74,19 @@ def check(
     needs: Needs,
     sysroot: Path = Path("/"),
 ) -> tuple[Diagnosis, ...]:
-    """Return every finding, in the order in which a build meets them.
+    """Return every finding, in the order in which a build needs the things checked.
 
-    *reach* opens the engine, or raises JetpareError. *sysroot* is where /proc and /lib are looked for.
+    *reach* opens the engine, or raises JetpareError. *sysroot* is the folder that has /proc and /lib.
     """
-    found: list[Diagnosis] = []
     try:
         engine = reach()
         said = api.facts(engine)
     except JetpareError as error:
-        found.append(Diagnosis(name="engine", status="failed", detail=str(error), advice="invoke engine-up"))
+        found = [Diagnosis(name="engine", status="failed", detail=str(error), advice="invoke engine-up")]
         found += [_not_measured(name, "no engine answers") for name in ("buildx", "disk", "memory", "platform")]
         found += [_not_measured("base image", "no engine answers", image) for image in needs.images]
     else:
-        local = is_local(engine)
-        found += [
-            check_engine(said),
-            check_buildx(said),
-            _guarded("disk", lambda: check_room(engine, said, needs.disk_bytes, state=state, held=needs.held)),
-            check_memory(said.memory_bytes, needs.jobs),
-            _guarded(
-                "platform",
-                lambda: check_platform(said.platform, needs.platform, sysroot, local=local, cross=needs.cross),
-            ),
-            _guarded(
-                "jetson network", lambda: check_raw_table(said.version, sysroot, ours=engine.private or not local)
-            ),
-        ]
-        found += [_guarded("base image", partial(_check_image, engine, image), image) for image in needs.images]
+        found = _of_engine(engine, said, state=state, needs=needs, sysroot=sysroot)
     found += [
         Diagnosis(name="base image", status="ok", detail=f"{name}: stand-in, built here") for name in needs.stand_ins
     ]
@@ -112,8 +97,23 @@ def check(
     return tuple(found)
 
 
+def _of_engine(engine: Engine, said: EngineFacts, *, state: Path, needs: Needs, sysroot: Path) -> list[Diagnosis]:
+    """Return the findings about an engine that answers, and about the base images in it."""
+    local, ours = is_local(engine), engine.private or not is_local(engine)
+    platform = partial(check_platform, said.platform, needs.platform, sysroot, local=local, cross=needs.cross)
+    return [
+        check_engine(said),
+        check_buildx(said),
+        _guarded("disk", lambda: check_room(engine, said, needs.disk_bytes, state=state, held=needs.held)),
+        check_memory(said.memory_bytes, needs.jobs),
+        _guarded("platform", platform),
+        _guarded("jetson network", lambda: check_raw_table(said.version, sysroot, ours=ours)),
+        *(_guarded("base image", partial(_check_image, engine, image), image) for image in needs.images),
+    ]
+
+
 def _guarded(name: str, one: Callable[[], Diagnosis], subject: str = "") -> Diagnosis:
-    """A check that meets something odd on this machine reports that, and the others still run."""
+    """Run one check; if it cannot be done on this machine, report that instead, so that the others still run."""
     try:
         return one()
     except (OSError, ValueError, JetpareError) as error:
@@ -129,21 +129,21 @@ def _not_measured(name: str, why: str, subject: str = "") -> Diagnosis:
 
 
 def check_engine(said: EngineFacts) -> Diagnosis:
-    """Whether the engine is new enough for named contexts."""
+    """Check that the engine is new enough for named contexts."""
     detail = f"{said.version_text or 'unknown version'} at {said.host}, {said.storage_driver} ({said.store} store)"
-    advice = f"Docker {api.OLDEST_ENGINE} or newer is needed: update it, or run `invoke engine-up` for a private one."
+    advice = f"Update Docker to {api.OLDEST_ENGINE} or newer, or run `invoke engine-up` for a private engine."
     if said.version is None:
         return Diagnosis(name="engine", status="warning", detail=detail, advice=advice)
     if said.version < api.OLDEST_ENGINE:
         return Diagnosis(name="engine", status="failed", detail=detail, advice=advice)
     if said.storage_driver == "vfs":
-        slow = "vfs copies every layer in full: use overlay2, or many times the disk is needed."
+        slow = "vfs copies every layer in full, which needs many times the disk: set overlay2 as the storage driver."
         return Diagnosis(name="engine", status="warning", detail=detail, advice=slow)
     return Diagnosis(name="engine", status="ok", detail=detail)
 
 
 def check_buildx(said: EngineFacts) -> Diagnosis:
-    """Whether buildx gives its progress as JSON."""
+    """Check that buildx is new enough to report its progress as JSON."""
     if said.buildx is None:
         advice = (
             f"Install the buildx plugin {api.OLDEST_BUILDX} or newer (package docker-buildx or docker-buildx-plugin)."
@@ -156,9 +156,9 @@ def check_buildx(said: EngineFacts) -> Diagnosis:
 
 
 def check_room(engine: Engine, said: EngineFacts, need: int, *, state: Path, held: Iterable[str]) -> Diagnosis:
-    """Check whether *need* bytes are free, or are taken already by what a build of the images *held* will find there.
+    """Check that *need* bytes are free, or are taken already by parts of the images *held* that a build uses again.
 
-    The doctor and the build ask here, so that both give the same answer.
+    Both the doctor and the build call this, so that they give the same answer.
     """
     free = free_bytes(engine, said, state)
     enough = free is None or free >= need
@@ -166,7 +166,7 @@ def check_room(engine: Engine, said: EngineFacts, need: int, *, state: Path, hel
 
 
 def check_disk(free: int | None, need: int, said: EngineFacts, *, there: int = 0) -> Diagnosis:
-    """Check whether there is room for the build. *there*: bytes that it need not write again."""
+    """Check that there is room for the build. *there*: bytes that it does not have to write again."""
     wanted = f"{size_text(need)} needed"
     if free is None:
         why = f"{said.data_root} of {said.host} cannot be seen from here; {wanted}"
@@ -175,19 +175,19 @@ def check_disk(free: int | None, need: int, said: EngineFacts, *, there: int = 0
     detail = f"{size_text(free)} free, {wanted}{built}"
     if free + there < need:
         advice = (
-            "Free some: `invoke clean --cache` removes this project's, `docker system df` shows the engine's. "
-            "Or lower disk_gb in build.toml."
+            "Free some: `invoke clean --cache` removes this project's images and caches, `docker system df` shows the "
+            "engine's. Or lower disk_gb in build.toml."
         )
         return Diagnosis(name="disk", status="failed", detail=detail, advice=advice)
     return Diagnosis(name="disk", status="ok", detail=detail)
 
 
 def check_memory(memory_bytes: int, jobs: int) -> Diagnosis:
-    """Whether *jobs* compilers at once fit."""
+    """Check that *jobs* compilers fit into the engine's memory at once."""
     fit = max(1, int(memory_bytes / JOB_BYTES))
     detail = f"{size_text(memory_bytes)} for {jobs} compile jobs"
     if memory_bytes <= 0:
-        return _not_measured("memory", "the engine does not tell")
+        return _not_measured("memory", "the engine does not report it")
     if jobs > fit:
         advice = f"Set jobs = {fit} in build.toml (about {size_text(JOB_BYTES)} each), or the compiler may be killed."
         return Diagnosis(name="memory", status="warning", detail=detail, advice=advice)
@@ -198,7 +198,7 @@ def check_memory(memory_bytes: int, jobs: int) -> Diagnosis:
 
 
 def check_platform(host: str, target: str, sysroot: Path, *, local: bool, cross: bool = False) -> Diagnosis:
-    """Whether the engine can run programs of *target*, itself or by emulation. *cross*: it compiles for it itself."""
+    """Check that the engine can run programs of *target*, natively or emulated. *cross*: compilers run natively."""
     if target.split("/")[:2] == host.split("/")[:2]:
         return Diagnosis(name="platform", status="ok", detail=f"{target}, native")
     arch = [*target.split("/"), "", ""][1]
@@ -212,14 +212,14 @@ def check_platform(host: str, target: str, sysroot: Path, *, local: bool, cross:
     if trouble:
         return Diagnosis(name="platform", status="failed", detail=f"{detail}: {trouble}", advice=advice)
     if cross:
-        detail = f"{detail}, cross-built; what must run is emulated by {handler.name}"
+        detail = f"{detail}, cross-built; the programs that must run are emulated by {handler.name}"
         return Diagnosis(name="platform", status="ok", detail=detail)
-    slow = "Emulation is many times slower than the real processor: times mean nothing."
+    slow = "Emulation is many times slower than the real processor: do not compare the times."
     return Diagnosis(name="platform", status="warning", detail=f"{detail}, emulated by {handler.name}", advice=slow)
 
 
 def _handler_trouble(handler: Path) -> str:
-    """Why the kernel's *handler* for foreign programs is of no use in a container; empty when it is."""
+    """Return why the kernel's *handler* for foreign programs does not work in a container; '' when it does."""
     if not (handler.parent / "register").exists():
         return "binfmt_misc is not mounted (`mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc`)"
     if not handler.is_file():
@@ -232,7 +232,7 @@ def _handler_trouble(handler: Path) -> str:
 
 
 def has_raw_table(sysroot: Path) -> bool:
-    """Whether the kernel has iptable_raw: in use, loaded, built in, or there to be loaded."""
+    """Return whether the kernel has iptable_raw: in use, loaded, built in, or as a module that can be loaded."""
     release = _text(sysroot / "proc/sys/kernel/osrelease").strip()
     modules = sysroot / "lib/modules" / (release or "unknown")
     return (
@@ -251,9 +251,9 @@ def _text(path: Path) -> str:
 
 
 def check_raw_table(version: Version | None, sysroot: Path, *, ours: bool) -> Diagnosis:
-    """Docker 28 and newer has no container network on a Jetson's kernel without iptable_raw.
+    """Check that containers get a network: on a Jetson, Docker 28 and newer needs iptable_raw in the kernel.
 
-    *ours*: the engine runs elsewhere, or without iptables (a private one), so the trap cannot close here.
+    *ours*: the engine is on another machine, or is a private one, which does not use iptables.
     """
     name = "jetson network"
     if host_facts(LocalHost(environ={}, root=sysroot)).family is None:
@@ -266,7 +266,7 @@ def check_raw_table(version: Version | None, sysroot: Path, *, ours: bool) -> Di
         name=name,
         status="failed",
         detail=f"Docker {version} needs iptable_raw, which this kernel lacks: containers get no network",
-        advice="Use Docker 27, or set DOCKER_INSECURE_NO_IPTABLES_RAW=1 in dockerd's environment (if you did, ignore "
+        advice="Use Docker 27, or set DOCKER_INSECURE_NO_IPTABLES_RAW=1 in dockerd's environment (if it is set, ignore "
         "this), or build with --network=host.",
     )
 
@@ -281,7 +281,7 @@ def _check_image(engine: Engine, reference: str) -> Diagnosis:
     trouble = image_store.registry_trouble(engine, reference)
     if not trouble:
         return Diagnosis(name=name, status="ok", detail=f"{reference}: its registry answers")
-    advice = "Check the name, the network and `docker login`; or load the image into the engine."
+    advice = f"Check the name, the network and `docker login`, then try `docker pull {reference}`."
     return Diagnosis(name=name, status="failed", detail=f"{reference}: {trouble}", advice=advice)
 
 
@@ -293,7 +293,7 @@ def check_index(url: str | None, settings: NetworkSettings) -> Diagnosis:
     import requests
 
     where = _index_name(url)
-    advice = "Check the network and the proxy; name another index in build.toml, or a folder with the wheels."
+    advice = "Check the network and the proxy, or name another index, or a folder with the wheels, in build.toml."
     target = url or wheel_index.default_index()
     with network.session(settings, retries=1) as session:
         try:
@@ -311,5 +311,5 @@ def check_index(url: str | None, settings: NetworkSettings) -> Diagnosis:
 
 
 def _index_name(url: str | None) -> str:
-    """What to call an index in the report: without the password that its URL may hold."""
+    """Return the name of an index for the report: its URL without a password."""
     return "pip's default" if url is None else without_login(url).partition("?")[0]

@@ -5,13 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from jetpare.base.errors import (
-    ConfigError,
-)
+from jetpare.base.errors import ConfigError
 from jetpare.cli import image_tasks, results, run_tasks
-from jetpare.cli.session import Session
+from jetpare.cli.session import Session, engine_architecture
 
 if TYPE_CHECKING:
     from jetpare.build.base_settings import Settings
@@ -27,21 +25,32 @@ IN_THE_TREE = (
 )
 
 
-def build_all(session: Session, request: Request, *, images: tuple[str, ...], repeat: int, dry_run: bool) -> None:
+def build_all(
+    session: Session,
+    *,
+    images: tuple[str, ...] = (),
+    parallel: bool = False,
+    cold: bool = False,
+    repeat: int = 1,
+    power: str = "",
+    dry_run: bool = False,
+) -> None:
     """Build the images, show the times, and compare; with *repeat*, that many times.
 
-    What is repeated without empty caches is built again each time: the layer cache would leave nothing to measure.
+    Repeated runs that are not *cold* build every stage again: with the layer cache there would be nothing to measure.
     """
+    from jetpare.build.request import Request
+
     if repeat < 1:
-        raise ConfigError(f"--repeat {repeat}: a number of runs is wanted, 1 or more.")
+        raise ConfigError(f"--repeat {repeat} is not a valid number of runs; expected 1 or more.")
     plan = (
-        session.plan_of(images=images, architecture=session.architecture)
+        session.plan_of(images=images, architecture=engine_architecture(session))
         if dry_run
         else session.engine_plan(images=images)
     )
-    if repeat > 1 and not request.cold:
-        again = frozenset(node.label for node in plan.nodes if node.group in plan.images)
-        request = replace(request, again=again)
+    every = [node.label for node in plan.nodes if node.group in plan.images]
+    again = frozenset(every if repeat > 1 and not cold else ())
+    request = Request(task="build-all", parallel=parallel, cold=cold, power=power, again=again)
     if dry_run:
         show_dry_run(session, plan, request)
         return
@@ -54,9 +63,9 @@ def build_all(session: Session, request: Request, *, images: tuple[str, ...], re
 
 
 def build_repeatedly(session: Session, plan: Plan, request: Request, *, times: int) -> tuple[StageRecord, ...]:
-    """Build *plan* several times and show what is usual; the rows of the last run, with the medians as times.
+    """Build *plan* several times, show the medians, and return the rows of the last run with the medians as times.
 
-    Whatever ends it before its time, what was measured until then is shown.
+    If something ends it early, the runs until then are still shown.
     """
     from rich.text import Text
 
@@ -86,17 +95,19 @@ def build_repeatedly(session: Session, plan: Plan, request: Request, *, times: i
     return history.medians(made)
 
 
-def build_stage(session: Session, stage: str, *, image: str | None, power: str, no_cache: bool, dry_run: bool) -> None:
-    """Build one stage and what it needs; say where its log, record and tree are."""
+def build_stage(
+    session: Session, stage: str, *, image: str = "", power: str = "", no_cache: bool = False, dry_run: bool = False
+) -> None:
+    """Build one stage and the stages that it needs; say where its log, record and tree are."""
     from jetpare.build.request import Request
     from jetpare.compare import gather
     from jetpare.project import naming
     from jetpare.project.plan import find_stage
 
-    label = find_stage(session.project.config, stage, image)
+    label = find_stage(session.project.config, stage, image or None)
     request = Request(task=stage, power=power, again=frozenset({label}) if no_cache else frozenset())
     if dry_run:
-        show_dry_run(session, session.plan_of(only=label, architecture=session.architecture), request)
+        show_dry_run(session, session.plan_of(only=label, architecture=engine_architecture(session)), request)
         return
     plan = session.engine_plan(only=label)
     record = run_plan(session, plan, request)
@@ -129,66 +140,83 @@ def run_plan(session: Session, plan: Plan, request: Request) -> Record:
 
 
 def show_dry_run(session: Session, plan: Plan, request: Request) -> None:
-    """Print what would be handed to bake, and the command; write it where the command finds it."""
+    """Print the bake definition and the command that runs it, and write the file that the command names."""
     from jetpare.base import process
-    from jetpare.base.errors import JetpareError
-    from jetpare.build import bake, buildx, network, secret_files
-    from jetpare.build.request import options, settings_of_bases
+    from jetpare.build import bake, buildx, network
     from jetpare.project.plan import NodeKind
-    from jetpare.project.project import source_revision
 
-    docker: str = "docker"
-    overrides: Mapping[str, str] = {}
-    settings: Mapping[str, Settings] = {}
-    try:
-        docker, overrides = session.engine.docker, session.engine.overrides
-        settings = settings_of_bases(session.project, plan, session.engine, plan.nodes)
-    except JetpareError as error:
-        if any(bake.starts_from_settings(plan, node) for node in plan.nodes):
-            session.say(f"The definition lacks the settings of the base, which cannot be read yet: {error}")
-    root, state = session.project.root, session.project.state
-    revision = source_revision(root, session.environ)
-    chosen = options(session.project, plan, request, run="dry-run", revision=revision)
-    chosen = replace(chosen, base_settings=settings)
-    definition = secret_files.without_secrets(bake.definition(session.project.config, plan, chosen))
+    docker, overrides = tools(session)
+    definition = dry_definition(session, plan, request)
     names = "-".join([request.task, *plan.images, plan.profile_name])
-    file = buildx.write_definition(root, state, definition, name=f"dry-run-{names}")
+    root = session.project.root
+    file = buildx.write_definition(root, session.project.state, definition, name=f"dry-run-{names}")
     results.write_data(results.to_json(definition))
-    goals = [node for node in plan.nodes if node.kind is NodeKind.IMAGE] or [plan.nodes[-1]]
     for node in plan.nodes:
         if not node.baked:
-            session.say(f"{node.label} ({node.kind.value}) is made by jetpare itself, and has to be there.")
+            session.say(
+                f"jetpare makes {node.label} ({node.kind.value}) itself: it must exist before the command runs."
+            )
     of_host = network.read_settings(session.environ, session.project.home)
     if of_host.variables or of_host.ca_bundle:
         session.say(
             "The command does not use this host's package indexes, proxies and certificates: jetpare hands them to "
             "its own builds as secrets, which are on disk only while they run."
         )
-    session.say("The image that the command exports has no name: jetpare checks it before it tags it. The command:")
+    session.say("The command exports its image without a name: jetpare checks an image before it tags it. The command:")
+    goals = [node for node in plan.nodes if node.kind is NodeKind.IMAGE] or [plan.nodes[-1]]
     targets = tuple(target for node in goals for target in bake.call_targets(node))
     words = [f"{name}={shlex.quote(value)}" for name, value in {**overrides, **buildx.ENVIRONMENT}.items()]
     command = " ".join([*words, process.render(buildx.command(docker, file, targets))])
     results.write_data(f"cd {shlex.quote(str(root))} && {command}\n")
 
 
-def shell(session: Session, stage: str, *, image: str | None, command: str) -> None:
-    """Run a shell in a stage's result; its exit status becomes ours."""
+def tools(session: Session) -> tuple[str, Mapping[str, str]]:
+    """Return the Docker CLI of the engine and the variables that it needs; plain `docker` if no engine answers."""
+    from jetpare.base.errors import JetpareError
+
+    try:
+        return session.engine.docker, session.engine.overrides
+    except JetpareError:
+        return "docker", {}
+
+
+def dry_definition(session: Session, plan: Plan, request: Request) -> Mapping[str, Any]:
+    """Return the bake definition without secrets. Says so if settings of a base are missing."""
+    from jetpare.base.errors import JetpareError
+    from jetpare.build import bake, secret_files
+    from jetpare.build.request import options, settings_of_bases
+    from jetpare.project.project import source_revision
+
+    settings: Mapping[str, Settings] = {}
+    if any(bake.starts_from_settings(plan, node) for node in plan.nodes):
+        try:
+            settings = settings_of_bases(session.project, plan, session.engine, plan.nodes)
+        except JetpareError as error:
+            session.say(f"The definition lacks the settings of the base, which cannot be read yet: {error}")
+    revision = source_revision(session.project.root, session.environ)
+    chosen = options(session.project, plan, request, run="dry-run", revision=revision)
+    content = bake.definition(session.project.config, plan, replace(chosen, base_settings=settings))
+    return secret_files.without_secrets(content)
+
+
+def shell(session: Session, stage: str, *, image: str = "", command: str = "") -> None:
+    """Run a shell in a stage's result, and exit with its status."""
     from jetpare.build.shell import stage_image
     from jetpare.engine import containers, image_store
     from jetpare.project.plan import NodeKind, find_stage
 
-    label = find_stage(session.project.config, stage, image)
+    label = find_stage(session.project.config, stage, image or None)
     plan = session.engine_plan(only=label)
     reference = stage_image(session.project, plan, session.engine, label, say=session.say)
     final = plan.node(label).kind is NodeKind.IMAGE
-    # A stage's tree is not where its programs expect it yet.
+    # Only the last stage puts the tree where its programs expect it.
     setup = "" if final else IN_THE_TREE
     if not final:
         session.say("The stage's tree is /opt/stage; PATH and LD_LIBRARY_PATH point into it.")
     try:
         status = containers.run_shell(session.engine, reference, ["/bin/sh", "-c", setup + (command or "exec /bin/sh")])
     finally:
-        if not final:  # its layers stay in the build cache
+        if not final:  # the layers stay in the build cache
             image_store.remove_image(session.engine, reference)
     if status:
         raise SystemExit(status)

@@ -4,37 +4,34 @@ from __future__ import annotations
 
 from typing import Literal
 
-from jetpare.base.errors import (
-    ConfigError,
-    DoctorError,
-)
-from jetpare.cli.session import Session
+from jetpare.base.errors import ConfigError, DoctorError
+from jetpare.cli.session import Session, engine_architecture
 
 
 def power(session: Session, *, restore: bool) -> None:
-    """Show the power mode and the clocks, or put back what an interrupted run left."""
+    """Show the power mode and the clocks, or restore those that an interrupted run changed."""
     from jetpare.board import power, power_status
     from jetpare.views import power_text, terminal
 
     state, host = session.project.state_path, session.project.host
     if restore:
         if not power.restore(state=state, host=host, say=session.say):
-            session.say("There is nothing to put back.")
+            session.say("There is nothing to restore.")
         return
     terminal.show(session.out, power_text.power(power_status.status(state=state, host=host)))
 
 
 def doctor(session: Session) -> None:
-    """Show the findings. Raises DoctorError where one failed."""
+    """Show the findings. Raises DoctorError if one failed."""
     from jetpare.build import preflight
     from jetpare.views import terminal
 
-    plan = session.plan_of(architecture=session.architecture)
+    plan = session.plan_of(architecture=engine_architecture(session))
     findings = preflight.findings(session.project, plan, lambda: session.engine)
     terminal.show(session.out, terminal.findings(findings))
     failed = [row.name for row in findings if row.status == "failed"]
     if failed:
-        raise DoctorError(f"{len(failed)} failed: {', '.join(failed)}. What to do stands beside each.")
+        raise DoctorError(f"{len(failed)} failed: {', '.join(failed)}. Each row says how to fix it.")
 
 
 def engine_up(session: Session, *, store: str) -> None:
@@ -44,15 +41,15 @@ def engine_up(session: Session, *, store: str) -> None:
 
     wanted = _store(store)
     try:
-        found = session.engine
+        running = session.engine
     except EngineError:
         if session.environ.get("DOCKER_HOST") or session.environ.get("DOCKER_CONTEXT"):
-            raise  # an engine was named: starting another one beside it would not help
-        found = private.up(state=session.project.state_path, environ=session.environ, store=wanted, say=session.say)
-    with found:
-        facts = api.facts(found)
-    whose = "private engine of this project" if found.private else "engine"
-    session.say(f"The {whose} at {found.host} runs: Docker {facts.version_text}, {facts.store} store.")
+            raise  # jetpare would go on using the engine that was named, not a private one
+        running = private.up(state=session.project.state_path, environ=session.environ, store=wanted, say=session.say)
+    with running:
+        facts = api.facts(running)
+    whose = "private engine of this project" if running.private else "engine"
+    session.say(f"The {whose} at {running.host} runs: Docker {facts.version_text}, {facts.store} store.")
 
 
 def engine_down(session: Session, *, purge: bool) -> None:
@@ -63,7 +60,7 @@ def engine_down(session: Session, *, purge: bool) -> None:
 
 
 def clean(session: Session, *, cache: bool) -> None:
-    """Remove what this project made."""
+    """Remove the images that this project made; with *cache*, its caches and downloads too."""
     from jetpare.build import cleaning
 
     for line in cleaning.clean(session.project, session.engine, cache=cache):
@@ -73,5 +70,5 @@ def clean(session: Session, *, cache: bool) -> None:
 def _store(name: str) -> Literal["overlay2", "containerd"]:
     stores: dict[str, Literal["overlay2", "containerd"]] = {"overlay2": "overlay2", "containerd": "containerd"}
     if name not in stores:
-        raise ConfigError(f"there is no image store '{name}': {' or '.join(stores)} is wanted.")
+        raise ConfigError(f"--store {name} is not a valid image store; expected {' or '.join(stores)}.")
     return stores[name]

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jetpare.base.errors import (
-    BudgetError,
-    ConfigError,
-    RecordError,
-)
+from jetpare.base.errors import BudgetError, ConfigError, RecordError
 from jetpare.cli import results
 from jetpare.cli.session import Session, host_architecture
 
@@ -22,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def check_budget(session: Session, plan: Plan, result: Comparison | None, rows: Sequence[StageRecord] | None) -> None:
-    """Raise BudgetError where an image or a stage takes more than build.toml allows; tell what was not judged."""
+    """Raise BudgetError if an image or a stage takes more than build.toml allows; say which budgets were not judged."""
     from jetpare.build.stages import built_stages
     from jetpare.records import budget
 
@@ -43,7 +39,7 @@ def check_budget(session: Session, plan: Plan, result: Comparison | None, rows: 
 
 
 def plan(session: Session, *, images: tuple[str, ...]) -> None:
-    """Show the plan."""
+    """Show the plan of a build."""
     from jetpare.build.request import expectations
     from jetpare.views import terminal
 
@@ -51,27 +47,31 @@ def plan(session: Session, *, images: tuple[str, ...]) -> None:
     terminal.show(session.out, terminal.plan_table(plan, expectations(session.project, plan)))
 
 
-def logs(session: Session, stage: str, *, image: str | None) -> None:
+def logs(session: Session, stage: str, *, image: str = "") -> None:
     """Print the newest full log of a stage."""
     from jetpare.build import stages
     from jetpare.project.plan import find_stage
 
-    label = find_stage(session.project.config, stage, image)
+    label = find_stage(session.project.config, stage, image or None)
     plan = session.plan_of(only=label, architecture=host_architecture())
     path = stages.log_file(session.project, label, plan.profile_name)
     if path is None:
-        raise RecordError(f"{label} has no log in profile '{plan.profile_name}': it was never built here.")
+        raise RecordError(
+            f"{label} has no log in profile '{plan.profile_name}': it was never built here. "
+            f"To build it: `invoke build-all{session.profile_flag()}`."
+        )
     session.say(f"{path.relative_to(session.project.root)}:")
     results.write_data(path.read_text(errors="replace"))
 
 
-def history(session: Session, *, stages: tuple[str, ...], last: int, form: str) -> None:
-    """Show the runs that compare, stage by stage; *form* is table, json or csv."""
+def history(session: Session, *, stages: tuple[str, ...], last: int, forms: Mapping[str, bool]) -> None:
+    """Show the runs that can be compared, stage by stage, in the one of *forms* (json, csv) that is on, or a table."""
     from jetpare.records import history
     from jetpare.views import history_text, terminal
 
+    form = results.one_form(forms)
     if last < 0:
-        raise ConfigError(f"--last {last}: a number of runs is wanted, or 0 for all.")
+        raise ConfigError(f"--last {last} is not a valid number of runs; expected 1 or more, or 0 for all.")
     labels = [
         f"{group}/{stage}"
         for stage in stages
@@ -80,7 +80,7 @@ def history(session: Session, *, stages: tuple[str, ...], last: int, form: str) 
     ]
     unknown = [stage for stage in stages if not any(label.endswith(f"/{stage}") for label in labels)]
     if unknown:
-        raise ConfigError(f"there is no stage '{unknown[0]}'. `invoke plan` shows them.")
+        raise ConfigError(f"There is no stage '{unknown[0]}'. `invoke plan` lists the stages.")
     found = history.groups(session.project.ledger.readable(), labels=labels, last=last or None)
     if form == "json":
         results.write_data(results.to_json(history.as_dict(found)))
@@ -89,11 +89,11 @@ def history(session: Session, *, stages: tuple[str, ...], last: int, form: str) 
     elif found:
         terminal.show(session.out, history_text.history(found))
     else:
-        raise RecordError("No run of this project is recorded. `invoke build-all` makes one.")
+        raise RecordError("No run of this project is recorded. To make one: `invoke build-all`.")
 
 
 def timings(session: Session, run: str, *, trace_file: str) -> None:
-    """Show one run in detail; write its trace where a file is named."""
+    """Show one run in detail; write its trace to *trace_file* if one is named."""
     from jetpare.base import files
     from jetpare.records import trace
     from jetpare.views import history_text, terminal
@@ -101,10 +101,12 @@ def timings(session: Session, run: str, *, trace_file: str) -> None:
     kept = session.project.ledger
     record = next((each for each in kept.readable() if run in {"", each.id}), None)
     if record is None:
-        what = f"run '{run}' is not recorded or cannot be read" if run else "no run is recorded"
-        raise RecordError(f"{what}: {kept.folder.relative_to(session.project.root)} holds the runs.")
+        folder = kept.folder.relative_to(session.project.root)
+        if not run:
+            raise RecordError(f"No run is recorded in {folder}. To make one: `invoke build-all`.")
+        raise RecordError(f"Run '{run}' is not recorded, or cannot be read. To list the runs: `ls {folder}`.")
     loaded = trace.load(record, kept.path(record.id))
     terminal.show(session.out, history_text.timings(loaded))
     if trace_file:
         files.write_out(Path(trace_file), json.dumps(trace.chrome(loaded)).encode())
-        session.say(f"The trace is in {trace_file}; ui.perfetto.dev or chrome://tracing opens it.")
+        session.say(f"The trace is in {trace_file}; open it with ui.perfetto.dev or chrome://tracing.")

@@ -1,4 +1,4 @@
-"""What each task does: open the project, find the engine, make one call, show one result.
+"""Open what a task needs: the project, the engine, and the two consoles.
 
 Results go to stdout and can be piped; the narration goes to stderr. Modules are imported where they are used, so that
 `invoke --list` answers at once.
@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """One command: where the project is, the environment, and the profile that was asked for."""
+    """One command: the project's folder, the environment, and the profile and the platform that were asked for.
+
+    The project, the engine and the consoles are opened when they are first used. Use it as a context manager, which
+    closes the engine.
+    """
 
     root: Path
     environ: Mapping[str, str]
@@ -42,54 +46,26 @@ class Session:
         if "engine" in self.__dict__:
             self.engine.close()
 
-    # --- parts, made when they are first needed
-
     @cached_property
     def project(self) -> Project:
-        """build.toml, read and validated."""
+        """The project of build.toml. Raises ConfigError. Says what an interrupted or damaged run has left."""
         from jetpare.project.project import open_project
 
         opened = open_project(self.root, self.environ)
-        self.tell_pending(opened)
-        self.tell_damaged(opened)
+        for line in (*pending_power(opened), *damaged_records(opened)):
+            self.say(line)
         return opened
-
-    def tell_pending(self, project: Project) -> None:
-        """Say what an interrupted run has not put back on the board; the next build, or `power --restore`, does it."""
-        from jetpare.board import power
-
-        pending = power.pending(state=project.state_path, host=project.host)
-        if pending is not None and not pending.live:
-            self.say(str(pending))
-
-    def tell_damaged(self, project: Project) -> None:
-        """Name the records that no figure comes from, because they cannot be read."""
-        for record, folder in project.ledger.records():
-            if record is None:
-                path = (folder / "run.json").relative_to(project.root)
-                self.say(f"{path} is damaged or of another version, and is left out. To remove it: rm -r {path.parent}")
 
     @cached_property
     def engine(self) -> Engine:
-        """The engine that answers, found once and used by the whole command. Raises EngineError where none does."""
+        """The engine that answers, found once and used by the whole command. Raises EngineError if none does."""
         from jetpare.engine import discovery
 
         return discovery.find(state=self.project.state_path, environ=self.environ)
 
     @cached_property
-    def architecture(self) -> str:
-        """The engine's architecture; this machine's where none answers."""
-        from jetpare.base.errors import JetpareError
-        from jetpare.engine import api
-
-        try:
-            return api.facts(self.engine).arch
-        except JetpareError:
-            return host_architecture()
-
-    @cached_property
     def out(self) -> Console:
-        """Where results go."""
+        """The console for results."""
         from rich.console import Console
 
         from jetpare.views.terminal import FILE_WIDTH
@@ -99,46 +75,70 @@ class Session:
 
     @cached_property
     def err(self) -> Console:
-        """Where narration goes."""
+        """The console for narration."""
         from rich.console import Console
 
         return Console(stderr=True, highlight=False, soft_wrap=not is_terminal(sys.stderr))
 
     def say(self, line: str) -> None:
-        """One line of narration."""
+        """Print one line of narration."""
         self.err.print(plain_lines(line), markup=False)
 
     def plan_of(self, *, images: tuple[str, ...] = (), only: str | None = None, architecture: str) -> Plan:
-        """The plan of this session's profile on *architecture*."""
+        """Return the plan of this session's profile on *architecture*."""
         return self.project.plan(
             profile=self.profile, architecture=architecture, platform=self.platform, images=images, only=only
         )
 
     def engine_plan(self, *, images: tuple[str, ...] = (), only: str | None = None) -> Plan:
-        """The plan on the engine's own architecture; the faults of build.toml are told before an engine is sought."""
+        """Return the plan on the engine's architecture; faults of build.toml are raised before the engine is asked."""
         from jetpare.engine import api
 
         self.plan_of(images=images, only=only, architecture=host_architecture())
         return self.plan_of(images=images, only=only, architecture=api.facts(self.engine).arch)
 
-    # --- looking
-
-    # --- the engine, and cleaning up
-
     def profile_flag(self) -> str:
-        """' --profile NAME' where one was given."""
+        """Return ' --profile NAME' if a profile was given."""
         return f" --profile {shlex.quote(self.profile)}" if self.profile else ""
 
 
-def is_terminal(stream: TextIO | None) -> bool:
-    """Whether a person watches; what cannot be shown in the stream's encoding is escaped from now on."""
-    if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="backslashreplace")
-    return stream is not None and stream.isatty()
+def pending_power(project: Project) -> list[str]:
+    """Say what an interrupted run has not put back on the board; the next build, or `power --restore`, does it."""
+    from jetpare.board import power
+
+    pending = power.pending(state=project.state_path, host=project.host)
+    return [] if pending is None or pending.live else [str(pending)]
+
+
+def damaged_records(project: Project) -> list[str]:
+    """Name the records that no figure comes from, because they cannot be read."""
+    folders = [folder.relative_to(project.root) for record, folder in project.ledger.records() if record is None]
+    return [
+        f"{folder / 'run.json'} is damaged or of another version, and is left out. To remove it: rm -r {folder}"
+        for folder in folders
+    ]
+
+
+def engine_architecture(session: Session) -> str:
+    """Return the engine's architecture, or this machine's if no engine answers."""
+    from jetpare.base.errors import JetpareError
+    from jetpare.engine import api
+
+    try:
+        return api.facts(session.engine).arch
+    except JetpareError:
+        return host_architecture()
 
 
 def host_architecture() -> str:
     """Return this machine's architecture in Docker's words."""
-    from jetpare.project.project import host_architecture
+    from jetpare.project import project
 
-    return host_architecture()
+    return project.host_architecture()
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Return whether *stream* is a terminal. From now on it escapes what its encoding cannot show."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+    return stream is not None and stream.isatty()

@@ -21,14 +21,15 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
 
     from docker import DockerClient
+    from docker.types import HostConfig
 
-CONTAINER_MEMORY = 512 << 20  # for whatever runs in an image to look at it; page cache counts, and can be dropped
+CONTAINER_MEMORY = 512 << 20  # page cache counts, and can be dropped
 CONTAINER_PROCESSES = 64
 CHUNK = 1 << 20
 FIND_SECONDS = 120
 FIND_BEGINS = b"begin"
-LOG_LIMITS = {"max-size": "64m", "max-file": "1"}  # of what an image's own program says; 60,000 files make 6 MB
-SAVE_SECONDS = 3600.0  # an engine writes all of an image to its disk before it sends the first byte of it
+LOG_LIMITS = {"max-size": "64m", "max-file": "1"}  # of an image's own program; 60,000 files make 6 MB
+SAVE_SECONDS = 3600.0  # an engine writes the whole image to its disk before it sends the first byte
 
 # The label on our short-lived containers, and what their names begin with.
 OWNER = "jetpare.owner"
@@ -36,9 +37,6 @@ PASSING = ("/jetpare-measure-", "/jetpare-verify-")
 
 # What an engine mounts into a running container, or puts into every one.
 ENGINE_FILES = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/.dockerenv")
-
-
-# --- doing something
 
 
 @dataclass
@@ -65,10 +63,9 @@ class ChunkReader:
 def merged_bytes(engine: Engine, image_id: str) -> int:
     """Measure the image's merged file system in bytes: every regular file once, hard links not counted again.
 
-    By the image's own GNU find where it has one that runs (measured: 0.4 s for 300 MB), else from the stream that
-    `docker export` gives (2.2 s), which works for any image and platform. Neither counts the files that an engine puts
-    into every container, such as /etc/hosts. No network, nothing written; the container is removed also when this is
-    interrupted.
+    Uses the image's own GNU find if it has one that runs (0.4 s for 300 MB), else the stream of `docker export`
+    (2.2 s), which works for any image and platform. Neither counts the files that an engine puts into every container,
+    such as /etc/hosts. The container has no network and writes nothing, and is removed even on Ctrl-C.
     """
     with api.client(engine) as docker:
         sizes = _sizes_by_find(docker, image_id)
@@ -83,20 +80,20 @@ def process_name(pid: int) -> str:
 
 
 def owner_label() -> dict[str, str]:
-    """Return the label that marks a container as this process's; none where there is no /proc."""
+    """Return the label that marks a container as this process's; empty where there is no /proc."""
     with suppress(OSError):
         return {OWNER: process_name(os.getpid())}
     return {}
 
 
 def is_orphan(owner: str) -> bool:
-    """Return whether the process *owner* has ended; False where that is unknown, as of another machine's."""
+    """Return whether the process *owner* has ended; False if that is unknown, as for a process of another machine."""
     with suppress(OSError, ValueError):
         boot, namespace, number, _ = owner.split()
         if process_name(os.getpid()).split()[:2] != [boot, namespace]:
             return False
         try:
-            os.kill(int(number), 0)  # says of others' processes too that they are there
+            os.kill(int(number), 0)  # signal 0 only asks whether the process exists, whoever owns it
             return process_name(int(number)) != owner
         except ProcessLookupError:
             return True
@@ -108,35 +105,23 @@ def remove_orphans(docker: DockerClient) -> None:
     from docker.errors import APIError
 
     for each in docker.api.containers(all=True, filters={"label": OWNER}):
-        ours = any(name.startswith(PASSING) for name in each.get("Names") or ())  # a label may be an image's
+        ours = any(name.startswith(PASSING) for name in each.get("Names") or ())  # an image may bring the label too
         if ours and is_orphan(str((each.get("Labels") or {}).get(OWNER))):
-            with suppress(APIError):  # another one removes it
+            with suppress(APIError):  # another command is removing it
                 docker.api.remove_container(each["Id"], force=True, v=True)
 
 
 @contextmanager
 def container_of(docker: DockerClient, image_id: str, argv: Sequence[str], *, attached: bool = False) -> Iterator[str]:
-    """Make a container that will run *argv* as root, and give its id; it is removed at the end, whatever happens.
+    """Create a container that will run *argv* as root, and yield its name; it is removed at the end, whatever happens.
 
     It is not started yet. It can read every file and do nothing else. *attached*: its stdin is open, and its output
-    goes to whoever attaches to it; else it is kept as the container's log.
+    goes to whoever attaches to it; else the output is kept as the container's log.
     """
     from docker.errors import NotFound
-    from docker.types import LogConfig
 
-    # The name is ours before the engine makes it: a Ctrl-C between its work and its answer leaves nothing behind.
+    # The name is chosen before the engine creates it: a Ctrl-C before the engine's answer leaves nothing behind.
     name = f"jetpare-measure-{secrets.token_hex(6)}"
-    settings = docker.api.create_host_config(
-        network_mode="none",
-        read_only=True,
-        cap_drop=["ALL"],
-        cap_add=["DAC_OVERRIDE"],  # files of others too; DAC_READ_SEARCH would open the host's files by their handles
-        security_opt=["no-new-privileges"],
-        mem_limit=CONTAINER_MEMORY,
-        memswap_limit=CONTAINER_MEMORY,
-        pids_limit=CONTAINER_PROCESSES,
-        log_config=LogConfig(type="none") if attached else LogConfig(type="json-file", config=LOG_LIMITS),
-    )
     remove_orphans(docker)
     try:
         docker.api.create_container(
@@ -146,17 +131,34 @@ def container_of(docker: DockerClient, image_id: str, argv: Sequence[str], *, at
             user="0",
             name=name,
             labels=owner_label(),
-            host_config=settings,
+            host_config=_isolation(docker, attached=attached),
             stdin_open=attached,
-            working_dir="/",  # the image's own would be made where it is missing
+            working_dir="/",  # the engine would create the image's own if it is missing
             healthcheck={"test": ["NONE"]},
-            # NVIDIA's runtime, the default one on a Jetson, would mount the host's libraries into the image's folders.
+            # NVIDIA's runtime, the default on a Jetson, would mount the host's libraries into the image's folders.
             environment={"NVIDIA_VISIBLE_DEVICES": "void"},
         )
         yield name
     finally:
         with suppress(NotFound):
             docker.api.remove_container(name, force=True, v=True)
+
+
+def _isolation(docker: DockerClient, *, attached: bool) -> HostConfig:
+    """Return the host settings of a container that can read its own files and do nothing else."""
+    from docker.types import LogConfig
+
+    return docker.api.create_host_config(
+        network_mode="none",
+        read_only=True,
+        cap_drop=["ALL"],
+        cap_add=["DAC_OVERRIDE"],  # to read every file; DAC_READ_SEARCH would open the host's files by their handles
+        security_opt=["no-new-privileges"],
+        mem_limit=CONTAINER_MEMORY,
+        memswap_limit=CONTAINER_MEMORY,
+        pids_limit=CONTAINER_PROCESSES,
+        log_config=LogConfig(type="none") if attached else LogConfig(type="json-file", config=LOG_LIMITS),
+    )
 
 
 def _sizes_by_find(docker: DockerClient, image_id: str) -> int | None:
@@ -172,15 +174,15 @@ def _sizes_by_find(docker: DockerClient, image_id: str) -> int | None:
             if docker.api.wait(container, timeout=FIND_SECONDS).get("StatusCode") != 0:
                 return None
         except (APIError, requests.exceptions.RequestException):
-            return None  # no such program, or not for this processor, or it never ends
+            return None  # there is no such program, or it is for another processor, or it does not end
         said = docker.api.logs(container, stdout=True, stderr=False)
     return _sum_of_find(said)
 
 
 def _sum_of_find(said: bytes) -> int | None:
-    """Add up lines "INODE SIZE", each inode once; None where an image's find says anything else.
+    """Add up lines "INODE SIZE", each inode once; return None if the image's find printed anything else.
 
-    None too where the first line is missing: it said so much that the engine dropped the beginning of its log.
+    Also return None if the first line is missing: the output was so long that the engine dropped its beginning.
     """
     first, *lines = said.splitlines() or [b""]
     sizes: dict[bytes, int] = {}
@@ -201,7 +203,7 @@ def _sum_of_export(docker: DockerClient, image_id: str) -> int:
 
 
 def saved(engine: Engine, image_id: str) -> Generator[tuple[tarfile.TarInfo, IO[bytes] | None], None, None]:
-    """Yield what `docker save` gives of an image, as `members` does. Close it if it is not read to its end."""
+    """Yield the members of an image's `docker save` archive, as `members` does. Close it if you stop early."""
     with api.client(engine, timeout=SAVE_SECONDS) as docker:
         chunks = docker.api.get_image(image_id, chunk_size=CHUNK)
         yield from members(chunks, f"{image_id}: what `docker save` gives")
@@ -210,8 +212,8 @@ def saved(engine: Engine, image_id: str) -> Generator[tuple[tarfile.TarInfo, IO[
 def members(chunks: Iterable[bytes], what: str) -> Generator[tuple[tarfile.TarInfo, IO[bytes] | None], None, None]:
     """Yield the members of an archive that an engine sends as they come, each with its content if it is a file.
 
-    A content has to be read before the next member is asked for. Raises EngineError, of *what*, where that is no
-    archive or ends too early; where a content does, reading it raises tarfile's own error.
+    Read each content before asking for the next member. Raises EngineError, naming *what*, if it is not an archive or
+    ends too early; if a content ends too early, reading it raises tarfile's own error.
     """
     reader = ChunkReader(iter(chunks))
     try:
@@ -227,6 +229,6 @@ def members(chunks: Iterable[bytes], what: str) -> Generator[tuple[tarfile.TarIn
 
 def run_shell(engine: Engine, image: str, argv: Sequence[str]) -> int:
     """Run *argv* in a new container of *image* on this terminal, remove it, and return the exit status of *argv*."""
-    terminal = ["--tty"] if sys.stdin.isatty() else []  # docker refuses one where there is none, as in a script
+    terminal = ["--tty"] if sys.stdin.isatty() else []  # docker refuses --tty without one, as in a script
     command = [engine.docker, "run", "--rm", "--interactive", *terminal, image, *argv]
     return process.interactive(command, env=engine.env)

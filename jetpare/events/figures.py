@@ -1,4 +1,4 @@
-"""From BuildKit's event stream (``--progress=rawjson``) to times: what ran, when, whether cached, and what failed.
+"""Turn BuildKit's event stream (``--progress=rawjson``) into times: what ran, when, whether cached, and what failed.
 
 All times are epoch seconds of the engine's clock, all durations seconds, all sizes bytes. Nothing here starts a
 process, reads a clock or knows of a terminal. The shapes are those of BuildKit's SolveStatus (vertexes, logs,
@@ -8,7 +8,7 @@ Four habits of the stream decide how this is written (recorded with buildx 0.13.
 
 - One vertex can run several times, overlapping or not (lookup, then run; a registry look-up by eight callers at once).
 - With several targets, each reports a shared vertex for itself, on a clock that differs by some milliseconds, and late
-  comers report as cached what another target has just run. One target's report is therefore taken, never their sum.
+  comers report as cached what another target has just run. So one target's report is used, never their sum.
 - Vertices that turn out to equal another target's are announced and then never heard of again.
 - A vertex that another call on the same engine is working on comes with what it did before this call began.
 """
@@ -16,7 +16,7 @@ Four habits of the stream decide how this is written (recorded with buildx 0.13.
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -29,7 +29,7 @@ from jetpare.events.steps import Step, Timeline, union_seconds, work_seconds
 
 @dataclass(frozen=True, kw_only=True)
 class StageTiming:
-    """What one stage took in one call. Seconds, bytes, counts.
+    """The figures of one stage in one call: seconds, bytes, counts.
 
     ``seconds`` is how long at least one of its steps ran; ``work`` is the sum of its steps. The other seconds belong to
     the call's target, not to the stage, and have rows of their own.
@@ -53,16 +53,16 @@ class StageTiming:
 
 
 def _helps(step: Step, target: str, others: Container[str]) -> bool:
-    """Whether *step* ran for *target* in a stage that is none of *others*."""
+    """Return whether *step* ran for *target* in a stage that is none of *others*."""
     place = step.place(target)
     return bool(step.intervals) and not step.cached and place is not None and place.stage not in others
 
 
 def summary(timeline: Timeline, *, stage: str, target: str, others: Container[str] | None = None) -> StageTiming:
-    """The times of *stage* as built by bake's *target* (or its report target).
+    """Return the times of *stage* as built by bake's *target* (or its report target).
 
-    Of the further stages that the target needs, those steps count that ran here; of *others*, which have a time of
-    their own, none. None: no further stage counts.
+    Of the further stages that the target needs, the steps that ran here count too, except those of *others*, which
+    have times of their own. With *others* None, no further stage counts.
     """
     mine = [step for step in timeline.steps if step.place(target) is not None]
     staged = [step for step in mine if step.kind is StepKind.STAGE]
@@ -77,15 +77,6 @@ def summary(timeline: Timeline, *, stage: str, target: str, others: Container[st
         key = ((place.stage or "", place.number or 0)) if place else ("", 0)
         by_number.setdefault(key, []).append(step)
     ran = {number for number, steps in by_number.items() if any(each.intervals and not each.cached for each in steps)}
-    seen = [number for number, steps in by_number.items() if any(each.intervals for each in steps)]
-    last = {name: max(number for each, number in seen if each == name) for name, _ in seen}
-    # What a hit further on makes needless, BuildKit does not report: it came from the cache all the same.
-    cached = {
-        number
-        for number, steps in by_number.items()
-        if number not in ran
-        and (any(each.cached for each in steps) or number[1] < last.get(number[0], 0) or timeline.complete)
-    }
     of_kind = {kind: [step for step in mine if step.kind is kind] for kind in StepKind}
     pulled = sum(step.transferred for step in of_kind[StepKind.PULL])
     return StageTiming(
@@ -96,7 +87,7 @@ def summary(timeline: Timeline, *, stage: str, target: str, others: Container[st
         seconds=union_seconds(own),
         work=work_seconds(own),
         steps=len(by_number),
-        cached=len(cached),
+        cached=len(_cached(by_number, complete=timeline.complete) - ran),
         ran=len(ran),
         pull_seconds=union_seconds(of_kind[StepKind.PULL]),
         context_seconds=union_seconds(of_kind[StepKind.CONTEXT]),
@@ -107,8 +98,22 @@ def summary(timeline: Timeline, *, stage: str, target: str, others: Container[st
     )
 
 
+def _cached(by_number: Mapping[tuple[str, int], Sequence[Step]], *, complete: bool) -> set[tuple[str, int]]:
+    """Return which steps, by stage and number, came from the cache, or would have if they had not run.
+
+    BuildKit does not report a step that a later hit makes unnecessary: it counts as cached too.
+    """
+    seen = [number for number, steps in by_number.items() if any(each.intervals for each in steps)]
+    last = {name: max(number for each, number in seen if each == name) for name, _ in seen}
+    return {
+        (stage, number)
+        for (stage, number), steps in by_number.items()
+        if complete or number < last.get(stage, 0) or any(each.cached for each in steps)
+    }
+
+
 class CacheState(Enum):
-    """How much of a stage was there before."""
+    """How much of a stage was in the cache before the build."""
 
     COLD = "cold"
     WARM = "warm"
@@ -118,10 +123,11 @@ class CacheState(Enum):
 def cache_state(
     timing: StageTiming, ccache: tuple[int, int] | None = None, *, again: bool = False
 ) -> tuple[CacheState, str]:
-    """Cold, warm or cached, and why. *ccache* is (hits, cacheable calls) of this run, or None where there is none.
+    """Return whether a stage was cold, warm or cached, and why.
 
-    *again*: it was built again on purpose, beside the caches of earlier builds. A compiler cache counts what it found;
-    package caches do not, so that what has no counts is taken for warm.
+    *ccache* is (hits, cacheable calls) of this run; None without ccache. *again*: the stage was built again on purpose,
+    with the caches of earlier builds. ccache counts its hits and package caches do not, so a stage without counts is
+    taken for warm.
     """
     if timing.steps and timing.cached == timing.steps:
         steps = "the only step" if timing.steps == 1 else f"all {timing.steps} steps"
@@ -139,10 +145,10 @@ def cache_state(
 
 
 def critical_path(timeline: Timeline) -> tuple[Step, ...]:
-    """The chain of steps that decided when the call ended, first to last; `union_seconds` gives its length.
+    """Return the chain of steps that decided when the call ended, first to last; `union_seconds` gives its length.
 
-    Walked back from the step that ended last to the input that ended last. An export names no inputs: what ended last
-    before it started stands for them. Inputs that are unknown, or never ran, are passed over.
+    The walk goes back from the step that ended last, each time to the input that ended last. An export names no inputs:
+    the step that ended last before it started is taken instead. Inputs that are unknown, or never ran, are skipped.
     """
     started = {step.digest: step for step in timeline.steps if step.intervals}
     by_place = {place: step.digest for step in started.values() for place in step.places}
@@ -172,7 +178,7 @@ def critical_path(timeline: Timeline) -> tuple[Step, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """What went wrong. ``error`` is short; ``detail`` is all that BuildKit said."""
+    """A failed call. ``error`` is short; ``detail`` is all that BuildKit said."""
 
     target: str | None
     targets: tuple[str, ...]
@@ -187,13 +193,13 @@ class Failure:
 
 _EXIT_CODE = re.compile(r"did not complete successfully: exit code: (\d+)(?:: .*)?\Z", re.DOTALL)
 _CANCELED = re.compile(r"context canceled|Canceled:")
-# The shell's and g++'s 'Killed', Go's 'signal: killed': what is left when the kernel wanted memory back.
+# The shell's and g++'s 'Killed', Go's 'signal: killed': the only trace of the kernel's out-of-memory killer.
 _KILLED = re.compile(r"\bKilled\b|signal: killed")
 _SIGKILL = 128 + 9
 
 
 def failure(timeline: Timeline, text: Sequence[str] = ()) -> Failure | None:
-    """The first step that failed of itself, or what buildx said where no step did; None when nothing failed.
+    """Return the first step that failed by itself, or buildx's own error if no step did; None when nothing failed.
 
     *text* is the decoder's. A step that was stopped because another failed is not the cause, whatever its exit code.
     """

@@ -18,7 +18,6 @@ from jetpare.audit.verify import Outcome
 from jetpare.base.errors import BudgetError, ConfigError, EngineError, RecordError
 from jetpare.build import doctor
 from jetpare.build.doctor import Diagnosis
-from jetpare.build.request import Request
 from jetpare.cli import build_tasks, image_tasks, machine_tasks, run_tasks
 from jetpare.cli.session import Session
 from jetpare.compare import gather
@@ -40,7 +39,7 @@ def test_records_that_cannot_be_read_are_named_and_left_out(mini: Path, capsys: 
     foreign.mkdir()
     (foreign / "run.json").write_text(json.dumps({"schema_version": 99}))
     (kept.folder / "empty").mkdir()
-    run_tasks.history(Session(root=mini, environ={"HOME": str(mini)}), stages=(), last=0, form="json")
+    run_tasks.history(Session(root=mini, environ={"HOME": str(mini)}), stages=(), last=0, forms={"json": True})
     said = capsys.readouterr()
     assert [group["count"] for group in json.loads(said.out)["groups"]] == [1]
     told = [line.split(" ")[0] for line in said.err.splitlines() if "left out" in line]
@@ -96,7 +95,7 @@ def test_a_command_finds_its_engine_once_and_closes_it(
     monkeypatch.setattr(doctor, "check_index", lambda *_: Diagnosis(name="index", status="ok", detail=""))
     with session:
         machine_tasks.doctor(session)
-        build_tasks.build_all(session, Request(task="build-all"), images=(), repeat=1, dry_run=True)
+        build_tasks.build_all(session, dry_run=True)
         assert workshop.docker.closed == 0
     assert len(found) == 1
     assert workshop.docker.closed == 1
@@ -127,15 +126,15 @@ SECRET = "hunter2"  # noqa: S105 - it is the point
 
 
 def run_history(session: Session) -> None:
-    run_tasks.history(session, stages=(), last=0, form="json")
+    run_tasks.history(session, stages=(), last=0, forms={"json": True})
 
 
 def run_csv(session: Session) -> None:
-    run_tasks.history(session, stages=(), last=0, form="csv")
+    run_tasks.history(session, stages=(), last=0, forms={"csv": True})
 
 
 def run_dry(session: Session) -> None:
-    build_tasks.build_all(session, Request(task="build-all"), images=(), repeat=1, dry_run=True)
+    build_tasks.build_all(session, dry_run=True)
 
 
 def run_verify(session: Session) -> None:
@@ -189,7 +188,7 @@ def test_what_programs_read_has_no_colour(
 def test_a_dry_run_leaves_no_password_on_disk(mini: Path, session: Session, capsys: pytest.CaptureFixture[str]) -> None:
     url = f"https://user:{SECRET}@example.invalid/simple"
     asked = Session(root=mini, environ={**session.environ, "PIP_INDEX_URL": url})
-    build_tasks.build_all(asked, Request(task="build-all"), images=(), repeat=1, dry_run=True)
+    build_tasks.build_all(asked, dry_run=True)
     said = capsys.readouterr()
     state = mini / ".jetpare"
     assert not (state / "secrets").exists()
@@ -257,7 +256,7 @@ def unseen(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_build_all_shows_times_and_compares(
     workshop: Workshop, session: Session, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    build_tasks.build_all(session, Request(task="build-all"), images=(), repeat=1, dry_run=False)
+    build_tasks.build_all(session)
     said = capsys.readouterr()
     assert "cuda/gdal" in said.out
     assert "wall time" in said.out
@@ -270,7 +269,7 @@ def test_repeat_builds_every_stage_each_time(
     workshop: Workshop, session: Session, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jetpare.build.repeat.time.sleep", lambda _: None)
-    build_tasks.build_all(session, Request(task="build-all"), images=("cuda",), repeat=2, dry_run=False)
+    build_tasks.build_all(session, images=("cuda",), repeat=2)
     assert "2 of 2 runs succeeded" in capsys.readouterr().out
     records = [record for record, _ in Ledger(workshop.project.state_path).records() if record]
     assert len(records) == 2
@@ -280,7 +279,7 @@ def test_repeat_builds_every_stage_each_time(
 
 def test_repeat_wants_a_number_of_runs(session: Session) -> None:
     with pytest.raises(ConfigError, match="--repeat 0"):
-        build_tasks.build_all(session, Request(task="build-all"), images=(), repeat=0, dry_run=False)
+        build_tasks.build_all(session, repeat=0)
 
 
 @pytest.mark.usefixtures("unseen")
@@ -308,7 +307,7 @@ def test_an_image_over_its_budget_fails_after_it_was_shown(
 
     workshop.docker.add = large  # type: ignore[assignment,method-assign]
     with pytest.raises(BudgetError, match="cuda"):
-        build_tasks.build_all(session, Request(task="build-all"), images=("cuda",), repeat=1, dry_run=False)
+        build_tasks.build_all(session, images=("cuda",))
     assert "wall time" in capsys.readouterr().out
 
 
@@ -343,7 +342,7 @@ def test_the_plan_says_what_the_last_run_left(
 def test_timings_of_a_run_and_its_trace(
     workshop: Workshop, session: Session, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(RecordError, match="no run is recorded"):
+    with pytest.raises(RecordError, match="No run is recorded"):
         run_tasks.timings(session, "", trace_file="")
     workshop.build(workshop.plan("cuda"))
     run_tasks.timings(session, "", trace_file=str(tmp_path / "trace.json"))

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from invoke.context import Context
 
-import tasks
 from jetpare.base import process
 from jetpare.base.errors import Interrupted, ToolError
+from jetpare.cli.command import command
 
 pytestmark = pytest.mark.processes
 
@@ -242,7 +242,7 @@ def test_ctrl_c_is_for_an_interactive_program_alone() -> None:
 
 
 def test_a_command_that_is_told_to_end_says_so() -> None:
-    @tasks.command()
+    @command()
     def told(_: Context) -> None:
         signal.raise_signal(signal.SIGTERM)
 

@@ -181,13 +181,14 @@ def test_what_cannot_be_kept_is_shown_all_the_same(there: str, tmp_path: Path, m
 
 @pytest.fixture(scope="module")
 def script(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """scripts/image/verify.py as it runs in an image: out of the zip, beside its probe."""
+    """scripts/image/verify.py as it runs in an image: out of the zip, next to the scripts that it imports."""
     folder = tmp_path_factory.mktemp("zip")
     with zipfile.ZipFile(io.BytesIO(verify.bundle())) as archive:
         archive.extractall(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
-        return runpy.run_path(str(folder / "__main__.py"), run_name="verify")
+        program = runpy.run_path(str(folder / "__main__.py"), run_name="verify")
+        return {**vars(program["computations"]), **program}
 
 
 @pytest.mark.parametrize(
