@@ -1,9 +1,8 @@
-"""A Docker engine of this project's own, in a folder: for a Debian machine that has none.
+"""Start and stop a Docker engine of this project's own, in a folder: for a Debian machine that has none.
 
-Its root is a small Debian or Ubuntu system that mmdebstrap makes, its images live in ``state/engine/data``, its
-socket in a short folder below /run (a unix socket's path may have 107 bytes, a project's folder may be deeper). It has
-a network bridge of its own and leaves a system engine beside it alone. It survives the command that started it.
-scripts/host/engine-start.sh says how it is isolated.
+Its root is a small Debian or Ubuntu system made by mmdebstrap. Its images are in ``state/engine/data``; its socket is
+in a short folder below /run, because a unix socket's path may have only 107 bytes. It has a network bridge of its own,
+does not touch a system engine, and survives the command that started it. scripts/host/engine-start.sh isolates it.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import ipaddress
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import time
@@ -37,18 +37,19 @@ Store = Literal["overlay2", "containerd"]
 
 SCRIPTS = files.SCRIPTS / "host"
 HOST_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+OS_RELEASE = Path("/etc/os-release")
 FALLBACK_SUITE = "trixie"  # the first Debian whose docker.io and docker-buildx are new enough
 UP_SECONDS, DOWN_SECONDS = 60.0, 30.0
-KEEP_CACHE = "60GB"  # BuildKit drops older caches above this; a full rehearsal holds about 20 GB, and must stay whole
+KEEP_CACHE = "60GB"  # BuildKit drops older caches above this; a full rehearsal needs about 20 GB
 
 
-# --- starting it
+# --- starting
 
 
 def up(*, state: Path, environ: Mapping[str, str], store: Store = "overlay2", say: Say = lambda _line: None) -> Engine:
-    """Start the private engine of *state*, making its root first if need be; does nothing when it runs already.
+    """Start the private engine of *state*, unless it runs, and return it; make its root first if it has none.
 
-    *say* gets one line for each thing that happens. Raises EngineError where this machine cannot, or when the engine
+    *say* gets one line for each thing that happens. Raises EngineError if this machine cannot run one, or if the engine
     does not answer within 60 s.
     """
     places = Places.of(state)
@@ -57,10 +58,10 @@ def up(*, state: Path, environ: Mapping[str, str], store: Store = "overlay2", sa
         running = engine(state=state, environ=environ)
         if running is not None and not api.not_answering(running):
             _require_store(running, store)
-            say(f"The private engine is up already: {running.host}")
+            say(f"The private engine runs already: {running.host}")
             return running
         if supervisor(places) is not None:
-            say("The private engine hangs and is started anew.")
+            say("The private engine does not answer: stopping it and starting it again.")
         _kill(places, grace=DOWN_SECONDS)
         if tools(state=state) is None:
             _make_root(places, environ, say)
@@ -75,7 +76,7 @@ def up(*, state: Path, environ: Mapping[str, str], store: Store = "overlay2", sa
 
 
 def _require(environ: Mapping[str, str]) -> None:
-    """Refuse where the recipe cannot work, and say what can be done instead."""
+    """Raise EngineError if this machine cannot run a private engine."""
     instead = "Install Docker (23 or newer, with buildx), or point DOCKER_HOST at an engine."
     if not Path("/proc/self/ns/mnt").exists():
         raise EngineError(f"A private engine needs Linux. {instead}")
@@ -83,11 +84,11 @@ def _require(environ: Mapping[str, str]) -> None:
         raise EngineError(f"A private engine needs root: run `sudo invoke engine-up`. {instead}")
     path = system_path(environ)
     if not shutil.which("apt-get", path=path):
-        raise EngineError(f"A private engine is made with apt, which is not here. {instead}")
+        raise EngineError(f"A private engine is made with apt, which this machine does not have. {instead}")
     missing = [tool for tool in ("unshare", "setsid", "chroot", "bash") if not shutil.which(tool, path=path)]
     if missing:
         raise EngineError(
-            f"A private engine needs {', '.join(missing)} (packages util-linux, coreutils, bash). {instead}"
+            f"A private engine needs {', '.join(missing)}. Run `apt-get install util-linux coreutils bash`."
         )
 
 
@@ -96,20 +97,20 @@ def _require_store(running: Engine, store: Store) -> None:
         now = api.store_of(docker.info())
     if now != store:
         raise EngineError(
-            f"The private engine runs with the {now} store. For {store}: `invoke engine-down`, then `engine-up` again "
-            "(its images stay, but each store has its own)."
+            f"The private engine runs with the {now} store. To change it: "
+            f"`invoke engine-down && invoke engine-up --store {store}`. Each store keeps its own images."
         )
 
 
 @contextmanager
 def _locked(places: Places) -> Iterator[None]:
-    """Only one `engine-up` or `engine-down` of a project at a time."""
+    """Hold the lock that lets only one `engine-up` or `engine-down` of a project run. Raises BusyError."""
     places.home.mkdir(parents=True, exist_ok=True)
     with (places.home.parent / "engine.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise BusyError(f"{lock.name}: another engine-up or engine-down is at work. Wait for it to end.") from error
+            raise BusyError(f"{lock.name}: another engine-up or engine-down is running. Wait until it ends.") from error
         yield
 
 
@@ -122,7 +123,7 @@ def _make_root(places: Places, environ: Mapping[str, str], say: Say) -> None:
     remove_tree(partial)
     partial.mkdir(parents=True)
     options = ["--variant=apt", f"--include={','.join(packages)}"]
-    # In a mount namespace of its own: what mmdebstrap mounts goes with it, also when it is killed half-way.
+    # In a mount namespace of its own: the mounts of mmdebstrap end with it, even when it is killed.
     process.run(
         ["unshare", "--mount", "mmdebstrap", *options, sources[0], partial, *sources[1:]],
         env=env,
@@ -132,9 +133,9 @@ def _make_root(places: Places, environ: Mapping[str, str], say: Say) -> None:
 
 
 def _sources(env: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    """Which suite (and mirror, if not mmdebstrap's own choice) has a Docker that is new enough, and its packages."""
+    """Return the suite with a new enough Docker (and its mirror, if not mmdebstrap's default), and packages."""
     packages = ["ca-certificates", "docker.io", "docker-buildx", "iptables", "iproute2", "mount", "tini"]
-    system = os_release(Path("/etc/os-release").read_text())
+    system = os_release(OS_RELEASE.read_text())
     suite = system.get("VERSION_CODENAME", "")
     if (
         suite
@@ -144,14 +145,14 @@ def _sources(env: Mapping[str, str]) -> tuple[list[str], list[str]]:
         return [suite], packages + (["docker-cli"] if _candidate("docker-cli", env) >= api.OLDEST_ENGINE else [])
     if system.get("ID") != "debian":
         raise EngineError(
-            f"{system.get('PRETTY_NAME', 'This system')} has no docker.io ≥ 23 with docker-buildx ≥ 0.13. "
-            "Install Docker, or point DOCKER_HOST at an engine."
+            f"{system.get('PRETTY_NAME', 'This system')} has no docker.io {api.OLDEST_ENGINE} or newer with "
+            f"docker-buildx {api.OLDEST_BUILDX} or newer. Install Docker, or point DOCKER_HOST at an engine."
         )
     return [FALLBACK_SUITE, *_mirror(suite, env)], [*packages, "docker-cli"]
 
 
 def _candidate(package: str, env: Mapping[str, str]) -> Version:
-    """The version of *package* that apt would install; 0 when it knows none."""
+    """Return the version of *package* that apt would install; 0 if it knows none."""
     for line in process.run(["apt-cache", "policy", package], env={**env, "LC_ALL": "C"}).splitlines():
         name, _, value = line.strip().partition(": ")
         if name == "Candidate":
@@ -160,25 +161,25 @@ def _candidate(package: str, env: Mapping[str, str]) -> Version:
 
 
 def _mirror(suite: str, env: Mapping[str, str]) -> list[str]:
-    """The mirror from which this host takes *suite*; empty (mmdebstrap's default) when that is no URL."""
+    """Return the mirror of *suite* that this host uses; empty (mmdebstrap's default) if it is not a URL."""
     listing = process.run(["apt-get", "indextargets", "--format", "$(RELEASE) $(REPO_URI)"], env=env)
     found = [line.split(maxsplit=1)[1] for line in listing.splitlines() if line.split(maxsplit=1)[0] == suite]
     return [uri for uri in found if uri.startswith(("http://", "https://"))][:1]
 
 
 def os_release(text: str) -> dict[str, str]:
-    """The keys of an /etc/os-release."""
+    """Return the values in the text of an /etc/os-release by their keys."""
     pairs = (line.partition("=") for line in text.splitlines() if "=" in line and not line.startswith("#"))
     return {key.strip(): value.strip().strip("\"'") for key, _, value in pairs}
 
 
 def _configure(places: Places, store: Store, environ: Mapping[str, str]) -> None:
-    """Write the engine's daemon.json, and give its root the certificates that this host trusts."""
+    """Write the engine's daemon.json, and copy the certificates that this host trusts into its root."""
     places.data.mkdir(exist_ok=True)
     settings = {
         "features": {"containerd-snapshotter": store == "containerd"},
         **({"storage-driver": store} if store == "overlay2" else {}),
-        # One rule in place of the built-in ones, which drop cache mounts (ccache's) unused for two days.
+        # One rule instead of the built-in ones, which drop cache mounts (such as ccache's) unused for two days.
         "builder": {"gc": {"enabled": True, "policy": [{"all": True, "keepStorage": KEEP_CACHE}]}},
     }
     write_atomically(places.rootfs / "etc/docker/daemon.json", json.dumps(settings, indent=2) + "\n")
@@ -188,15 +189,15 @@ def _configure(places: Places, store: Store, environ: Mapping[str, str]) -> None
 
 
 def free_subnet(routes: str, *, seed: str) -> str:
-    """A gateway address with its /24, such as 10.213.7.1/24, that no route in *routes* (/proc/net/route) touches.
+    """Return a gateway address with its /24, such as 10.213.7.1/24, that is in no route of /proc/net/route, *routes*.
 
-    The same *seed* gets the same one as long as it is free.
+    The same *seed* gets the same address as long as it is free.
     """
     taken = []
     for line in routes.splitlines()[1:]:
         words = line.split()
         address, mask = (int.from_bytes(bytes.fromhex(words[column]), "little") for column in (1, 7))
-        if mask:  # the default route is no subnet
+        if mask:  # the default route is not a subnet
             taken.append(ipaddress.ip_network((address & mask, mask.bit_count())))
     start = int(hashlib.sha256(seed.encode()).hexdigest(), 16)
     for offset in range(56 * 256):
@@ -204,11 +205,13 @@ def free_subnet(routes: str, *, seed: str) -> str:
         subnet = ipaddress.ip_network(f"10.{200 + number // 256}.{number % 256}.0/24")
         if not any(subnet.overlaps(other) for other in taken):
             return f"{subnet[1]}/24"
-    raise EngineError("No free private subnet in 10.200.0.0 to 10.255.255.255 for the engine's bridge.")
+    raise EngineError(
+        "No free private subnet in 10.200.0.0 to 10.255.255.255 for the engine's bridge. `ip route` lists those in use."
+    )
 
 
 def _network(places: Places, *words: str) -> None:
-    """Run engine-network.sh with the tools of the private root, on this host's network."""
+    """Run engine-network.sh on this host's network, with the programs of the private root."""
     script = (SCRIPTS / "engine-network.sh").read_bytes()
     action, *address = words
     argv: list[str | Path] = ["/usr/sbin/chroot", places.rootfs, "/bin/sh", "-s", "--", action, places.bridge, *address]
@@ -229,13 +232,13 @@ def _wait_until_up(places: Places, state: Path, environ: Mapping[str, str]) -> E
     raise EngineError(f"The private engine did not come up. The end of {places.log}:\n{tail}")
 
 
-# --- stopping it
+# --- stopping
 
 
 def down(*, state: Path, purge: bool, say: Say = lambda _line: None) -> None:
-    """Stop the private engine of *state*; with *purge*, remove it and all its images too. No-op when there is none.
+    """Stop the private engine of *state*, if there is one; with *purge*, also remove it with all its images.
 
-    Its processes, mounts, bridge and firewall rules go; nothing of another engine is touched.
+    Removes its processes, mounts, bridge and firewall rules, and nothing of another engine.
     """
     places = Places.of(state)
     if not places.home.exists() and not places.run.exists():
@@ -255,9 +258,9 @@ def down(*, state: Path, purge: bool, say: Say = lambda _line: None) -> None:
 
 
 def supervisor(places: Places) -> int | None:
-    """The process id of the `unshare` that holds the running engine of *places*; None when there is none.
+    """Return the id of the `unshare` process that holds the running engine of *places*; None if there is none.
 
-    Found by its command line, not from a file: a process id in a file may be another's by now.
+    It is found by its command line, because a process id in a file may be another process's by now.
     """
     for pid, words in _processes():
         if words[:1] == ["unshare"] and "inside" in words and places.mark in words:
@@ -280,28 +283,31 @@ def _children(parent: int) -> list[int]:
     found = []
     for pid, _ in _processes():
         with suppress(OSError):  # it may have ended
-            # The name, in parentheses, may hold anything; the parent is the second word after it.
+            # The name, in parentheses, may contain anything; the parent is the second word after it.
             if int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) == parent:
                 found.append(pid)
     return found
 
 
 def _kill(places: Places, *, grace: float) -> None:
-    """Stop the engine's processes (its own way first, *grace* seconds), then take away what they leave behind."""
+    """Stop the engine (with SIGKILL after *grace* seconds), then remove its network, control groups and run folder."""
     pid = supervisor(places)
     if pid is not None:
-        # The first process of its namespace: with it, the kernel ends all the others.
+        # The first process of its namespace: when it ends, the kernel ends all the others.
         first, top = _named(_children(pid)), _named([pid])
         _signal(first, signal.SIGTERM)
         if not _gone(places, grace):
             _signal({**first, **top}, signal.SIGKILL)
             if not _gone(places, DOWN_SECONDS):
-                raise EngineError(f"Process {pid} of the private engine does not end. Its log is {places.log}.")
+                raise EngineError(
+                    f"Process {pid} of the private engine does not end, even by SIGKILL. Its log is {places.log}. "
+                    "Run `invoke engine-down` again, or restart the machine."
+                )
     if (places.rootfs / "usr/sbin/iptables-nft").exists():
         _network(places, "down")
     for group in [*Path("/sys/fs/cgroup").glob(places.mark), *Path("/sys/fs/cgroup").glob(f"*/{places.mark}")]:
         for folder, _, _ in os.walk(group, topdown=False):
-            with suppress(OSError):  # harmless: empty, and busy for a moment longer
+            with suppress(OSError):  # an empty group may stay busy for a moment; leaving it is harmless
                 Path(folder).rmdir()
     remove_tree(places.run)
 
@@ -316,7 +322,7 @@ def _named(pids: Iterable[int]) -> dict[int, str]:
 
 
 def _signal(processes: Mapping[int, str], number: signal.Signals) -> None:
-    """Send *number* to each of *processes* that is still the one that it was: its id may be another's by now."""
+    """Send *number* to each of *processes* whose identity is unchanged: its id may be another process's by now."""
     for pid, name in processes.items():
         with suppress(FileNotFoundError, ProcessLookupError):
             if process_name(pid) == name:
@@ -333,20 +339,22 @@ def _gone(places: Places, seconds: float) -> bool:
 
 
 def remove_tree(folder: Path, *, mountinfo: Path = Path("/proc/self/mountinfo")) -> None:
-    """Remove *folder* with all in it; EngineError, and nothing removed, while anything is mounted in it."""
+    """Remove *folder* and all in it. Raises EngineError, and removes nothing, while anything is mounted in it."""
     if not folder.exists():
         return
     inside = f"{folder.resolve()}/"
     busy = [point for point in mount_points(mountinfo.read_bytes()) if f"{point}/".startswith(inside)]
     if busy:
-        raise EngineError(f"{folder}: not removed, because {', '.join(busy)} is mounted there. Unmount it first.")
+        raise EngineError(
+            f"{folder}: not removed, because {', '.join(busy)} is mounted there. Run `umount {shlex.join(busy)}` first."
+        )
     shutil.rmtree(folder)
 
 
 def mount_points(mountinfo: bytes) -> list[str]:
-    """Return where things are mounted, from /proc/self/mountinfo, which escapes blanks and backslashes in octal.
+    """Return the mount points in /proc/self/mountinfo, which escapes blanks and backslashes in octal.
 
-    All other bytes stand there as they are in the path, in whatever encoding (Linux: fs/proc_namespace.c, mangle).
+    All other bytes are those of the path, in whatever encoding (Linux: fs/proc_namespace.c, mangle).
     """
     points = (line.split(b" ")[4] for line in mountinfo.split(b"\n") if line)
     return [os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), point)) for point in points]
