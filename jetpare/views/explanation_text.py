@@ -1,4 +1,4 @@
-"""Why something is in an image, for a terminal: fits 80 columns, the answer first."""
+"""Show why something is in an image, for a terminal of 80 columns, with the answer first."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LEAST_PERCENT = 0.05
 
 
 def explanation(image: str, subjects: Iterable[Explained], *, image_bytes: int) -> RenderableType:
-    """All that a word names in *image*, one below the other."""
+    """Return a table for each of *subjects*, the things in *image* that a word names."""
     parts: list[RenderableType] = []
     for subject in subjects:
         parts += [Text(), Text.assemble((plain(subject.name), "bold"), f" in {image}"), _rows(subject, image_bytes)]
@@ -59,7 +59,7 @@ def _lines(subject: Explained, image_bytes: int) -> Iterator[tuple[str, str]]:
     if len(subject.needs) > MOST:
         yield "needed by", f"… and {len(subject.needs) - MOST} more"
     if not subject.needs:
-        yield "needed by", "nothing in the image names it"
+        yield "needed by", "nothing in the image"
     yield from _layers(subject)
 
 
@@ -85,12 +85,9 @@ def _layers(subject: Explained) -> Iterator[tuple[str, str]]:
         yield "layers", f"{NOT_MEASURED}: {subject.layers_reason}"
         return
     for layer in subject.layers:
-        yield (
-            "layers",
-            f"{layer.layer}: {_brought(layer)}, by {_instruction(layer)}",
-        )
+        yield "layers", f"{layer.layer}: {_brought(layer)}, by {_instruction(layer)}"
     if not subject.layers:
-        yield "layers", "none has a file of it"
+        yield "layers", "no layer has a file of it"
 
 
 def _brought(layer: Brought) -> str:
@@ -105,9 +102,9 @@ def _brought(layer: Brought) -> str:
 
 
 def _instruction(layer: Brought) -> str:
-    """What a layer's history says, without the build arguments that stand before a command."""
+    """Return the instruction that made a layer, without the build arguments that precede a command."""
     text = re.sub(r"^RUN \|\d+ .*?/bin/sh -c ", "RUN ", layer.instruction or "", flags=re.DOTALL)
-    return brief(text) or "an instruction that is not known"
+    return brief(text) or "an unknown instruction"
 
 
 def _files(count: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 import pytest
@@ -236,3 +237,48 @@ def test_a_name_with_markup_is_shown_as_it_is_and_control_characters_written_out
     out = io.StringIO()
     Console(file=out, width=80).print(explanation_text.explanation("a[b]", explain.explain(told, name), image_bytes=1))
     assert out.getvalue().startswith("/srv/[bold]\\x1b[2J\\n\\udcff in a[b]\n")
+
+
+def lines_of(**words: Any) -> list[tuple[str, str]]:
+    """The rows of an explanation; a title that is that of the row above is left out there, and filled in here."""
+    usual: dict[str, Any] = {"kind": "package", "name": "libx", "title": "package", "version": "1.2", "bytes": 50}
+    told = explain.Explained(**{**usual, "files": 3, "components": (), "groups": (), **words})
+    out = io.StringIO()
+    Console(file=out, width=200).print(explanation_text.explanation("cuda", [told], image_bytes=100))
+    title, found = "", []
+    for line in out.getvalue().splitlines()[1:]:
+        name, text = re.split(r"\s{2,}", line.rstrip(), maxsplit=1)
+        title = name or title
+        found.append((title, text))
+    return found
+
+
+def test_long_lists_are_cut_and_say_how_much_is_left() -> None:
+    needs = [
+        explain.Needed(
+            component=f"c{n}", how="links with", names=("a", "b", "c", "d", "e"), count=4, examples=("x", "y")
+        )
+        for n in range(14)
+    ]
+    rows = [line for title, line in lines_of(needs=tuple(needs)) if title == "needed by"]
+    assert rows[0] == "c0 links with a, b, c and 2 more: x, y and 2 more files"
+    assert len(rows) == 13
+    assert rows[-1] == "… and 2 more"
+
+
+def test_a_part_says_of_what_and_a_whole_its_group() -> None:
+    assert ("part of", "debian:libx; group System") in lines_of(components=("debian:libx",), groups=("System",))
+    assert ("group", "System") in lines_of(components=("libx",), groups=("System",))
+    assert ("takes", "50 B in 3 files, 50.0 % of the image") in lines_of()
+    assert ("takes", "0 B in 2 files") in lines_of(bytes=0, files=2)
+
+
+def test_each_layer_says_what_it_did_without_its_build_arguments() -> None:
+    layers = (
+        Brought(layer=1, instruction="RUN |2 A=1 B=2 /bin/sh -c make install # buildkit", bytes=2000, files=1),
+        Brought(layer=2, instruction=None, bytes=0, files=0, hidden_bytes=30, hidden_files=1, deletes=True),
+    )
+    rows = [line for title, line in lines_of(layers=layers) if title == "layers"]
+    assert rows[0].startswith("1: brings 2.00 kB in 1 file, by RUN make install")
+    assert rows[1] == ("2: 30 B that a later layer overwrites or deletes and deletes it, by an unknown instruction")
+    assert ("layers", "no layer has a file of it") in lines_of(layers=())
