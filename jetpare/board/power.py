@@ -162,7 +162,7 @@ def session(*, state: Path, host: Host, policy: Policy, say: Say) -> Iterator[Po
         yield PowerSession(facts=facts, promise=None, board=None)
         return
     board = Board(host)
-    with _exclusive(state, host), process.signals_held() as signals:
+    with exclusive(state, host), process.signals_held() as signals:
         try:
             try:
                 begun = _begin(state, board, policy, say)
@@ -290,7 +290,7 @@ def pending(*, state: Path, host: Host) -> Pending | None:
         return None
     board = Board(host)
     try:
-        with _exclusive(state, host):
+        with exclusive(state, host):
             live = False
     except BusyError:
         live = True
@@ -307,7 +307,7 @@ def restore(*, state: Path, host: Host, say: Say) -> bool:
     """
     if _read(state) is None:
         return False
-    with _exclusive(state, host), process.signals_held():
+    with exclusive(state, host), process.signals_held():
         return _put_back(state, Board(host), say)
 
 
@@ -382,7 +382,7 @@ def _read(state: Path) -> Saved | None:
 
 
 @contextmanager
-def _exclusive(state: Path, host: Host) -> Iterator[None]:
+def exclusive(state: Path, host: Host) -> Iterator[None]:
     """Hold the machine's lock, which ends with the process, however that ends; BusyError where another one holds it.
 
     The lock is the machine's, not the project's: the board has one power mode, whatever folder a run works in.

@@ -174,13 +174,13 @@ def _keep(answer: Response, path: Path, done: int, total: int | None, tell: Tell
         # As it was sent: some servers call a .tar.gz a tar file in gzip encoding, and its checksum is of the .tar.gz.
         while piece := answer.raw.read1(PIECE, decode_content=False):
             with _our_disk(path):
-                _write(file, piece)
+                write(file, piece)
             done += len(piece)
             tell(done, total)
     return done
 
 
-def _write(file: RawIOBase, piece: bytes) -> None:
+def write(file: RawIOBase, piece: bytes) -> None:
     """Write all of *piece*; without a buffer, a single call may write less."""
     rest = memoryview(piece)
     while rest:

@@ -33,10 +33,10 @@ def findings(project: Project, plan: Plan, reach: Callable[[], Engine]) -> tuple
         held=ownership.references(project, plan),
     )
     found = doctor.check(reach, state=project.state_path, needs=needs)
-    return (*found, *_cudnn(project, plan))
+    return (*found, *cudnn_findings(project, plan))
 
 
-def _cudnn(project: Project, plan: Plan) -> Iterator[Diagnosis]:
+def cudnn_findings(project: Project, plan: Plan) -> Iterator[Diagnosis]:
     """Whether the cuDNN that build.toml names fits the PyTorch that it names."""
     try:
         made = cudnn.check(project, plan)

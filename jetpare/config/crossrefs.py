@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from jetpare.base.text import suggest
-from jetpare.config.place_names import key_text, place_of
 from jetpare.config.schema import Config, Cudnn, ImageSettings, Profile
+from jetpare.config.table_names import key_text, table_name
 from jetpare.config.values import INPUTS, WHEELS
 
 
@@ -51,7 +51,7 @@ def _unknown_budgets(config: Config, name: str, profile: Profile) -> Iterator[st
     for key, (what, names) in known.items():
         for each in getattr(profile.budget, key):
             if each not in names:
-                place = place_of(["profiles", name, "budget", key])
+                place = table_name(["profiles", name, "budget", key])
                 yield f"{place} {key_text(each)}: there is no {what} {each!r}{suggest(each, names)}"
 
 
@@ -62,7 +62,7 @@ def _other_versions(name: str, profile: Profile) -> Iterator[str]:
     for number, url in enumerate(source.urls if source else (), start=1):
         if not whole.search(url):
             yield (
-                f"{place_of(['profiles', name, 'contexts', 'gdal-source'])} urls item {number}: "
+                f"{table_name(['profiles', name, 'contexts', 'gdal-source'])} urls item {number}: "
                 f"gdal is {profile.gdal!r}, but the URL {url!r} is of another version"
             )
 
@@ -77,7 +77,7 @@ def _unknown_needs(name: str, image: ImageSettings, profiles: Mapping[str, Profi
         if lacking:
             what = "no stage of the image and no context" if others else "no context"
             yield (
-                f"{place_of(['images', name])} {key}: {need!r} is {what} of profile "
+                f"{table_name(['images', name])} {key}: {need!r} is {what} of profile "
                 f"{' and '.join(key_text(each) for each in lacking)}"
                 f"{suggest(need, [*others, *profiles[lacking[0]].contexts])}"
             )
@@ -85,7 +85,7 @@ def _unknown_needs(name: str, image: ImageSettings, profiles: Mapping[str, Profi
 
 def _circles_and_ends(name: str, image: ImageSettings) -> Iterator[str]:
     """Yield the faults of an image whose stages have no order, or do not end in one stage."""
-    place = f"{place_of(['images', name])} stages"
+    place = f"{table_name(['images', name])} stages"
     try:
         TopologicalSorter(image.stages).prepare()
     except CycleError as error:
@@ -104,14 +104,14 @@ def _same_targets(config: Config) -> Iterator[str]:
     owners: dict[str, str] = {f"{INPUTS}-{WHEELS}": f"[python] {WHEELS}"}
     for image, table in config.images.items():
         for stage in table.stages:
-            place = f"{place_of(['images', image])} stages.{key_text(stage)}"
+            place = f"{table_name(['images', image])} stages.{key_text(stage)}"
             for suffix in ("", "-report", "-base-settings"):
                 yield from _claim(owners, f"{image}-{stage}{suffix}", place)
     for name, profile in config.profiles.items():
         taken = dict(owners)  # only one profile is built at a time
         for context in profile.contexts:
             yield from _claim(
-                taken, f"{INPUTS}-{context}", f"{place_of(['profiles', name, 'contexts'])} {key_text(context)}"
+                taken, f"{INPUTS}-{context}", f"{table_name(['profiles', name, 'contexts'])} {key_text(context)}"
             )
 
 
@@ -134,11 +134,11 @@ def _paths(config: Config) -> Iterator[tuple[str, Path, Literal["file", "folder"
     for number, wheel in enumerate(config.python.wheels, start=1):
         yield f"[python] wheels item {number}", wheel, "folder"
     for name, image in config.images.items():
-        yield f"{place_of(['images', name])} dockerfile", image.dockerfile, "file"
+        yield f"{table_name(['images', name])} dockerfile", image.dockerfile, "file"
     tables: dict[tuple[str, ...], Cudnn] = {("cudnn",): config.cudnn}
     for name, profile in config.profiles.items():
         for context, table in profile.contexts.items():
-            place = place_of(["profiles", name, "contexts", context])
+            place = table_name(["profiles", name, "contexts", context])
             if table.dockerfile is not None:
                 yield f"{place} dockerfile", table.dockerfile, "file"
             if table.folder is not None:
@@ -147,7 +147,7 @@ def _paths(config: Config) -> Iterator[tuple[str, Path, Literal["file", "folder"
             tables["profiles", name, "cudnn"] = profile.cudnn
     for path, cudnn in tables.items():
         if cudnn.repository is not None:
-            yield f"{place_of(path)} repository.key", cudnn.repository.key, "file"
+            yield f"{table_name(path)} repository.key", cudnn.repository.key, "file"
 
 
 def _is_there(path: Path, *, folder: bool) -> bool:

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ValidationError
 from jetpare.base.errors import ConfigError
 from jetpare.base.text import suggest
 from jetpare.config.crossrefs import cross_faults
-from jetpare.config.place_names import key_text, place_of
 from jetpare.config.schema import Config
+from jetpare.config.table_names import key_text, table_name
 
 # --- reading
 
@@ -56,7 +56,7 @@ def _fault(file: str, details: Mapping[str, Any]) -> str:
         *tables, key = location
         known = _known_keys(tables)
         kind = "table" if isinstance(details["input"], dict) else "key"
-        return f"{file}: {place_of(tables)}: unknown {kind} {key!r}{suggest(str(key), known)}"
+        return f"{file}: {table_name(tables)}: unknown {kind} {key!r}{suggest(str(key), known)}"
     if location[-1] == "[key]" and len(location) > 1:  # pydantic's mark for: the key itself is wrong
         location.pop()
     *tables, key = location
@@ -64,8 +64,8 @@ def _fault(file: str, details: Mapping[str, Any]) -> str:
     if isinstance(key, int) and tables:  # an item of an array
         item, key = f" item {key + 1}", tables.pop()
     if details["type"] == "missing":
-        return f"{file}: {place_of(tables)}: '{key}' is missing"
-    return f"{file}: {place_of(tables)} {key_text(key)}{item}: {_complaint(details)}"
+        return f"{file}: {table_name(tables)}: '{key}' is missing"
+    return f"{file}: {table_name(tables)} {key_text(key)}{item}: {_complaint(details)}"
 
 
 def _complaint(details: Mapping[str, Any]) -> str:

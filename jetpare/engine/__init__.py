@@ -3,5 +3,5 @@
 The only package that talks to Docker, except for buildx itself (build.buildx).
 
 Imports: config, events, base; not records.
-Start reading: find.py, then client.py.
+Start reading: discovery.py, then api.py.
 """

@@ -23,14 +23,15 @@ if TYPE_CHECKING:
 
 CALL_SECONDS = 120.0
 
-# What tells the Docker CLI which engine to use, and how.
+# The variables by which the Docker CLI chooses its engine.
 ADDRESS_VARIABLES = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CERT_PATH", "DOCKER_TLS", "DOCKER_TLS_VERIFY")
 
 
 def endpoint(environ: Mapping[str, str]) -> Endpoint:
     """Return the address that the environment, or else the current docker context, names.
 
-    Raises EngineError if that is unclear, not an address, or an ssh:// address, which is not supported yet.
+    Raises EngineError if the context cannot be read, or names something other than an address, or ssh://, which is not
+    supported yet.
     """
     from docker.errors import TLSParameterError
     from docker.utils import kwargs_from_env
@@ -45,14 +46,18 @@ def endpoint(environ: Mapping[str, str]) -> Endpoint:
         try:
             context = json.loads(process.run([docker, "context", "inspect"], env=environ, timeout=ANSWER_SECONDS))[0]
         except ToolError as error:
-            raise EngineError(f"The docker context cannot be read: {error}") from error
+            raise EngineError(
+                f"The docker context cannot be read: {error} To choose one: `docker context use`."
+            ) from error
         return _of_context(context)
     except TLSParameterError as error:
-        raise EngineError(f"The engine's TLS files cannot be used: {error}") from error
+        raise EngineError(
+            f"The engine's TLS files cannot be used: {error} Correct DOCKER_CERT_PATH, or unset DOCKER_TLS_VERIFY."
+        ) from error
 
 
 def _of_context(context: Mapping[str, Any]) -> Endpoint:
-    """Return the address in what `docker context inspect` prints of one context."""
+    """Return the address of one context, as `docker context inspect` prints it."""
     from docker.tls import TLSConfig
 
     target = context.get("Endpoints", {}).get("docker", {})
@@ -74,10 +79,11 @@ def _usable(host: str) -> str:
     """Return *host* if docker-py can use it as an address. Raises EngineError."""
     try:
         parts = urlsplit(host)
-        _ = parts.port  # ValueError where it is no number or too large
+        _ = parts.port  # ValueError if it is not a number, or too large
     except ValueError as error:
         raise EngineError(
-            f"{host}: not the address of an engine ({error}). Correct DOCKER_HOST or the context."
+            f"{host} is not a valid address of an engine ({error}); expected such as unix:///var/run/docker.sock or "
+            "tcp://HOST:PORT. Correct DOCKER_HOST or the context."
         ) from error
     if parts.scheme == "ssh":
         machine = parts.netloc if parts.port is None else parts.netloc.rpartition(":")[0]
@@ -90,7 +96,7 @@ def _usable(host: str) -> str:
 
 
 def pinned(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return *environ* without what would make the Docker CLI use another address, or TLS meant for another one."""
+    """Return *environ* without the variables that make the Docker CLI use another address, or another one's TLS."""
     return {key: value for key, value in environ.items() if key not in ADDRESS_VARIABLES}
 
 
@@ -100,7 +106,7 @@ def has_buildx(docker: str, environ: Mapping[str, str]) -> bool:
 
 
 def buildx_version(docker: str, environ: Mapping[str, str]) -> Version | None:
-    """Return the version of the buildx plugin; None when there is no plugin or it does not say."""
+    """Return the version of the buildx plugin; None if there is no plugin or it reports none."""
     try:
         words = process.run([docker, "buildx", "version"], env=environ, timeout=ANSWER_SECONDS).split()
     except ToolError:
@@ -109,7 +115,7 @@ def buildx_version(docker: str, environ: Mapping[str, str]) -> Version | None:
 
 
 def parse_version(text: str) -> Version | None:
-    """Parse a version as engines and distributions write it (26.1.5+dfsg1, 24.0.7-0ubuntu2); None if it is none."""
+    """Parse a version of an engine or a distribution (26.1.5+dfsg1, 24.0.7-0ubuntu2); return None if it is not one."""
     try:
         return Version(text)
     except InvalidVersion:
@@ -129,7 +135,7 @@ def not_answering(engine: Engine, *, timeout: float = ANSWER_SECONDS) -> str:
 
 @contextmanager
 def client(engine: Engine, *, timeout: float = CALL_SECONDS) -> Iterator[DockerClient]:
-    """Give the docker-py client of *engine*; whatever goes wrong with the engine in the block becomes an EngineError.
+    """Yield the docker-py client of *engine*; every failure of the engine in the block becomes an EngineError.
 
     *timeout* is in seconds and counts for each answer in the block.
     """
@@ -159,7 +165,7 @@ def _innermost(error: BaseException) -> str:
     return str(error)
 
 
-# --- what it says
+# --- facts
 
 
 def facts(engine: Engine) -> EngineFacts:

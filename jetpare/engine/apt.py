@@ -13,17 +13,17 @@ Say = Callable[[str], None]
 
 
 def system_path(environ: Mapping[str, str]) -> str:
-    """The caller's PATH with the system's sbin folders, which a user's PATH lacks on Debian."""
+    """Return the caller's PATH followed by the system's sbin folders, which a user's PATH lacks on Debian."""
     return ":".join(part for part in (environ.get("PATH"), SYSTEM_PATH) if part)
 
 
 def apt_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """*environ* for apt and mmdebstrap: the system's sbin folders on PATH, and no questions."""
+    """Return *environ* for apt and mmdebstrap, with the system's sbin folders on PATH, and without questions."""
     return {**environ, "PATH": system_path(environ), "DEBIAN_FRONTEND": "noninteractive"}
 
 
 def require_mmdebstrap(env: Mapping[str, str], say: Say) -> None:
-    """Install mmdebstrap with apt if it is not there."""
+    """Install mmdebstrap with apt if it is missing."""
     if shutil.which("mmdebstrap", path=env["PATH"]):
         return
     say("Installing mmdebstrap with apt ...")

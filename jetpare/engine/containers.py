@@ -176,10 +176,10 @@ def _sizes_by_find(docker: DockerClient, image_id: str) -> int | None:
         except (APIError, requests.exceptions.RequestException):
             return None  # there is no such program, or it is for another processor, or it does not end
         said = docker.api.logs(container, stdout=True, stderr=False)
-    return _sum_of_find(said)
+    return sum_of_find(said)
 
 
-def _sum_of_find(said: bytes) -> int | None:
+def sum_of_find(said: bytes) -> int | None:
     """Add up lines "INODE SIZE", each inode once; return None if the image's find printed anything else.
 
     Also return None if the first line is missing: the output was so long that the engine dropped its beginning.

@@ -1,7 +1,7 @@
-"""Reach a Docker engine, and read what it says about itself and its images.
+"""Inspect, tag and remove the images of an engine.
 
-Everything here asks the engine for JSON (docker-py, or ``--format json`` of its CLI); nothing matches English text.
-Newer engines leave empty fields out of their answers, so every field is read with ``.get()``.
+Everything here asks the engine for JSON; nothing matches English text. Newer engines leave empty fields out of their
+answers, so every field is read with ``.get()``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 REGISTRY_SECONDS = 15.0
 MANIFESTS_API = Version("1.47")  # from then on an engine lists an image's manifests with their sizes
 
-# Instructions that never make a layer: how a history entry of size 0 is told from an empty layer.
+# Instructions that never make a layer: they tell a history entry of size 0 from an empty layer.
 NO_LAYER = frozenset(
     {"ARG", "CMD", "ENTRYPOINT", "ENV", "EXPOSE", "HEALTHCHECK", "LABEL", "MAINTAINER", "ONBUILD", "SHELL"}
     | {"STOPSIGNAL", "USER", "VOLUME"}
@@ -54,7 +54,7 @@ def inspected(docker: DockerClient, reference: str) -> Mapping[str, Any]:
     """Return the engine's JSON of the image *reference*. Raises ConfigError, or docker's ImageNotFound."""
     from jetpare.config.values import IMAGE_REFERENCE
 
-    # It becomes a part of the address that is asked for, where '..' would lead to something else than an image.
+    # The reference becomes part of the request's address, where '..' would lead to something other than an image.
     if not IMAGE_REFERENCE.fullmatch(re.sub(r"@sha256:[0-9a-f]{64}$", "", reference)):
         raise ConfigError(
             f"{reference!r} is not a valid image reference; expected [HOST[:PORT]/]PATH[:TAG][@DIGEST] with the path "
@@ -95,7 +95,7 @@ def _layers_bytes(
     store: str, size: int | None, layers: tuple[LayerFacts, ...] | None, history: Sequence[Mapping[str, Any]]
 ) -> int | None:
     if store != "containerd":
-        return size  # there .Size is this sum, and also counts layers that no history entry stands for
+        return size  # there .Size is this sum, and also counts layers without a history entry
     if layers is not None:
         return sum(layer.size for layer in layers)
     total = sum(int(entry.get("Size") or 0) for entry in history)
@@ -103,11 +103,11 @@ def _layers_bytes(
 
 
 def pair_layers(layer_ids: Sequence[str], history: Sequence[Mapping[str, Any]]) -> tuple[LayerFacts, ...] | None:
-    """Each layer with its size, oldest first; None where it is not certain which size belongs to which layer.
+    """Return each layer with its size, oldest first; None if it is uncertain which size belongs to which layer.
 
-    *history* is newest first and does not say which of its entries made a layer. An entry with a size did.
-    One without may be an empty layer (WORKDIR, an empty COPY) or none at all (ENV): its instruction tells, and the
-    counts must agree.
+    *history* is newest first and does not say which of its entries made a layer. An entry with a size did. One without
+    a size may be an empty layer (WORKDIR, an empty COPY) or none at all (ENV): its instruction decides, and the counts
+    must agree.
     """
     entries = layer_entries(layer_ids, history)
     if entries is None:
@@ -132,7 +132,7 @@ def layer_entries(
 def _may_be_layer(entry: Mapping[str, Any]) -> bool:
     """Return whether a history entry is of an instruction that can make a layer; a shell command can."""
     text = str(entry.get("CreatedBy") or "")
-    _, marker, rest = text.partition("#(nop)")  # how the classic builder writes those that run nothing
+    _, marker, rest = text.partition("#(nop)")  # the classic builder's mark of an instruction that runs nothing
     words = (rest if marker else text).split()
     return words[:2] != ["WORKDIR", "/"] and (not words or words[0] not in NO_LAYER)
 
@@ -151,8 +151,8 @@ def registry_trouble(engine: Engine, reference: str, *, timeout: float = REGISTR
 def content_bytes(engine: Engine, image: ImageFacts) -> int | None:
     """Return the bytes that the containerd store holds of *image* to push it: manifest, config, compressed layers.
 
-    None where a part of it is not there. Before API 1.47 the engine's .Size was just this (moby's
-    daemon/containerd/image.go); later it came to count what is unpacked too (moby pull request 53426).
+    None if a part of it is missing. Before API 1.47 the engine's .Size was just this (moby's
+    daemon/containerd/image.go); later it came to count the unpacked files too (moby pull request 53426).
     """
     with api.client(engine) as docker:
         calls: Any = docker.api  # its stubs lack these
@@ -164,7 +164,7 @@ def content_bytes(engine: Engine, image: ImageFacts) -> int | None:
 
 
 def content_of(listed: Sequence[Mapping[str, Any]], image: ImageFacts) -> int | None:
-    """Return the same from the engine's list of images with their manifests."""
+    """Return the same as `content_bytes`, from the engine's list of images with their manifests."""
     for entry in listed:
         for manifest in entry.get("Manifests") or () if entry.get("Id") == image.id else ():
             platform = (manifest.get("ImageData") or {}).get("Platform")
@@ -183,8 +183,9 @@ def of_platform(entry: Mapping[str, Any] | None, platform: str) -> bool:
 def held_bytes(engine: Engine, references: Iterable[str]) -> int:
     """Return the bytes on the engine's disk that a build of the images *references* does not have to write again.
 
-    That is the layers of those that are there, each once, and the build cache of our own commands. BuildKit does not
-    say which profile a cache record is for, so the cache of all of them counts; nothing of other projects does.
+    These are the layers of the images that the engine has, each counted once, and the build cache of our own commands.
+    BuildKit does not say which profile a cache record is for, so the caches of all profiles count, but none of another
+    project's.
     """
     layers: dict[str, int] = {}
     unpaired = 0
@@ -193,7 +194,7 @@ def held_bytes(engine: Engine, references: Iterable[str]) -> int:
         if image is None:
             continue
         if image.layers is None:
-            unpaired = max(unpaired, image.layers_bytes or 0)  # they may share their layers, so only the largest counts
+            unpaired = max(unpaired, image.layers_bytes or 0)  # they may share layers, so only the largest counts
         else:
             layers |= {layer.diff_id: layer.size for layer in image.layers}
     with api.client(engine) as docker:
@@ -203,19 +204,19 @@ def held_bytes(engine: Engine, references: Iterable[str]) -> int:
 
 
 def is_our_cache(record: Mapping[str, Any]) -> bool:
-    """Return whether a build cache record is that of one of our commands: each of them mounts its script there."""
+    """Return whether a build cache record is of one of our commands, which mount their scripts in OUR_COMMANDS."""
     return OUR_COMMANDS in str(record.get("Description") or "")
 
 
 def tag_image(engine: Engine, image_id: str, reference: str) -> None:
-    """Give the image *image_id* the name *reference*, and take it from whichever image had it."""
+    """Give the image *image_id* the name *reference*, taking it from the image that had it."""
     repository, _, tag = reference.rpartition(":") if ":" in reference.rpartition("/")[2] else (reference, "", "latest")
     with api.client(engine) as docker:
         docker.api.tag(image_id, repository, tag)
 
 
 def remove_image(engine: Engine, reference: str) -> bool:
-    """Remove the name *reference*, and the image with its last name. Returns False when there was none."""
+    """Remove the name *reference*, and the image with its last name. Returns False if there was no such name."""
     from docker.errors import ImageNotFound
 
     with api.client(engine) as docker:

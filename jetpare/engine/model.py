@@ -1,4 +1,4 @@
-"""What an engine and its images are, as data."""
+"""An engine and its images, as data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ANSWER_SECONDS = 10.0  # how long an engine may take to answer before it counts 
 class Endpoint:
     """The address of an engine. ``tls`` is None for a connection without TLS.
 
-    ``variables`` make the Docker CLI use the same address, whatever context is chosen meanwhile.
+    ``variables`` make the Docker CLI use the same address, even if another context is chosen meanwhile.
     """
 
     host: str
@@ -33,7 +33,7 @@ class Endpoint:
 
 
 def connect(engine: Engine) -> DockerClient:
-    """Return a new docker-py client for *engine*, which has ANSWER_SECONDS to say which API version it speaks."""
+    """Return a new docker-py client for *engine*, which has ANSWER_SECONDS to report its API version."""
     from docker import DockerClient
 
     return DockerClient(base_url=engine.host, tls=engine.tls or False, timeout=int(ANSWER_SECONDS))
@@ -110,12 +110,12 @@ class LayerFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFacts:
-    """One image, as its engine sees it. Sizes in bytes; None means not measured.
+    """One image, as its engine reports it. Sizes in bytes; None means not measured.
 
-    ``layers_bytes``: the uncompressed layers' sum. With the overlay2 store, the files' sizes; with the containerd
-    store, the disk blocks that the unpacked layers take, which is a few percent more. ``engine_bytes``: what the engine
-    calls the image's size; its meaning depends on ``store``. ``layers`` is None where history and layers cannot be
-    paired with certainty; ``layer_ids`` is always there.
+    ``layers_bytes``: the sum of the uncompressed layers. With the overlay2 store, the sizes of the files; with the
+    containerd store, the disk blocks of the unpacked layers, which is a few percent more. ``engine_bytes``: the image's
+    size as the engine reports it; its meaning depends on ``store``. ``layers`` is None if history and layers cannot be
+    paired with certainty; ``layer_ids`` is always known.
     """
 
     reference: str

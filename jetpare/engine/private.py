@@ -30,8 +30,8 @@ from jetpare.base.files import write_atomically
 from jetpare.engine import api
 from jetpare.engine.apt import SYSTEM_PATH, Say, apt_environment, require_mmdebstrap, system_path
 from jetpare.engine.containers import process_name
+from jetpare.engine.folders import EngineFolders, engine, tools
 from jetpare.engine.model import Engine
-from jetpare.engine.places import Places, engine, tools
 
 Store = Literal["overlay2", "containerd"]
 
@@ -52,26 +52,26 @@ def up(*, state: Path, environ: Mapping[str, str], store: Store = "overlay2", sa
     *say* gets one line for each thing that happens. Raises EngineError if this machine cannot run one, or if the engine
     does not answer within 60 s.
     """
-    places = Places.of(state)
+    folders = EngineFolders.of(state)
     _require(environ)
-    with _locked(places):
+    with _locked(folders):
         running = engine(state=state, environ=environ)
         if running is not None and not api.not_answering(running):
             _require_store(running, store)
             say(f"The private engine runs already: {running.host}")
             return running
-        if supervisor(places) is not None:
+        if supervisor(folders) is not None:
             say("The private engine does not answer: stopping it and starting it again.")
-        _kill(places, grace=DOWN_SECONDS)
+        _kill(folders, grace=DOWN_SECONDS)
         if tools(state=state) is None:
-            _make_root(places, environ, say)
-        _configure(places, store, environ)
-        _network(places, "up", free_subnet(Path("/proc/net/route").read_text(), seed=places.mark))
-        places.run.mkdir(mode=0o711, exist_ok=True)
-        words: list[str | Path] = [places.rootfs, places.data, places.run, places.log, places.mark, places.bridge]
+            _make_root(folders, environ, say)
+        _configure(folders, store, environ)
+        _network(folders, "up", free_subnet(Path("/proc/net/route").read_text(), seed=folders.mark))
+        folders.run.mkdir(mode=0o711, exist_ok=True)
+        words: list[str | Path] = [folders.rootfs, folders.data, folders.run, folders.log, folders.mark, folders.bridge]
         process.run(["bash", SCRIPTS / "engine-start.sh", *words], env={**environ, "PATH": system_path(environ)})
-        started = _wait_until_up(places, state, environ)
-        say(f"The private engine is up ({store} store): {started.host}; its log is {places.log}")
+        started = _wait_until_up(folders, state, environ)
+        say(f"The private engine is up ({store} store): {started.host}; its log is {folders.log}")
         return started
 
 
@@ -103,10 +103,10 @@ def _require_store(running: Engine, store: Store) -> None:
 
 
 @contextmanager
-def _locked(places: Places) -> Iterator[None]:
+def _locked(folders: EngineFolders) -> Iterator[None]:
     """Hold the lock that lets only one `engine-up` or `engine-down` of a project run. Raises BusyError."""
-    places.home.mkdir(parents=True, exist_ok=True)
-    with (places.home.parent / "engine.lock").open("w") as lock:
+    folders.home.mkdir(parents=True, exist_ok=True)
+    with (folders.home.parent / "engine.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -114,12 +114,12 @@ def _locked(places: Places) -> Iterator[None]:
         yield
 
 
-def _make_root(places: Places, environ: Mapping[str, str], say: Say) -> None:
+def _make_root(folders: EngineFolders, environ: Mapping[str, str], say: Say) -> None:
     env = apt_environment(environ)
     require_mmdebstrap(env, say)
     sources, packages = _sources(env)
-    say(f"Making the private engine's root in {places.rootfs} ({sources[0]}; about 450 MB, half a minute) ...")
-    partial = places.home / "rootfs.partial"
+    say(f"Making the private engine's root in {folders.rootfs} ({sources[0]}; about 450 MB, half a minute) ...")
+    partial = folders.home / "rootfs.partial"
     remove_tree(partial)
     partial.mkdir(parents=True)
     options = ["--variant=apt", f"--include={','.join(packages)}"]
@@ -128,8 +128,8 @@ def _make_root(places: Places, environ: Mapping[str, str], say: Say) -> None:
         ["unshare", "--mount", "mmdebstrap", *options, sources[0], partial, *sources[1:]],
         env=env,
     )
-    remove_tree(places.rootfs)
-    partial.rename(places.rootfs)
+    remove_tree(folders.rootfs)
+    partial.rename(folders.rootfs)
 
 
 def _sources(env: Mapping[str, str]) -> tuple[list[str], list[str]]:
@@ -173,19 +173,19 @@ def os_release(text: str) -> dict[str, str]:
     return {key.strip(): value.strip().strip("\"'") for key, _, value in pairs}
 
 
-def _configure(places: Places, store: Store, environ: Mapping[str, str]) -> None:
+def _configure(folders: EngineFolders, store: Store, environ: Mapping[str, str]) -> None:
     """Write the engine's daemon.json, and copy the certificates that this host trusts into its root."""
-    places.data.mkdir(exist_ok=True)
+    folders.data.mkdir(exist_ok=True)
     settings = {
         "features": {"containerd-snapshotter": store == "containerd"},
         **({"storage-driver": store} if store == "overlay2" else {}),
         # One rule instead of the built-in ones, which drop cache mounts (such as ccache's) unused for two days.
         "builder": {"gc": {"enabled": True, "policy": [{"all": True, "keepStorage": KEEP_CACHE}]}},
     }
-    write_atomically(places.rootfs / "etc/docker/daemon.json", json.dumps(settings, indent=2) + "\n")
+    write_atomically(folders.rootfs / "etc/docker/daemon.json", json.dumps(settings, indent=2) + "\n")
     bundle = Path(environ.get("SSL_CERT_FILE") or HOST_CERTIFICATES)
     if bundle.is_file():
-        write_atomically(places.rootfs / "etc/ssl/certs/ca-certificates.crt", bundle.read_bytes(), mode=0o644)
+        write_atomically(folders.rootfs / "etc/ssl/certs/ca-certificates.crt", bundle.read_bytes(), mode=0o644)
 
 
 def free_subnet(routes: str, *, seed: str) -> str:
@@ -210,26 +210,35 @@ def free_subnet(routes: str, *, seed: str) -> str:
     )
 
 
-def _network(places: Places, *words: str) -> None:
+def _network(folders: EngineFolders, *words: str) -> None:
     """Run engine-network.sh on this host's network, with the programs of the private root."""
     script = (SCRIPTS / "engine-network.sh").read_bytes()
     action, *address = words
-    argv: list[str | Path] = ["/usr/sbin/chroot", places.rootfs, "/bin/sh", "-s", "--", action, places.bridge, *address]
+    argv: list[str | Path] = [
+        "/usr/sbin/chroot",
+        folders.rootfs,
+        "/bin/sh",
+        "-s",
+        "--",
+        action,
+        folders.bridge,
+        *address,
+    ]
     process.run(argv, env={"PATH": SYSTEM_PATH}, stdin=script)
 
 
-def _wait_until_up(places: Places, state: Path, environ: Mapping[str, str]) -> Engine:
+def _wait_until_up(folders: EngineFolders, state: Path, environ: Mapping[str, str]) -> Engine:
     deadline = time.monotonic() + UP_SECONDS
     while time.monotonic() < deadline:
         time.sleep(0.2)
         started = engine(state=state, environ=environ)
         if started is not None and not api.not_answering(started):
             return started
-        if supervisor(places) is None:
+        if supervisor(folders) is None:
             break
-    tail = "\n".join(places.log.read_text(errors="replace").splitlines()[-15:]) if places.log.exists() else ""
-    _kill(places, grace=0)
-    raise EngineError(f"The private engine did not come up. The end of {places.log}:\n{tail}")
+    tail = "\n".join(folders.log.read_text(errors="replace").splitlines()[-15:]) if folders.log.exists() else ""
+    _kill(folders, grace=0)
+    raise EngineError(f"The private engine did not come up. The end of {folders.log}:\n{tail}")
 
 
 # --- stopping
@@ -240,35 +249,36 @@ def down(*, state: Path, purge: bool, say: Say = lambda _line: None) -> None:
 
     Removes its processes, mounts, bridge and firewall rules, and nothing of another engine.
     """
-    places = Places.of(state)
-    if not places.home.exists() and not places.run.exists():
+    folders = EngineFolders.of(state)
+    if not folders.home.exists() and not folders.run.exists():
         say("There is no private engine.")
         return
     if os.geteuid() != 0:
         raise EngineError("The private engine belongs to root: run `sudo invoke engine-down`.")
-    with _locked(places):
-        was_up = supervisor(places) is not None
-        _kill(places, grace=DOWN_SECONDS)
+    with _locked(folders):
+        was_up = supervisor(folders) is not None
+        _kill(folders, grace=DOWN_SECONDS)
         say("The private engine is stopped." if was_up else "The private engine was not running.")
         if purge:
-            remove_tree(places.home)
-            say(f"Removed {places.home}.")
+            remove_tree(folders.home)
+            say(f"Removed {folders.home}.")
     if purge:
-        (places.home.parent / "engine.lock").unlink(missing_ok=True)
+        (folders.home.parent / "engine.lock").unlink(missing_ok=True)
 
 
-def supervisor(places: Places) -> int | None:
-    """Return the id of the `unshare` process that holds the running engine of *places*; None if there is none.
+def supervisor(folders: EngineFolders) -> int | None:
+    """Return the id of the `unshare` process that holds the running engine of *folders*; None if there is none.
 
     It is found by its command line, because a process id in a file may be another process's by now.
     """
-    for pid, words in _processes():
-        if words[:1] == ["unshare"] and "inside" in words and places.mark in words:
+    for pid, words in running_processes():
+        if words[:1] == ["unshare"] and "inside" in words and folders.mark in words:
             return pid
     return None
 
 
-def _processes() -> Iterator[tuple[int, list[str]]]:
+def running_processes() -> Iterator[tuple[int, list[str]]]:
+    """Yield the id and the words of the command line of every process."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
@@ -281,7 +291,7 @@ def _processes() -> Iterator[tuple[int, list[str]]]:
 def _children(parent: int) -> list[int]:
     """Return the process ids of the children of *parent*."""
     found = []
-    for pid, _ in _processes():
+    for pid, _ in running_processes():
         with suppress(OSError):  # it may have ended
             # The name, in parentheses, may contain anything; the parent is the second word after it.
             if int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) == parent:
@@ -289,30 +299,30 @@ def _children(parent: int) -> list[int]:
     return found
 
 
-def _kill(places: Places, *, grace: float) -> None:
+def _kill(folders: EngineFolders, *, grace: float) -> None:
     """Stop the engine (with SIGKILL after *grace* seconds), then remove its network, control groups and run folder."""
-    pid = supervisor(places)
+    pid = supervisor(folders)
     if pid is not None:
         # The first process of its namespace: when it ends, the kernel ends all the others.
-        first, top = _named(_children(pid)), _named([pid])
-        _signal(first, signal.SIGTERM)
-        if not _gone(places, grace):
-            _signal({**first, **top}, signal.SIGKILL)
-            if not _gone(places, DOWN_SECONDS):
+        first, top = identities(_children(pid)), identities([pid])
+        send(first, signal.SIGTERM)
+        if not _gone(folders, grace):
+            send({**first, **top}, signal.SIGKILL)
+            if not _gone(folders, DOWN_SECONDS):
                 raise EngineError(
-                    f"Process {pid} of the private engine does not end, even by SIGKILL. Its log is {places.log}. "
+                    f"Process {pid} of the private engine does not end, even by SIGKILL. Its log is {folders.log}. "
                     "Run `invoke engine-down` again, or restart the machine."
                 )
-    if (places.rootfs / "usr/sbin/iptables-nft").exists():
-        _network(places, "down")
-    for group in [*Path("/sys/fs/cgroup").glob(places.mark), *Path("/sys/fs/cgroup").glob(f"*/{places.mark}")]:
+    if (folders.rootfs / "usr/sbin/iptables-nft").exists():
+        _network(folders, "down")
+    for group in [*Path("/sys/fs/cgroup").glob(folders.mark), *Path("/sys/fs/cgroup").glob(f"*/{folders.mark}")]:
         for folder, _, _ in os.walk(group, topdown=False):
             with suppress(OSError):  # an empty group may stay busy for a moment; leaving it is harmless
                 Path(folder).rmdir()
-    remove_tree(places.run)
+    remove_tree(folders.run)
 
 
-def _named(pids: Iterable[int]) -> dict[int, str]:
+def identities(pids: Iterable[int]) -> dict[int, str]:
     """Return the identity of each process in *pids* that still runs."""
     found = {}
     for pid in pids:
@@ -321,7 +331,7 @@ def _named(pids: Iterable[int]) -> dict[int, str]:
     return found
 
 
-def _signal(processes: Mapping[int, str], number: signal.Signals) -> None:
+def send(processes: Mapping[int, str], number: signal.Signals) -> None:
     """Send *number* to each of *processes* whose identity is unchanged: its id may be another process's by now."""
     for pid, name in processes.items():
         with suppress(FileNotFoundError, ProcessLookupError):
@@ -329,9 +339,9 @@ def _signal(processes: Mapping[int, str], number: signal.Signals) -> None:
                 os.kill(pid, number)
 
 
-def _gone(places: Places, seconds: float) -> bool:
+def _gone(folders: EngineFolders, seconds: float) -> bool:
     deadline = time.monotonic() + seconds
-    while supervisor(places) is not None:
+    while supervisor(folders) is not None:
         if time.monotonic() > deadline:
             return False
         time.sleep(0.1)

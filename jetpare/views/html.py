@@ -57,7 +57,7 @@ def render(
     environment = Environment(
         autoescape=True,
         finalize=lambda value: plain(value) if type(value) is str else value,  # not what is marked as safe
-        loader=FunctionLoader(_part),
+        loader=FunctionLoader(part),
         lstrip_blocks=True,
         trim_blocks=True,
         undefined=StrictUndefined,
@@ -71,12 +71,13 @@ def render(
         "signed": rows.signed,
     }
     data = page_data(comparison, inventories, owners or {})
-    style, script = _part("style.css"), _part("script.js")
+    style, script = part("style.css"), part("script.js")
     return environment.get_template("page.html").render(
         comparison=comparison,
         data=Markup(embedded(data)) if data["images"] else None,  # noqa: S704 - escaped for where it stands
         hue=_hue,
-        policy=f"default-src 'none'; style-src {_source(style)}; script-src {_source(script)}; img-src data:; "
+        policy=f"default-src 'none'; style-src {policy_source(style)}; "
+        f"script-src {policy_source(script)}; img-src data:; "
         "base-uri 'none'; form-action 'none'",
         script=Markup(script),  # noqa: S704 - our own
         size_meanings=SIZE_MEANINGS,
@@ -225,11 +226,12 @@ def page_data(
     }
 
 
-def _part(name: str) -> str:
+def part(name: str) -> str:
+    """Return the text of a file of the page."""
     return resources.files("jetpare.views").joinpath("report", name).read_text(encoding="utf-8")
 
 
-def _source(text: str) -> str:
-    """What a policy calls *text* when it stands in the page (CSP 3, hash sources)."""
+def policy_source(text: str) -> str:
+    """Return what allows *text* in the page's policy: its hash (CSP 3, hash sources)."""
     digest = hashlib.sha256(text.encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"

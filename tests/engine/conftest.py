@@ -21,8 +21,8 @@ from invoke.program import Program
 import tasks
 from jetpare.build import bootstrap
 from jetpare.engine import api, image_store, private
+from jetpare.engine.folders import EngineFolders
 from jetpare.engine.model import Engine
-from jetpare.engine.places import Places
 from jetpare.records import ledger
 from jetpare.records.ledger import Ledger, Record, StageRecord
 from tests.conftest import MINI, ROOT
@@ -241,22 +241,22 @@ def private_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     state = tmp_path_factory.mktemp("deep") / ("a-deep-project-folder-" * 5) / "state"
     yield state
     private.down(state=state, purge=True)
-    places = Places.of(state)
-    assert leftovers(places) == []
-    assert not places.home.exists()
+    folders = EngineFolders.of(state)
+    assert leftovers(folders) == []
+    assert not folders.home.exists()
 
 
-def leftovers(places: Places) -> list[str]:
+def leftovers(folders: EngineFolders) -> list[str]:
     """Whatever of the engine is still on this host after `down`."""
-    found = [f"process {pid}: {words}" for pid, words in private._processes() if places.mark in " ".join(words)]
-    found += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(places.home) in line]
-    found += [str(path) for path in (places.run, Path("/sys/class/net", places.bridge)) if path.exists()]
-    found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/{places.mark}")]
-    if (places.rootfs / "usr/sbin/iptables-nft").exists():
+    found = [f"process {pid}: {words}" for pid, words in private.running_processes() if folders.mark in " ".join(words)]
+    found += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(folders.home) in line]
+    found += [str(path) for path in (folders.run, Path("/sys/class/net", folders.bridge)) if path.exists()]
+    found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/{folders.mark}")]
+    if (folders.rootfs / "usr/sbin/iptables-nft").exists():
         for table in ("nat", "filter"):
-            words = ["chroot", str(places.rootfs), "iptables-nft", "-t", table, "-S"]
+            words = ["chroot", str(folders.rootfs), "iptables-nft", "-t", table, "-S"]
             rules = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-            found += [rule for rule in rules.splitlines() if places.bridge in rule]
+            found += [rule for rule in rules.splitlines() if folders.bridge in rule]
     return found
 
 

@@ -15,8 +15,8 @@ from jetpare.base import process
 from jetpare.base.errors import EngineError
 from jetpare.compare.differences import split_layers
 from jetpare.engine import api, containers, discovery, image_store, private
+from jetpare.engine.folders import EngineFolders
 from jetpare.engine.model import Engine
-from jetpare.engine.places import Places
 from tests.engine.conftest import clean_environ, leftovers
 
 pytestmark = pytest.mark.engine
@@ -84,31 +84,31 @@ def test_up_measure_down(private_state: Path, store: private.Store) -> None:
         assert not image_store.remove_image(up, "tiny:other")
     finally:
         private.down(state=private_state, purge=False)
-    assert leftovers(Places.of(private_state)) == []
+    assert leftovers(EngineFolders.of(private_state)) == []
     with pytest.raises(EngineError, match="engine-up"):
         discovery.find(state=private_state, environ={**environ, "PATH": "/nonexistent"})
 
 
 def test_up_recovers_after_a_crash(private_state: Path) -> None:
     environ = clean_environ()
-    places = Places.of(private_state)
+    folders = EngineFolders.of(private_state)
     private.up(state=private_state, environ=environ)
-    for pid, words in list(private._processes()):
-        if words[0] == "dockerd" and f"jetpare.engine={places.mark}" in words:
+    for pid, words in list(private.running_processes()):
+        if words[0] == "dockerd" and f"jetpare.engine={folders.mark}" in words:
             os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + 10
-    while private.supervisor(places) is not None and time.monotonic() < deadline:
+    while private.supervisor(folders) is not None and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert private.supervisor(places) is None
-    assert places.socket.exists()
+    assert private.supervisor(folders) is None
+    assert folders.socket.exists()
     up = private.up(state=private_state, environ=environ)
     assert api.not_answering(up) == ""
     private.down(state=private_state, purge=False)
-    assert leftovers(places) == []
+    assert leftovers(folders) == []
 
 
 def test_an_engine_that_cannot_start_says_why(private_state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(private, "KEEP_CACHE", "many")
     with pytest.raises(EngineError, match=r"dockerd\.log:\n(.|\n)*many"):
         private.up(state=private_state, environ=clean_environ())
-    assert leftovers(Places.of(private_state)) == []
+    assert leftovers(EngineFolders.of(private_state)) == []

@@ -124,7 +124,7 @@ def test_what_does_not_fit_is_an_error(
         cudnn.check(made, plan(made))
     assert "9.10 or later of the same major version is needed: torch-2.8.0-any.whl requires" in str(caught.value)
     assert asked
-    found = list(preflight._cudnn(made, plan(made)))
+    found = list(preflight.cudnn_findings(made, plan(made)))
     assert [(row.name, row.status) for row in found] == [("cudnn", "failed")]
 
 
@@ -171,7 +171,7 @@ def test_an_index_that_does_not_answer_is_no_error(
     assert not asked
     assert found is not None
     assert "could not be asked" in found.unknown
-    (row,) = preflight._cudnn(made, plan(made))
+    (row,) = preflight.cudnn_findings(made, plan(made))
     assert row.status == "warning"
 
 

@@ -270,12 +270,12 @@ def test_a_disk_that_fails_is_not_the_mirrors_fault(
     def fail(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    before = download._write
-    monkeypatch.setattr(download, "_write", fail)
+    before = download.write
+    monkeypatch.setattr(download, "write", fail)
     with pytest.raises(kind, match=r"\.part"):
         fetch(server, tmp_path / "d", "/a.tar", "/b.tar")
     assert len(server.asked) == 1
-    monkeypatch.setattr(download, "_write", before)
+    monkeypatch.setattr(download, "write", before)
     assert fetch(server, tmp_path / "d", "/a.tar")[0].read_bytes() == CONTENT
 
 

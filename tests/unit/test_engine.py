@@ -15,10 +15,10 @@ from docker.errors import APIError
 
 from jetpare.base import process
 from jetpare.base.errors import ConfigError, EngineError, ToolError
-from jetpare.engine import api, containers, discovery, image_store, model, places, private
+from jetpare.engine import api, containers, discovery, folders, image_store, model, private
 from jetpare.engine.containers import FIND_SECONDS
+from jetpare.engine.folders import EngineFolders, cli_config
 from jetpare.engine.model import Endpoint, Engine, ImageFacts, LayerFacts
-from jetpare.engine.places import Places, cli_config
 from tests.fakes import FakeDocker, digest, opened
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def test_names_ids_and_digests_are_asked_for(reference: str) -> None:
     ],
 )
 def test_what_an_images_find_says_is_believed_only_where_it_is_sizes(said: bytes, total: int | None) -> None:
-    assert containers._sum_of_find(said) == total
+    assert containers.sum_of_find(said) == total
 
 
 class Measured:
@@ -390,17 +390,17 @@ def test_an_unknown_context_is_an_error_not_the_default_engine(tmp_path: Path, m
         api.endpoint({"PATH": fake_cli(tmp_path), "DOCKER_CONTEXT": "nope"})
 
 
-def make_root(state: Path) -> places.Places:
-    places = Places.of(state)
+def make_root(state: Path) -> folders.EngineFolders:
+    folders = EngineFolders.of(state)
     for name in ("usr/bin/docker", "usr/libexec/docker/cli-plugins/docker-buildx"):
-        target = places.rootfs / name
+        target = folders.rootfs / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.touch(mode=0o755)
-    return places
+    return folders
 
 
 def test_a_cli_without_buildx_borrows_it_from_the_private_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    places = make_root(tmp_path / "state")
+    folders = make_root(tmp_path / "state")
     own = tmp_path / "own"
     own.mkdir()
     (own / "config.json").write_text("{}")
@@ -408,14 +408,14 @@ def test_a_cli_without_buildx_borrows_it_from_the_private_root(tmp_path: Path, m
     environ = {"PATH": fake_cli(tmp_path), "DOCKER_CONFIG": str(own)}
     found = discovery.with_tools(at=Endpoint(host="unix:///x"), state=tmp_path / "state", environ=environ)
     assert found.docker == str(tmp_path / "docker")
-    assert found.overrides == {"DOCKER_CONFIG": str(places.home / "config")}
+    assert found.overrides == {"DOCKER_CONFIG": str(folders.home / "config")}
     assert found.env == {**environ, **found.overrides}
-    assert (places.home / "config/config.json").resolve() == own / "config.json"
-    assert (places.home / "config/cli-plugins/docker-buildx").exists()
+    assert (folders.home / "config/config.json").resolve() == own / "config.json"
+    assert (folders.home / "config/cli-plugins/docker-buildx").exists()
 
 
 def test_logins_that_are_gone_leave_no_dangling_link(tmp_path: Path) -> None:
-    places = make_root(tmp_path / "state")
+    folders = make_root(tmp_path / "state")
     own = tmp_path / "own"
     own.mkdir()
     (own / "config.json").write_text("{}")
@@ -423,7 +423,7 @@ def test_logins_that_are_gone_leave_no_dangling_link(tmp_path: Path) -> None:
     cli_config(state=tmp_path / "state", environ=environ)
     (own / "config.json").unlink()
     cli_config(state=tmp_path / "state", environ=environ)
-    assert [entry.name for entry in (places.home / "config").iterdir()] == ["cli-plugins"]
+    assert [entry.name for entry in (folders.home / "config").iterdir()] == ["cli-plugins"]
 
 
 def test_without_any_docker_the_advice_is_engine_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -446,10 +446,10 @@ def test_a_free_subnet_avoids_every_route() -> None:
 
 
 def test_a_deep_project_folder_has_a_short_socket(tmp_path: Path) -> None:
-    places = Places.of(tmp_path / ("deep" * 50))
-    assert len(str(places.socket)) < 100
-    assert len(places.bridge) <= 15
-    assert places != Places.of(tmp_path)
+    folders = EngineFolders.of(tmp_path / ("deep" * 50))
+    assert len(str(folders.socket)) < 100
+    assert len(folders.bridge) <= 15
+    assert folders != EngineFolders.of(tmp_path)
 
 
 def test_os_release_is_read() -> None:
@@ -489,9 +489,9 @@ def test_a_signal_goes_only_to_the_process_that_was_meant(monkeypatch: pytest.Mo
     sent: list[int] = []
     monkeypatch.setattr(os, "kill", lambda pid, _: sent.append(pid))
     own = os.getpid()
-    private._signal({own: gone()}, signal.SIGTERM)  # its number is another's by now
+    private.send({own: gone()}, signal.SIGTERM)  # its number is another's by now
     assert sent == []
-    private._signal(private._named([own, 2**22 + 1]), signal.SIGTERM)
+    private.send(private.identities([own, 2**22 + 1]), signal.SIGTERM)
     assert sent == [own]
 
 

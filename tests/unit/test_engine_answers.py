@@ -13,9 +13,9 @@ from docker.errors import APIError, DockerException
 from packaging.version import Version
 
 from jetpare.base.errors import EngineError
-from jetpare.engine import api, containers, discovery, disk, image_store, places
+from jetpare.engine import api, containers, discovery, disk, folders, image_store
+from jetpare.engine.folders import EngineFolders
 from jetpare.engine.model import ImageFacts
-from jetpare.engine.places import Places
 from tests.fakes import FakeDocker, digest, opened
 
 
@@ -230,7 +230,7 @@ def _buildx(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_data_is_looked_for_where_the_engine_says_and_where_a_private_one_has_it(tmp_path: Path) -> None:
     docker = FakeDocker(root="/var/lib/docker")
-    assert disk.data_roots(opened(docker), tmp_path) == (Path("/var/lib/docker"), Places.of(tmp_path).data)
+    assert disk.data_roots(opened(docker), tmp_path) == (Path("/var/lib/docker"), EngineFolders.of(tmp_path).data)
 
 
 def test_a_folder_that_may_not_be_entered_has_no_free_bytes(tmp_path: Path) -> None:
@@ -240,6 +240,6 @@ def test_a_folder_that_may_not_be_entered_has_no_free_bytes(tmp_path: Path) -> N
 
 
 def test_without_a_private_root_there_is_no_configuration_for_its_cli(tmp_path: Path) -> None:
-    assert places.tools(state=tmp_path) is None
+    assert folders.tools(state=tmp_path) is None
     with pytest.raises(EngineError, match="invoke engine-up"):
-        places.cli_config(state=tmp_path, environ={})
+        folders.cli_config(state=tmp_path, environ={})

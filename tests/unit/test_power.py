@@ -835,7 +835,7 @@ def planted(tmp_path: Path) -> tuple[LocalHost, Path]:
 
 def take_lock(host: LocalHost) -> None:
     assert host.lock_folder is not None
-    with power._exclusive(host.root / "state", host):
+    with power.exclusive(host.root / "state", host):
         pass
 
 

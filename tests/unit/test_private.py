@@ -13,9 +13,9 @@ import pytest
 
 from jetpare.base import process
 from jetpare.base.errors import BusyError, EngineError
-from jetpare.engine import apt, disk, model, places, private
+from jetpare.engine import apt, disk, folders, model, private
+from jetpare.engine.folders import EngineFolders
 from jetpare.engine.model import Engine
-from jetpare.engine.places import Places
 from tests.fakes import FakeDocker, opened
 
 NEW = {"docker.io": "26.1.5+dfsg1-9", "docker-buildx": "0.13.1+ds1-3", "docker-cli": "26.1.5+dfsg1-9"}
@@ -31,7 +31,7 @@ class Host:
     def __init__(self, folder: Path) -> None:
         self.state = folder / "state"
         self.environ = {"PATH": str(folder / "bin"), "HOME": str(folder), "SSL_CERT_FILE": str(folder / "ca.pem")}
-        self.places = Places.of(self.state)
+        self.folders = EngineFolders.of(self.state)
         self.packages, self.mirrors = NEW, ""
         self.docker = FakeDocker()
         self.bridges: dict[str, str] = {}  # by name, their addresses
@@ -94,12 +94,12 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setattr(process, "run", made.run)
     monkeypatch.setattr(apt, "SYSTEM_PATH", str(tmp_path / "sbin"))
     monkeypatch.setattr(private, "OS_RELEASE", made.release)
-    monkeypatch.setattr(Places, "run", property(lambda _: tmp_path / "run"))
+    monkeypatch.setattr(EngineFolders, "run", property(lambda _: tmp_path / "run"))
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr(private, "UP_SECONDS", 0.5)
     monkeypatch.setattr(model, "connect", lambda _: made.docker)
     monkeypatch.setattr(
-        places, "Engine", lambda **words: Engine(**words, connector=lambda _: made.docker)  # type: ignore[arg-type,return-value]
+        folders, "Engine", lambda **words: Engine(**words, connector=lambda _: made.docker)  # type: ignore[arg-type,return-value]
     )  # fmt: skip
     return made
 
@@ -107,13 +107,13 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 def test_engine_up_makes_a_root_a_network_and_an_engine(host: Host) -> None:
     engine = host.up()
     assert engine.private
-    assert engine.host == f"unix://{host.places.socket}"
-    assert engine.docker == str(host.places.rootfs / "usr/bin/docker")
+    assert engine.host == f"unix://{host.folders.socket}"
+    assert engine.docker == str(host.folders.rootfs / "usr/bin/docker")
     assert host.bootstrapped == [("trixie",)]
-    assert list(host.bridges) == [host.places.bridge]
-    settings = json.loads((host.places.rootfs / "etc/docker/daemon.json").read_text())
+    assert list(host.bridges) == [host.folders.bridge]
+    settings = json.loads((host.folders.rootfs / "etc/docker/daemon.json").read_text())
     assert settings["storage-driver"] == "overlay2"
-    trusted = host.places.rootfs / "etc/ssl/certs/ca-certificates.crt"
+    trusted = host.folders.rootfs / "etc/ssl/certs/ca-certificates.crt"
     assert trusted.read_text() == "our authority"
     assert "is up (overlay2 store)" in host.said[-1]
 
@@ -121,7 +121,7 @@ def test_engine_up_makes_a_root_a_network_and_an_engine(host: Host) -> None:
 def test_an_engine_that_runs_is_left_alone(host: Host) -> None:
     host.up()
     bridges, host.bridges = host.bridges, {}
-    assert host.up().host == f"unix://{host.places.socket}"
+    assert host.up().host == f"unix://{host.folders.socket}"
     assert "runs already" in host.said[-1]
     assert len(host.bootstrapped) == len(bridges) == 1
     assert host.bridges == {}
@@ -131,7 +131,7 @@ def test_an_engine_that_runs_is_left_alone(host: Host) -> None:
 
 def test_the_containerd_store_names_no_storage_driver(host: Host) -> None:
     host.up("containerd")
-    assert "storage-driver" not in json.loads((host.places.rootfs / "etc/docker/daemon.json").read_text())
+    assert "storage-driver" not in json.loads((host.folders.rootfs / "etc/docker/daemon.json").read_text())
     assert host.docker.store == "containerd"
 
 
@@ -140,7 +140,7 @@ def test_an_engine_that_does_not_come_up_shows_the_end_of_its_log_and_leaves_no_
     with pytest.raises(EngineError, match="operation not permitted"):
         host.up()
     assert host.bridges == {}
-    assert not host.places.run.exists()
+    assert not host.folders.run.exists()
     host.comes_up = True
     host.up()
     assert len(host.bootstrapped) == 1, "the root is made once"
@@ -159,7 +159,7 @@ def test_an_old_ubuntu_is_told_what_it_can_do(host: Host) -> None:
     host.release.write_text(JAMMY)
     with pytest.raises(EngineError, match=r"Ubuntu 22\.04.*Install Docker"):
         host.up()
-    assert not host.places.rootfs.exists()
+    assert not host.folders.rootfs.exists()
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_a_machine_without_the_tools_is_told_which(host: Host, program: str, say
     (Path(host.environ["PATH"]) / program).unlink()
     with pytest.raises(EngineError, match=says):
         host.up()
-    assert not host.places.home.exists()
+    assert not host.folders.home.exists()
 
 
 def test_a_private_engine_needs_root(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +179,7 @@ def test_a_private_engine_needs_root(host: Host, monkeypatch: pytest.MonkeyPatch
         host.up()
     with pytest.raises(EngineError, match="sudo invoke engine-down"):
         private.down(state=host.state, purge=True)
-    assert host.places.rootfs.exists()
+    assert host.folders.rootfs.exists()
 
 
 def test_only_one_engine_up_at_a_time(host: Host) -> None:
@@ -195,11 +195,11 @@ def test_engine_down_keeps_the_images_and_purge_removes_them(host: Host) -> None
     private.down(state=host.state, purge=True, say=host.said.append)
     assert host.said == ["There is no private engine."]
     host.up()
-    (host.places.data / "layer").touch()
+    (host.folders.data / "layer").touch()
     private.down(state=host.state, purge=False, say=host.said.append)
     assert host.bridges == {}
-    assert not host.places.run.exists()
-    assert (host.places.data / "layer").exists()
+    assert not host.folders.run.exists()
+    assert (host.folders.data / "layer").exists()
     private.down(state=host.state, purge=True, say=host.said.append)
     assert list(host.state.iterdir()) == []
 
@@ -211,7 +211,7 @@ def test_the_data_of_a_private_engine_is_seen_from_outside(host: Host) -> None:
         host=engine.host, version=None, version_text="", api_version="", storage_driver="", store="",
         data_root=Path("/engine/data"), os="linux", arch="amd64", cpus=1, memory_bytes=1, kernel="", buildx=None,
     )  # fmt: skip
-    assert disk.data_folder(engine, said, host.state) == host.places.data
+    assert disk.data_folder(engine, said, host.state) == host.folders.data
     free = disk.free_bytes(engine, said, host.state)
     assert free is not None
     assert free > 0
@@ -226,9 +226,9 @@ def test_the_data_of_a_private_engine_is_seen_from_outside(host: Host) -> None:
 def test_engine_down_ends_every_process_of_the_engine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str
 ) -> None:
-    here = Places.of(tmp_path / "state")
+    here = EngineFolders.of(tmp_path / "state")
     here.home.mkdir(parents=True)
-    monkeypatch.setattr(Places, "run", property(lambda _: tmp_path / "run"))
+    monkeypatch.setattr(EngineFolders, "run", property(lambda _: tmp_path / "run"))
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr(private, "DOWN_SECONDS", 0.5)
     said: list[str] = []
@@ -242,7 +242,7 @@ def test_engine_down_ends_every_process_of_the_engine(
         time.sleep(0.05)
         child = int((tmp_path / "child").read_text())
         assert private.supervisor(here) == started.pid
-        assert private.supervisor(Places.of(tmp_path / "other")) is None
+        assert private.supervisor(EngineFolders.of(tmp_path / "other")) is None
         private.down(state=tmp_path / "state", purge=False, say=said.append)
         assert private.supervisor(here) is None
         assert not ends_with(child, b"60\0")

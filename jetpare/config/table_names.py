@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 
-def place_of(tables: Sequence[str | int]) -> str:
+def table_name(tables: Sequence[str | int]) -> str:
     """Return the table that a fault is in, as build.toml writes it: [images.cuda]."""
     return f"[{'.'.join(key_text(name) for name in tables)}]" if tables else "top level"
 

@@ -1,4 +1,4 @@
-"""The folders and programs of the project's private engine."""
+"""Name the folders and find the programs of the project's private engine."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from jetpare.engine.model import Engine
 
 
 @dataclass(frozen=True, kw_only=True)
-class Places:
-    """Where the private engine of one project keeps what."""
+class EngineFolders:
+    """The folders of one project's private engine.
+
+    ``mark`` is on the command line of each of its processes, so that they can be found.
+    """
 
     home: Path
     mark: str
 
     @classmethod
-    def of(cls, state: Path) -> Places:
-        """The places that belong to the state folder *state*."""
+    def of(cls, state: Path) -> EngineFolders:
+        """Return the folders that belong to the state folder *state*."""
         home = state.resolve() / "engine"
         return cls(home=home, mark="jetpare-" + hashlib.sha256(os.fsencode(home)).hexdigest()[:8])
 
@@ -33,27 +36,27 @@ class Places:
 
     @property
     def data(self) -> Path:
-        """Its images."""
+        """The engine's images."""
         return self.home / "data"
 
     @property
     def log(self) -> Path:
-        """What dockerd says."""
+        """The log of dockerd."""
         return self.home / "dockerd.log"
 
     @property
     def run(self) -> Path:
-        """Its socket and run-time files; gone after a reboot."""
+        """The engine's socket and run-time files; gone after a reboot."""
         return Path("/run") / self.mark
 
     @property
     def socket(self) -> Path:
-        """Where it answers."""
+        """The socket on which the engine answers."""
         return self.run / "docker.sock"
 
     @property
     def bridge(self) -> str:
-        """Its network interface (at most 15 characters)."""
+        """The engine's network interface (at most 15 characters)."""
         return self.mark.replace("jetpare", "jp")
 
 
@@ -65,23 +68,23 @@ class Tools:
     buildx: Path
 
 
-# --- using it
+# --- using the engine
 
 
 def tools(*, state: Path) -> Tools | None:
-    """The CLI and the plugin in the private root, None when that was not made."""
-    root = Places.of(state).rootfs
+    """Return the CLI and the plugin in the private root; None if there is no such root."""
+    root = EngineFolders.of(state).rootfs
     found = Tools(docker=root / "usr/bin/docker", buildx=root / "usr/libexec/docker/cli-plugins/docker-buildx")
     return found if found.docker.exists() and found.buildx.exists() else None
 
 
 def engine(*, state: Path, environ: Mapping[str, str]) -> Engine | None:
-    """The private engine of *state* as it would be called, None when there is no socket; it may still not answer."""
-    places, found = Places.of(state), tools(state=state)
-    if found is None or not places.socket.exists():
+    """Return the private engine of *state*; None if it has no socket. It may still not answer."""
+    folders, found = EngineFolders.of(state), tools(state=state)
+    if found is None or not folders.socket.exists():
         return None
     overrides = {
-        "DOCKER_HOST": f"unix://{places.socket}",
+        "DOCKER_HOST": f"unix://{folders.socket}",
         "DOCKER_CONFIG": str(cli_config(state=state, environ=environ)),
     }
     return Engine(
@@ -94,12 +97,12 @@ def engine(*, state: Path, environ: Mapping[str, str]) -> Engine | None:
 
 
 def cli_config(*, state: Path, environ: Mapping[str, str]) -> Path:
-    """A DOCKER_CONFIG folder: the private root's buildx, and links to all of the user's own (logins, contexts)."""
-    places, found = Places.of(state), tools(state=state)
+    """Return a DOCKER_CONFIG folder with the private root's buildx and links to the user's own logins and contexts."""
+    folders, found = EngineFolders.of(state), tools(state=state)
     if found is None:
-        raise EngineError(f"{places.rootfs}: there is no private engine. Run `invoke engine-up`.")
+        raise EngineError(f"{folders.rootfs}: there is no private engine. To make one: `invoke engine-up`.")
     own = Path(environ.get("DOCKER_CONFIG") or Path(environ.get("HOME") or "/root") / ".docker")
-    config = places.home / "config"
+    config = folders.home / "config"
     _link(config / "cli-plugins" / "docker-buildx", found.buildx)
     if own.resolve() == config:
         return config
@@ -108,7 +111,7 @@ def cli_config(*, state: Path, environ: Mapping[str, str]) -> Path:
             _link(config / entry.name, entry)
     for entry in config.iterdir():
         if entry.is_symlink() and not entry.exists():
-            entry.unlink()  # the user has logged out since
+            entry.unlink()  # the user has logged out since then
     return config
 
 
