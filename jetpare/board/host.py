@@ -1,6 +1,6 @@
-"""The machine that a build runs on: read a file, list files, run a program. Local today, over ssh later.
+"""Read files, list files and run programs on the machine that a build runs on: local today, over ssh later.
 
-Paths are the host's own, as text. What a Jetson is, and how it tells its model and release, stands here too.
+Paths are the host's own, as text. This module also knows the models and releases of Jetsons.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ JETPACKS = MappingProxyType(
 
 
 class Host(Protocol):
-    """What power and telemetry need of a machine."""
+    """The operations that power and telemetry need on a machine."""
 
     @property
     def is_root(self) -> bool:
-        """Whether programs that are run there are run as root."""
+        """True if programs on that machine are run as root."""
 
     @property
     def lock_folder(self) -> Path | None:
         """A folder of that machine where every user may hold a lock; None where there is none."""
 
     def read_text(self, path: str) -> str:
-        """The content of a file. Raises OSError, with its errno: sensors say EAGAIN, missing ones ENOENT."""
+        """Return the content of a file. Raises OSError with its errno: EAGAIN of a sensor, ENOENT of a missing file."""
 
     def glob(self, pattern: str) -> tuple[str, ...]:
-        """The absolute paths that match an absolute *pattern*, sorted; () where nothing does."""
+        """Return the absolute paths that match an absolute *pattern*, sorted."""
 
     def run(self, argv: tuple[str, ...], *, stdin: str = "", timeout: float, sudo: tuple[str, ...] = ()) -> Completed:
         """Run a program by its absolute path, with *sudo* (a whole prefix, such as ("/usr/bin/sudo", "-n")) before it.
@@ -48,7 +48,7 @@ class Host(Protocol):
         """
 
     def running(self, program: str) -> bool:
-        """Whether some process runs the program with this absolute path now."""
+        """Return whether some process runs the program with this absolute path now."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class LocalHost:
 
     @property
     def is_root(self) -> bool:
-        """Whether we are root."""
+        """True if we are root."""
         return self.uid == 0
 
     @property
@@ -71,23 +71,23 @@ class LocalHost:
         return folder if os.access(folder, os.W_OK) else None
 
     def read_text(self, path: str) -> str:
-        """As in Host."""
+        """See Host."""
         return self._path(path).read_bytes().decode(errors="replace")
 
     def glob(self, pattern: str) -> tuple[str, ...]:
-        """As in Host."""
+        """See Host."""
         found = glob.glob(pattern.lstrip("/"), root_dir=self.root)  # noqa: PTH207 - pathlib has no root_dir
         return tuple(f"/{path}" for path in sorted(found))
 
     def run(self, argv: tuple[str, ...], *, stdin: str = "", timeout: float, sudo: tuple[str, ...] = ()) -> Completed:
-        """As in Host."""
+        """See Host."""
         words = [str(self._path(argv[0])), *argv[1:]]
         if sudo:
             words = [str(self._path(sudo[0])), *sudo[1:], *words]
         return process.attempt(words, env={**self.environ, "LC_ALL": "C"}, stdin=stdin.encode(), timeout=timeout)
 
     def running(self, program: str) -> bool:
-        """As in Host, from the kernel's list of processes; scripts count too, sudo's own process as well."""
+        """See Host; read from the kernel's list of processes; scripts count too, sudo's own process as well."""
         wanted = str(self._path(program)).encode()
         for command in glob.iglob("/proc/[0-9]*/cmdline"):  # noqa: PTH207 - a thousand paths, in a millisecond
             try:
@@ -114,7 +114,7 @@ class HostFacts:
 
 
 def host_facts(host: Host) -> HostFacts:
-    """What *host* says about itself."""
+    """Return the facts about *host*."""
     compatible = (_text(host, "/proc/device-tree/compatible") or "").split("\0")
     model = (_text(host, "/proc/device-tree/model") or "").strip("\0 \n")
     l4t = l4t_release(_text(host, "/etc/nv_tegra_release") or "")
@@ -134,13 +134,13 @@ def l4t_release(text: str) -> str | None:
 
 
 def read_optional(host: Host, path: str) -> str | None:
-    """The stripped content of a file; None where it cannot be read now, for whatever reason."""
+    """Return the stripped content of a file; None if it cannot be read now, for any reason."""
     text = _text(host, path)
     return None if text is None else text.strip()
 
 
 def read_number(host: Host, path: str) -> int | None:
-    """The whole number in a file; None where there is none."""
+    """Return the whole number in a file; None if there is none."""
     text = read_optional(host, path)
     try:
         return None if text is None else int(text)

@@ -1,4 +1,4 @@
-"""What nvpmodel and jetson_clocks write, read: nvpmodel.conf, `nvpmodel -q`, `jetson_clocks --show`. Text to data only.
+"""Parse the output of nvpmodel and jetson_clocks: nvpmodel.conf, `nvpmodel -q`, `jetson_clocks --show`.
 
 The formats are those of JetPack 5 and 6. Nothing here depends on the order of warnings or on an id of MAXN.
 """
@@ -61,19 +61,19 @@ class Modes:
     default: int | None
 
     def by_id(self, number: int) -> Mode | None:
-        """The mode with this id."""
+        """Return the mode with this id."""
         return next((mode for mode in self.modes if mode.id == number), None)
 
     def by_name(self, name: str) -> Mode | None:
-        """The mode called *name*, in whatever case."""
+        """Return the mode called *name*, in upper or lower case."""
         return next((mode for mode in self.modes if mode.name.casefold() == name.casefold()), None)
 
     def maxn(self) -> Mode | None:
-        """The mode whose name starts with MAXN; MAXN_SUPER before MAXN. None on boards that have none."""
+        """Return the mode whose name starts with MAXN, MAXN_SUPER before MAXN; None on boards without one."""
         return max((mode for mode in self.modes if mode.is_maxn), key=lambda mode: len(mode.name), default=None)
 
     def strongest(self) -> Mode:
-        """The mode that lets a build run fastest, by its caps: CPU first, then GPU, then memory."""
+        """Return the mode in which a build runs fastest, by its caps: CPU first, then GPU, then memory."""
         return max(self.modes, key=_strength)
 
 
@@ -86,7 +86,7 @@ def _strength(mode: Mode) -> tuple[float, ...]:
 
 
 def needs_reboot(old: Mode, new: Mode) -> bool:
-    """Whether a switch between the two needs a reboot once the GPU was used: their TPC_PG_MASK differ."""
+    """Return whether a switch between the two needs a reboot once the GPU was used: their TPC_PG_MASK differ."""
     return None not in {old.tpc_pg_mask, new.tpc_pg_mask} and old.tpc_pg_mask != new.tpc_pg_mask
 
 
@@ -94,7 +94,7 @@ def needs_reboot(old: Mode, new: Mode) -> bool:
 
 
 def parse_conf(text: str) -> Modes:
-    """The modes of nvpmodel.conf. Raises PowerError, with the line, where there are none or one makes no sense.
+    """Return the modes of nvpmodel.conf. Raises PowerError, with the line, if there are none or one is not valid.
 
     Sections and keys that are not known are passed over: NVIDIA adds some with every release.
     """
@@ -114,7 +114,7 @@ def parse_conf(text: str) -> Modes:
 
 
 def _sections(text: str) -> Iterator[tuple[int, str, dict[str, str], list[list[str]]]]:
-    """Each '< KIND KEY=VALUE ... >' with its line number and the lines below it, split into words."""
+    """Yield each '< KIND KEY=VALUE ... >' with its line number and the lines below it, split into words."""
     section: tuple[int, str, dict[str, str], list[list[str]]] | None = None
     for number, raw in enumerate(text.split("\n"), 1):
         line = raw.partition("#")[0].strip()
@@ -159,18 +159,18 @@ def _mode(line: int, attributes: Mapping[str, str], settings: Sequence[Sequence[
 
 
 def _number(text: str) -> int | None:
-    """A whole number, decimal or with 0x; None for anything else."""
+    """Parse a whole number, decimal or with 0x; return None for anything else."""
     try:
         return int(text, 16 if text.lower().startswith("0x") else 10)
     except ValueError:
         return None
 
 
-# --- what the programs say
+# --- output of the programs
 
 
 def parse_query(text: str) -> Present | None:
-    """The mode in the merged output of `nvpmodel -q`; None where it does not tell.
+    """Return the mode in the merged output of `nvpmodel -q`; None if it names none.
 
     Warnings may stand before, between and after the two lines that matter: the name, and the bare id below it.
     """
@@ -185,7 +185,7 @@ def parse_query(text: str) -> Present | None:
 
 
 def parse_show(text: str) -> Clocks:
-    """`jetson_clocks --show` by device; {} where it shows no clocks, as without root.
+    """Parse `jetson_clocks --show` by device; return {} if it shows no clocks, as without root.
 
     'cpu0:  Online=1 Governor=schedutil MinFreq=729600 ...' -> {"cpu0": {"Online": "1", "Governor": "schedutil", ...}}.
     CPU clocks are in kHz, GPU and EMC in Hz.
@@ -200,7 +200,7 @@ def parse_show(text: str) -> Clocks:
 
 
 def settings(clocks: Clocks) -> dict[str, str]:
-    """What of *clocks* jetson_clocks can change, as {"cpu0 MinFreq": "729600"}: no momentary readings, no fan."""
+    """Return the settings in *clocks* that jetson_clocks can change, as {"cpu0 MinFreq": "729600"}, without the fan."""
     return {
         f"{device} {key}": value
         for device, values in clocks.items()

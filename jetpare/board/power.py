@@ -1,4 +1,4 @@
-"""The power session: a build runs under the mode and the clocks that were asked for, and the board gets its own back.
+"""Run a build under the power mode and the clocks that were asked for, and restore the board's own afterwards.
 
 What is about to be changed is on disk before it is changed (STATE_FILE in the state folder, which is removed last), so
 a run that is killed at any moment leaves enough to be undone: `restore` does so, from whatever step, as often as it is
@@ -55,7 +55,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """What a run asks for. ``wanted`` is 'maxn', 'keep' or the name of a mode."""
+    """The power mode and clocks that a run asks for. ``wanted`` is 'maxn', 'keep' or the name of a mode."""
 
     wanted: str = MAXN
     lock_clocks: bool = True
@@ -64,7 +64,7 @@ class Policy:
 
 @dataclass(frozen=True, kw_only=True)
 class PowerFacts:
-    """Under what a run was measured, for its record. ``mode`` is None off a Jetson; ``locked`` None: not measured."""
+    """The mode and clocks of a run, for its record. ``mode`` is None off a Jetson; ``locked`` None: not measured."""
 
     mode: str | None
     mode_id: int | None
@@ -73,13 +73,13 @@ class PowerFacts:
     why: str
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the JSON form."""
         return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Promise:
-    """What the mode promises while the clocks are locked: no clock below its maximum. CPU in kHz, GPU and EMC in Hz."""
+    """The lowest clocks while they are locked, each at its maximum. CPU in kHz, GPU and EMC in Hz."""
 
     cpu_khz: Mapping[str, int]  # by core: cpu0
     gpu_hz: int | None = None
@@ -87,7 +87,7 @@ class Promise:
 
 
 class Saved(BaseModel):
-    """The state file: what the board was like, and what a session was about to make of it."""
+    """The state file: the board's settings before a session, and those that the session sets."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -105,7 +105,7 @@ class Saved(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Pending:
-    """What a session has not put back yet. ``live``: because it still runs."""
+    """Settings that a session has not restored yet. ``live``: it still runs."""
 
     saved: Saved
     live: bool
@@ -116,14 +116,14 @@ class Pending:
         saved = self.saved
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(saved.started))
         if self.live:
-            return f"A run (process {saved.pid}, since {since}) holds the power mode now and puts it back at its end."
+            return f"A run (process {saved.pid}, since {since}) holds the power mode and restores it at its end."
         now = str(self.present) if self.present else "not known"
         parts = [f"the power mode is {now}, and was {saved.mode_name} (id {saved.mode_id}) before it"]
         if self.clocks:
             parts.append("its clocks are stored and may still be locked")
         return (
-            f"The run of process {saved.pid} ({since}) ended without putting the board back: {'; '.join(parts)}. "
-            "`invoke power --restore` does it."
+            f"The run of process {saved.pid} ({since}) ended without restoring the board: {'; '.join(parts)}. "
+            "To restore it: `invoke power --restore`."
         )
 
 
@@ -131,14 +131,14 @@ class Pending:
 
 
 class PowerSession:
-    """A session under way: ``facts`` for the record, ``promise`` for the checks of each stage."""
+    """A session that is open: ``facts`` for the record, ``promise`` for the checks of each stage."""
 
     def __init__(self, *, facts: PowerFacts, promise: Promise | None, board: Board | None) -> None:
         self.facts, self.promise = facts, promise
         self._board = board
 
     def present(self) -> Present | None:
-        """The mode now; None off a Jetson, or where it cannot be asked for."""
+        """Return the present mode; None off a Jetson, or if it cannot be read."""
         if self._board is None:
             return None
         try:
@@ -149,7 +149,7 @@ class PowerSession:
 
 @contextmanager
 def session(*, state: Path, host: Host, policy: Policy, say: Say) -> Iterator[PowerSession]:
-    """Hold the mode and the clocks of *policy*; put back what was there, however the block ends.
+    """Hold the mode and the clocks of *policy*; restore the former ones, however the block ends.
 
     SIGINT, SIGTERM and SIGHUP wait while something is being changed; a second one does not disturb the way back.
     Raises BusyError where another session runs on this machine, PowerError where the policy cannot be had (nothing is
@@ -213,7 +213,7 @@ def _begin(state: Path, board: Board, policy: Policy, say: Say) -> PowerSession:
 
 
 def _choose(board: Board, asked: str, present: Present) -> Present:
-    """The mode that *asked* means. Raises PowerError where there is none, or a reboot would be needed."""
+    """Return the mode that *asked* means. Raises PowerError if there is none, or if it needs a reboot."""
     if asked.casefold() == KEEP:
         return present
     modes = board.modes()
@@ -249,7 +249,7 @@ def _cannot_lock(board: Board) -> str:
 
 
 def _note(state: Path, board: Board, present: Present, wanted: Present) -> str:
-    """Put on disk what the board is like; nothing has been changed before this returns.
+    """Save the board's settings to disk; nothing has been changed before this returns.
 
     Returns why the clocks could not be stored, in which case they must not be locked; empty when they are.
     """
@@ -280,11 +280,11 @@ def _boot_id(host: Host) -> str | None:
     return read_optional(host, "/proc/sys/kernel/random/boot_id")
 
 
-# --- the way back
+# --- restoring
 
 
 def pending(*, state: Path, host: Host) -> Pending | None:
-    """What a session in *state* has not put back; None where there is nothing. Changes nothing."""
+    """Return what a session in *state* has not restored; None if there is nothing. Changes nothing."""
     saved = _read(state)
     if saved is None:
         return None
@@ -301,7 +301,7 @@ def pending(*, state: Path, host: Host) -> Pending | None:
 
 
 def restore(*, state: Path, host: Host, say: Say) -> bool:
-    """Put back what an interrupted run left; whether there was anything. As often as you like, from whatever step.
+    """Restore the settings that an interrupted run changed, at whatever step; return whether there were any.
 
     Raises BusyError under a live session, PowerError where it cannot be done: the note then stays.
     """
@@ -339,7 +339,7 @@ def _put_back(state: Path, board: Board, say: Say) -> bool:
 
 
 def _clocks_to_restore(state: Path, board: Board, saved: Saved) -> Path | None:
-    """The stored clocks, unless the board was booted since: no lock outlives that."""
+    """Return the stored clocks, unless the board was booted since, which unlocks them."""
     if saved.clocks is None or saved.boot_id != _boot_id(board.host):
         return None
     path = state / saved.clocks
@@ -347,7 +347,7 @@ def _clocks_to_restore(state: Path, board: Board, saved: Saved) -> Path | None:
 
 
 def _verify_clocks(board: Board, stored: Path, saved: Saved, *, say: Say) -> None:
-    """Check that the clocks are those of before; once more restored if not, since a switch sets some of them itself."""
+    """Check that the clocks are the former ones; restore them once more if not, since a switch sets some itself."""
     now = settings(board.show())
     if now == saved.settings:
         return
@@ -383,7 +383,7 @@ def _read(state: Path) -> Saved | None:
 
 @contextmanager
 def exclusive(state: Path, host: Host) -> Iterator[None]:
-    """Hold the machine's lock, which ends with the process, however that ends; BusyError where another one holds it.
+    """Hold the machine's lock, which ends with the process, however that ends. Raises BusyError if another holds it.
 
     The lock is the machine's, not the project's: the board has one power mode, whatever folder a run works in.
     """
@@ -460,7 +460,7 @@ def stage_marks(
     gpu_hz: float | None = None,
     emc_hz: float | None = None,
 ) -> tuple[str, ...]:
-    """Why a stage's figures do not stand for the mode they name; () where nothing is known against them.
+    """Return why a stage's figures are not valid for the mode that they name; () if nothing speaks against them.
 
     *before* and *after* are the mode at the stage's two ends; the clocks are the lowest ones (or means, where a single
     sample should not count) that were seen during it, None where not measured. A promised core (cpu0, cpu1 ...)

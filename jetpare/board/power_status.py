@@ -1,4 +1,4 @@
-"""What `invoke power` shows: read, and nothing changed."""
+"""Read what `invoke power` shows, and change nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ModeRow:
 
 @dataclass(frozen=True, kw_only=True)
 class PowerStatus:
-    """What `invoke power` shows. ``faults`` are what could not be read, in words."""
+    """The content of `invoke power`. ``faults`` says what could not be read."""
 
     host: HostFacts
     why_not: str  # why there is no power mode here; empty on a Jetson
@@ -46,7 +46,7 @@ class PowerStatus:
 
 
 def status(*, state: Path, host: Host) -> PowerStatus:
-    """Everything about *host*'s power that can be read without changing it. Never raises for what is missing."""
+    """Return everything about *host*'s power that can be read without a change. Never raises for something missing."""
     faults: list[str] = []
     why_not = not_ours(host)
     board = None if why_not else Board(host)
@@ -73,7 +73,7 @@ def status(*, state: Path, host: Host) -> PowerStatus:
 
 
 def _or_fault(ask: Callable[[], T], faults: list[str]) -> T | None:
-    """What *ask* returns; None, with the reason added to *faults*, where it fails."""
+    """Return what *ask* returns; if it fails, add the reason to *faults* and return None."""
     try:
         return ask()
     except PowerError as error:
@@ -90,7 +90,7 @@ def _rows(modes: Modes, present: Present | None) -> tuple[ModeRow, ...]:
 
 
 def _fan(host: Host, clocks: Clocks) -> tuple[str, ...]:
-    """Each fan's drive, of 255."""
+    """Return each fan's drive, of 255."""
     shown = {key: value for key, value in clocks.get("FAN", {}).items() if "pwm" in key}
     if shown:
         return tuple(f"{key} {value} of 255" for key, value in shown.items())
@@ -99,7 +99,7 @@ def _fan(host: Host, clocks: Clocks) -> tuple[str, ...]:
 
 
 def _throttling(host: Host) -> tuple[str, ...] | None:
-    """What slows the board down: zones over a passive trip point now, over-current events since it booted."""
+    """Return what slows the board down: zones above a passive trip point now, over-current events since boot."""
     lines: list[str] = []
     measured = False
     for zone in host.glob("/sys/class/thermal/thermal_zone*"):

@@ -1,4 +1,4 @@
-"""A Jetson's nvpmodel and jetson_clocks, and its cores: asked, set, and never believed by their exit codes.
+"""Run a Jetson's nvpmodel and jetson_clocks, and read its cores. Their exit codes are never trusted.
 
 Nothing here reboots, passes --force, or answers a question with yes.
 """
@@ -24,7 +24,7 @@ POLL_SECONDS = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class Cpu:
-    """One core that is online, from sysfs. Clocks in kHz; None: not told."""
+    """One core that is online, from sysfs. Clocks in kHz; None if not known."""
 
     core: int
     governor: str | None
@@ -34,18 +34,18 @@ class Cpu:
 
 
 class Board:
-    """nvpmodel and jetson_clocks on one host. Raises PowerError where they do not do what they were asked."""
+    """nvpmodel and jetson_clocks on one host. Raises PowerError if they do not do what they should."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
         self._prefixes: dict[str, tuple[str, ...] | None] = {}
 
     def has(self, program: str) -> bool:
-        """Whether the program is installed."""
+        """Return whether the program is installed."""
         return bool(self.host.glob(program))
 
     def prefix(self, program: str) -> tuple[str, ...] | None:
-        """What has to stand before *program* to run it as root; None where we may not.
+        """Return the words before *program* that run it as root; None if we may not.
 
         A password that sudo remembers (-k leaves it out) does not count: it would be forgotten before the board is
         put back.
@@ -62,7 +62,7 @@ class Board:
         return self._prefixes[program]
 
     def query(self) -> Present:
-        """The mode now. Needs no root."""
+        """Return the present mode. Needs no root."""
         try:
             said = self.host.run((NVPMODEL, "-q"), timeout=QUERY_SECONDS).output
         except ToolError as error:
@@ -73,14 +73,14 @@ class Board:
         return present
 
     def modes(self) -> Modes:
-        """The modes that the board has."""
+        """Return the modes of the board."""
         try:
             return parse_conf(self.host.read_text(CONF))
         except OSError as error:
             raise PowerError(f"{CONF}: cannot be read ({error.strerror}), so the power modes are not known.") from None
 
     def switch(self, mode: Present) -> None:
-        """Make *mode* the present one, or raise PowerError and say why not. Never lets it reboot."""
+        """Switch to *mode*, or raise PowerError with the reason. Never lets nvpmodel reboot the board."""
         said = self._change(NVPMODEL, "-m", str(mode.id), stdin="no\n")
         present = self.query()
         if present.id == mode.id:
@@ -90,7 +90,7 @@ class Board:
         raise PowerError(f"nvpmodel was asked for {mode}, and the power mode is {present}. It said:\n{said}")
 
     def show(self) -> Clocks:
-        """The clocks as jetson_clocks shows them; {} where it is missing, or shows none because we are not root."""
+        """Return the clocks as jetson_clocks shows them; {} if it is missing, or shows none because we are not root."""
         prefix = self.prefix(JETSON_CLOCKS) if self.has(JETSON_CLOCKS) else None
         if prefix is None:
             return {}
@@ -100,26 +100,26 @@ class Board:
             return {}
 
     def store(self, path: Path) -> str:
-        """Store the clocks in *path*, which must not exist; why that did not work, or nothing."""
+        """Store the clocks in *path*, which must not exist; return why that failed, '' if it worked."""
         said = self._change(JETSON_CLOCKS, "--store", str(path))
         if path.is_file() and path.stat().st_size > 0:
             return ""
         return f"jetson_clocks did not store them: {said or 'it said nothing'}"
 
     def restore_clocks(self, path: Path) -> str:
-        """Restore what `store` stored; what it said."""
+        """Restore the clocks that `store` stored, and return the program's output."""
         return self._change(JETSON_CLOCKS, "--restore", str(path))
 
     def lock(self) -> str:
-        """Raise every minimum clock to its maximum; what it said."""
+        """Raise every minimum clock to its maximum, and return the program's output."""
         return self._change(JETSON_CLOCKS)
 
     def settle(self) -> None:
-        """Wait for what an earlier run started and did not see the end of. Raises PowerError when it does not end."""
+        """Wait for a program that an interrupted run started. Raises PowerError if it does not end."""
         deadline = time.monotonic() + CHANGE_SECONDS
         while busy := [program for program in (NVPMODEL, JETSON_CLOCKS) if self.host.running(program)]:
             if time.monotonic() > deadline:
-                raise PowerError(f"{busy[0]} is still running, and has been for long. End it, then try again.")
+                raise PowerError(f"{busy[0]} is still running after a long time. End it, then try again.")
             time.sleep(POLL_SECONDS)
 
     def _change(self, program: str, *words: str, stdin: str = "") -> str:
@@ -129,19 +129,19 @@ class Board:
         try:
             return self.host.run((program, *words), stdin=stdin, timeout=CHANGE_SECONDS, sudo=prefix).output.strip()
         except ToolError as error:
-            return str(error)  # what came of it, the caller asks the board
+            return str(error)  # the caller asks the board for the outcome
 
 
 def how_to_root() -> str:
-    """What to do where we are not root."""
+    """Return what to do if we are not root."""
     return (
         f"Let sudo run {NVPMODEL} and {JETSON_CLOCKS} without a password (NOPASSWD in sudoers; a password that was "
-        "typed before does not count, since it may be forgotten before the board is put back), or run as root."
+        "typed before is not enough, since sudo may forget it before the board is restored), or run as root."
     )
 
 
 def reboot_message(present: Present, mode: Mode | Present) -> str:
-    """Why a switch was not made, and what to type."""
+    """Return why a switch was not made, and the commands that help."""
     return (
         f"The power mode is {present}; {mode} cannot be had without a reboot, because the two differ in which parts of "
         "the GPU are on (TPC_PG_MASK). Nothing was changed. Either set it once, "
@@ -151,7 +151,7 @@ def reboot_message(present: Present, mode: Mode | Present) -> str:
 
 
 def not_ours(host: Host) -> str:
-    """Why there is no power mode to set here; empty on a Jetson that has nvpmodel."""
+    """Return why there is no power mode to set here; '' on a Jetson that has nvpmodel."""
     facts = host_facts(host)
     if facts.family is None:
         return "not a Jetson"
@@ -162,11 +162,11 @@ def not_ours(host: Host) -> str:
     return ""
 
 
-# --- its cores
+# --- the cores
 
 
 def online_cpus(host: Host) -> tuple[Cpu, ...]:
-    """The cores that are online, with their clocks."""
+    """Return the cores that are online, with their clocks."""
     cores = sorted(core_numbers(read_optional(host, "/sys/devices/system/cpu/online") or ""))
     folder = "/sys/devices/system/cpu/cpu{}/cpufreq/scaling_{}"
     return tuple(
@@ -182,7 +182,7 @@ def online_cpus(host: Host) -> tuple[Cpu, ...]:
 
 
 def locked_clocks(cpus: tuple[Cpu, ...], clocks: Clocks) -> bool | None:
-    """Whether no clock may fall below its maximum; None where sysfs does not tell."""
+    """Return whether no clock may fall below its maximum; None if sysfs does not show it."""
     if not cpus or any(cpu.min_khz is None or cpu.max_khz is None for cpu in cpus):
         return None
     gpu = clocks.get("GPU", {})
@@ -190,7 +190,7 @@ def locked_clocks(cpus: tuple[Cpu, ...], clocks: Clocks) -> bool | None:
 
 
 def summary(host: Host) -> str:
-    """'2 of 2 cores, governor performance, up to 3.50 GHz': what decides the speed where there is no power mode."""
+    """Return what decides the speed without a power mode: '2 of 2 cores, governor performance, up to 3.50 GHz'."""
     cpus = online_cpus(host)
     present = len(core_numbers(read_optional(host, "/sys/devices/system/cpu/present") or ""))
     governors = sorted({cpu.governor for cpu in cpus if cpu.governor})

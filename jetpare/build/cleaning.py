@@ -1,4 +1,4 @@
-"""Removes what this project made, and nothing else: images by their label or tag, files below the state folder."""
+"""Remove what this project made, and nothing else: images by their label or tag, files below the state folder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def clean(project: Project, running: Engine, *, cache: bool) -> Iterator[str]:
-    """Do it, and say one line for each thing done. Raises BusyError while a build is under way."""
+    """Remove the images, with *cache* the caches too, and yield a line for each. Raises BusyError during a build."""
     with ledger.exclusive(project.state_path):
         with api.client(running) as docker:
             yield from _images(docker, project, private=running.private)
@@ -35,7 +35,7 @@ def clean(project: Project, running: Engine, *, cache: bool) -> Iterator[str]:
         folders = ["reports", "secrets", "empty", "inventories", "layers", *(["downloads"] if cache else [])]
         for name in folders:
             shutil.rmtree(project.state_path / name, ignore_errors=True)
-        # Not every file there: power.json says what a board has to get back.
+        # Not every file there: power.json says what has to be restored on the board.
         for pattern in ("bake.json", "dry-run-*.json", "rebuild.json", "*-metadata.json"):
             for file in project.state_path.glob(pattern):
                 file.unlink()
@@ -45,8 +45,8 @@ def clean(project: Project, running: Engine, *, cache: bool) -> Iterator[str]:
 def _images(docker: DockerClient, project: Project, *, private: bool) -> Iterator[str]:
     """Remove the images that this checkout made, and its names of others.
 
-    Another checkout of the project uses the same names. So an image that no record here knows keeps the last name that
-    it has: removing that would remove the image. A *private* engine has no other checkout's.
+    Another checkout of the project uses the same names. So an image that no record here knows keeps its last name:
+    removing that would remove the image. A *private* engine has no images of another checkout.
     """
     ours, made = Names.of(project), ownership.made_ids(project.state_path)
     removed, foreign, shells = 0, set[str](), set[str]()
@@ -66,7 +66,7 @@ def _images(docker: DockerClient, project: Project, *, private: bool) -> Iterato
         yield f"Not removed, because a shell may still be open in them: {_and_how(shells)}"
     if foreign:
         yield (
-            "Not removed, because no run recorded in this folder made them, so they may be another checkout's: "
+            "Not removed, because no run recorded in this folder made them (they may be another checkout's): "
             f"{_and_how(foreign)}"
         )
     if not (removed or shells or foreign):
@@ -81,7 +81,7 @@ def _candidates(docker: DockerClient, project: Project, ours: Names) -> list[dic
 
 
 def _and_how(names: Iterable[str]) -> str:
-    """Return the images by name, and the command that removes them."""
+    """Return the names of the images, and the command that removes them."""
     return f"{', '.join(sorted(names))}. To remove them all the same: docker rmi {' '.join(sorted(names))}"
 
 
@@ -120,7 +120,7 @@ def _remove(docker: DockerClient, reference: str) -> Iterator[str]:
     try:
         docker.api.remove_image(reference)
     except ImageNotFound:
-        return  # it went with another name
+        return  # it was removed with another name
     except APIError as error:
         yield f"{reference} stays: {error.explanation or error}"
         return
@@ -128,17 +128,17 @@ def _remove(docker: DockerClient, reference: str) -> Iterator[str]:
 
 
 def _build_cache(docker: DockerClient, *, everything: bool) -> Iterator[str]:
-    if everything:  # a private engine holds nothing that is not ours
+    if everything:  # everything in a private engine is ours
         freed = int(docker.api.prune_builds(all=True).get("SpaceReclaimed") or 0)
         yield f"build cache: {size_text(freed)} freed"
         return
-    # On an engine that others use, layers cannot be told apart safely: removing single ones breaks those that stand on
-    # them. Cache mounts stand alone, and theirs is most of the space.
+    # On an engine that others use, removing single layers would break those that are built on them. Cache mounts are
+    # independent, and take most of the space.
     records = docker.df().get("BuildCache") or []
     freed = sum(_prune(docker, str(record.get("ID"))) for record in records if _is_our_mount(record))
     yield (
         f"cache mounts: {size_text(freed)} freed. The engine is not this project's own, so its layer cache "
-        "stays; `docker builder prune` removes it, with everybody's."
+        "stays. To remove it, with everybody's: `docker builder prune`."
     )
 
 

@@ -1,8 +1,8 @@
-"""Does the cuDNN that goes into an image fit the PyTorch that goes there too? Asked before anything long starts.
+"""Check that the cuDNN of an image fits its PyTorch, before anything long starts.
 
-PyTorch accepts a cuDNN of the major version that it was compiled against, and of no older minor one; else it raises
-when it is used, at the end of a build. What it was compiled against is known without installing it where build.toml
-says so (expect, cudnn_compiled) or where its wheel requires a cuDNN; wheels for Jetson require none.
+PyTorch accepts a cuDNN of the major version that it was compiled against, and of the same or a newer minor one; else it
+raises when it is first used, at the end of a build. The version that it was compiled against is known beforehand if
+build.toml says so (expect, cudnn_compiled) or if its wheel requires a cuDNN; wheels for Jetson require none.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from jetpare.image.version_sources import fits
 from jetpare.project.plan import CUDNN, Plan
 from jetpare.project.project import Project
 
-KEPT = "wheels.json"  # what wheels require, by where it was looked for: a wheel of a version never changes
+KEPT = "wheels.json"  # the requirements of wheels, by pin and indexes: a wheel of a version never changes
 REAL_NAME = re.compile(r".*/libcudnn\.so\.(\d+\.[\d.]*\d)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CudnnRequirement:
-    """The version that PyTorch was made for, or later of the same major one, and who says so."""
+    """The oldest cuDNN that PyTorch accepts (or a later one of the same major version), and the source of that fact."""
 
     version: str
     said: str
 
 
 def faults(have: str, *, where: str, need: CudnnRequirement | None, expected: str | None) -> list[str]:
-    """What is wrong with version *have*, which comes from *where*: a line each."""
+    """Return what is wrong with version *have*, which comes from *where*, one line for each fault."""
     found = []
     if expected and not version_matches(have, expected):
-        found.append(f"{where}: cuDNN is {have}, and {expected} is expected")
+        found.append(f"{where}: cuDNN is {have}; expected {expected}")
     if need and not fits(have, made_for=need.version):
         wanted = ".".join(str(part) for part in Version(need.version).release[:2])
         found.append(
@@ -52,7 +52,7 @@ def faults(have: str, *, where: str, need: CudnnRequirement | None, expected: st
 
 
 def collected_version(manifest: Path) -> str | None:
-    """The cuDNN that stage cudnn collected, by its manifest; None where that tells of none."""
+    """Return the version of cuDNN in the manifest of stage cudnn; None if it lists none."""
     try:
         with manifest.open(newline="") as file:
             rows = [row for row in csv.DictReader(file, delimiter="\t") if row.get("type") == "file"]
@@ -63,7 +63,7 @@ def collected_version(manifest: Path) -> str | None:
 
 
 def required(wheel: Wheel, *, machine: str) -> CudnnRequirement | None:
-    """The cuDNN that a wheel of PyTorch requires on *machine*; None where it requires none."""
+    """Return the cuDNN that a wheel of PyTorch requires on *machine*; None if it requires none."""
     for text in wheel.requires:
         requirement = Requirement(text)
         here = requirement.marker is None or requirement.marker.evaluate(
@@ -76,12 +76,12 @@ def required(wheel: Wheel, *, machine: str) -> CudnnRequirement | None:
     return None
 
 
-# --- asked at the start of a build, and again when the stage is built
+# --- checked at the start of a build, and again when the stage is built
 
 
 @dataclass(frozen=True, kw_only=True)
 class CudnnFit:
-    """What the cuDNN of a build has to be; ``unknown``: why what PyTorch needs is not known, empty where it is."""
+    """The requirements for the cuDNN of a build. ``unknown``: why PyTorch's is not known; empty if it is."""
 
     need: CudnnRequirement | None
     expected: str | None
@@ -89,16 +89,16 @@ class CudnnFit:
     unknown: str = ""
 
     def raise_for(self, have: str, *, where: str) -> None:
-        """ConfigError where *have* does not do."""
+        """Raise ConfigError if *have* does not meet the requirements."""
         found = faults(have, where=where, need=self.need, expected=self.expected)
         if found:
             raise ConfigError("\n".join([*found, self.advice]))
 
 
 def check(project: Project, plan: Plan) -> CudnnFit | None:
-    """What the build of *plan* needs, checked against what build.toml names; None where it has no part in this.
+    """Return the requirements of *plan*, checked against build.toml; None if it has no stage with cuDNN or PyTorch.
 
-    Raises ConfigError where it does not fit. Network trouble is no error: it stands in ``unknown``.
+    Raises ConfigError if build.toml does not meet them. Network trouble is not an error: it is in ``unknown``.
     """
     names = {node.name for node in plan.nodes}
     if not plan.wants_cuda or not {CUDNN, "python"} & names:
@@ -122,12 +122,12 @@ def check(project: Project, plan: Plan) -> CudnnFit | None:
 
 
 def _place(project: Project, plan: Plan) -> str:
-    """Where build.toml says which versions are expected."""
+    """Return the table of build.toml with the expected versions."""
     return f"[{project.config.table_of(plan.profile_name)}.expect]"
 
 
 def _need(project: Project, plan: Plan) -> tuple[CudnnRequirement | None, str]:
-    """What PyTorch needs, or why that is not known."""
+    """Return PyTorch's requirement, or why it is not known."""
     said = plan.profile.expect.get("cudnn_compiled")
     if said:
         return CudnnRequirement(version=said, said=f"{_place(project, plan)} cudnn_compiled is {said}"), ""
@@ -140,14 +140,14 @@ def _need(project: Project, plan: Plan) -> tuple[CudnnRequirement | None, str]:
         wheel = _wheel(project, plan.profile, pin, target)
         need = required(wheel, machine=machine) if wheel else None
     except (OSError, ValueError, LookupError, TypeError, JetpareError) as error:
-        return None, f"the wheel of {pin} could not be asked: {type(error).__name__}"
+        return None, f"the wheel of {pin} could not be read: {type(error).__name__}"
     if wheel is None:
         return None, f"no index has a wheel of {pin} for {machine}"
     return need, "" if need else f"{wheel.name} does not say which cuDNN it was compiled against"
 
 
 def _wheel(project: Project, profile: Profile, pin: str, target: Target) -> Wheel | None:
-    """The wheel that a build would install, from what is kept or from the indexes."""
+    """Return the wheel that a build would install, from KEPT or from the indexes."""
     settings = network.read_settings(project.environ, project.home)
     folders = [project.root / folder for folder in project.config.python.wheels]
     indexes = wheel_index.indexes_of(settings, profile.indexes)

@@ -32,18 +32,17 @@ Tell = Callable[[int, int | None], None]
 
 
 class _MirrorError(Exception):
-    """A mirror answers with something that cannot be used."""
+    """A mirror sent something that cannot be used."""
 
 
 def fetch(
     urls: Sequence[str], *, sha256: str, folder: Path, settings: NetworkSettings, tell: Tell
 ) -> tuple[Path, bool]:
-    """Bring the archive into *folder* and return its path, and whether anything was downloaded.
+    """Download the archive into *folder*, and return its path and whether anything was downloaded.
 
-    The mirrors are tried in order; whatever is wrong with one leads to the next. A transfer that broke off is resumed
-    at the mirror that it came from. *tell* gets the bytes so far and the total, None where the server does not say it.
-    Raises DownloadError with the answer of each mirror; SpaceError or HostError where this machine cannot keep the
-    file.
+    The mirrors are tried in order, the next one after any failure. A transfer that broke off is resumed at the same
+    mirror. *tell* gets the bytes so far and the total, None if the server does not announce it. Raises DownloadError
+    with the answer of each mirror; SpaceError or HostError if this machine cannot store the file.
     """
     import requests
     import urllib3
@@ -70,17 +69,17 @@ def fetch(
         partial.drop()
         answers.append(f"  {url}: sha256 is {found}, expected {sha256}")
     raise DownloadError(
-        f"{target.name}: no mirror gave it:\n" + "\n".join(answers) + f"\nPut the file at {target} by hand, or correct "
-        "the urls and sha256 in build.toml."
+        f"{target.name}: no mirror sent it:\n" + "\n".join(answers) + f"\nPut the file at {target} by hand, or correct "
+        "its urls and sha256 in build.toml."
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Partial:
-    """The bytes that came from one URL so far, next to the folder, which is a build context.
+    """The bytes received from one URL so far, next to the folder, which is a build context.
 
-    They are continued only while the server still has the same file: ``note`` keeps the validator (ETag or
-    Last-Modified) with which they came.
+    The transfer is resumed only while the server still has the same file: ``note`` stores the validator (ETag or
+    Last-Modified) of the bytes.
     """
 
     path: Path
@@ -100,7 +99,7 @@ class _Partial:
         return str(files.json_object(self.note).get("validator") or "")
 
     def begin(self, validator: str) -> None:
-        """Start again from 0 with a file of this *validator*; '' for none, which cannot be continued."""
+        """Start again from 0 with a file of this *validator*; with '' it cannot be resumed."""
         self.drop()
         files.write_atomically(self.note, json.dumps({"validator": validator}))
 
@@ -112,7 +111,7 @@ class _Partial:
 def _from_mirror(url: str, partial: _Partial, *, sha256: str, settings: NetworkSettings, tell: Tell) -> str:
     """Download *url* into *partial* and return the sha256.
 
-    After a break it goes on, with growing waits, as long as bytes come: RETRIES times without a whole PIECE in between.
+    A transfer that breaks off is resumed after growing waits, at most RETRIES times without a whole PIECE in between.
     """
     import requests
     import urllib3
@@ -126,7 +125,7 @@ def _from_mirror(url: str, partial: _Partial, *, sha256: str, settings: NetworkS
             _transfer(url, partial, settings, tell)
             return files.digest(partial.path)
         except requests.HTTPError:
-            raise  # it was asked again already
+            raise  # the session has retried it already
         except (_MirrorError, requests.RequestException, urllib3.exceptions.HTTPError):
             came = partial.size - before
             restarts = bool(before) and not partial.size
@@ -140,7 +139,7 @@ def _from_mirror(url: str, partial: _Partial, *, sha256: str, settings: NetworkS
 
 
 def _transfer(url: str, partial: _Partial, settings: NetworkSettings, tell: Tell) -> None:
-    """Ask for the rest of *url*, or for all of it, and append what comes to *partial*."""
+    """Request the rest of *url*, or all of it, and append the answer to *partial*."""
     import requests
 
     with network.session(settings) as session:
@@ -171,7 +170,7 @@ def _keep(answer: Response, path: Path, done: int, total: int | None, tell: Tell
     with _our_disk(path):
         file = path.open("ab", buffering=0)
     with file:
-        # As it was sent: some servers call a .tar.gz a tar file in gzip encoding, and its checksum is of the .tar.gz.
+        # Not decoded: some servers send a .tar.gz as a tar file in gzip encoding, and the checksum is of the .tar.gz.
         while piece := answer.raw.read1(PIECE, decode_content=False):
             with _our_disk(path):
                 write(file, piece)
@@ -188,7 +187,7 @@ def write(file: RawIOBase, piece: bytes) -> None:
 
 
 def _length(answer: Response) -> int | None:
-    """Return how many bytes the server announces; None where it does not. Raises _MirrorError for what is no number."""
+    """Return the bytes that the server announces, None if it does not. Raises _MirrorError if that is not a number."""
     text = answer.headers.get("Content-Length")
     if text is not None and not (text.isascii() and text.isdecimal()):
         raise _MirrorError(f"its Content-Length is not a number: {text[:40]!r}")
@@ -207,13 +206,13 @@ def _validator(answer: Response) -> str:
 
 @contextmanager
 def _our_disk(path: Path) -> Iterator[None]:
-    """Raise SpaceError or HostError for a failed write: that is this machine's fault, so no other mirror helps."""
+    """Raise SpaceError or HostError for a failed write, which no other mirror can help."""
     try:
         yield
     except OSError as error:
         if error.errno in FULL:
             raise SpaceError(
                 f"{path}: the disk is full. Free some space (`invoke clean --cache` removes what earlier builds left) "
-                "and run the command again; it goes on from what was downloaded."
+                "and run the command again: it resumes the download."
             ) from error
         raise HostError(f"{path}: the download cannot be written: {error.strerror or error}.") from error

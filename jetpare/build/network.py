@@ -1,9 +1,9 @@
 """Read the host's network settings once, and use them for builds and for every HTTP request of our own.
 
-A build runs in containers that know nothing of this host: not its package index, its proxies, nor the certificate of a
-proxy that inspects TLS. What pip, uv and the environment say about them is written to two files, which BuildKit
-hands to single RUN steps; nothing of it reaches a layer, the image's history or a cache key. `session` makes requests
-with the same certificates and proxies, so that what answers here also answers in a build.
+A build runs in containers, which do not know this host's package index, its proxies, or the certificate of a proxy that
+inspects TLS. These settings of pip, uv and the environment are written to two files, which BuildKit gives to single RUN
+steps; they reach no layer, no image's history and no cache key. `session` makes requests with the same certificates and
+proxies, so that a server that answers here also answers in a build.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def reason(error: Exception) -> str:
     return without_login(text.splitlines()[0][:200])
 
 
-# --- what pip and uv say
+# --- the settings of pip and uv
 
 
 def _is_local(word: str) -> bool:
@@ -178,7 +178,7 @@ def _is_local(word: str) -> bool:
 
 
 def _without_names(indexes: str) -> str:
-    """Remove the names of *indexes*: uv has them, pip does not."""
+    """Remove the names of *indexes*, which uv understands and pip does not."""
     return " ".join(_REMOTE.sub("", word, count=1) for word in indexes.split())
 
 
@@ -195,7 +195,7 @@ def _pip_settings(environ: Mapping[str, str], home: Path, etc: Path) -> dict[str
         try:
             parser.read(file)
         except (configparser.Error, UnicodeDecodeError):
-            continue  # pip itself will say so
+            continue  # pip itself will report it
     for section in ("global", "install"):
         if parser.has_section(section):
             found |= {key: " ".join(value.split()) for key, value in parser.items(section) if value}
@@ -226,7 +226,7 @@ def _first_toml(files: Iterable[Path]) -> dict[str, object]:
         try:
             return tomli.loads(file.read_text())
         except (OSError, UnicodeDecodeError, tomli.TOMLDecodeError):
-            continue  # uv itself will say so
+            continue  # uv itself will report it
     return {}
 
 

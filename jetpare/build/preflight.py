@@ -1,4 +1,4 @@
-"""What the profile in use needs, for the doctor to check."""
+"""Collect the needs of the profile in use, and let the doctor check them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def findings(project: Project, plan: Plan, reach: Callable[[], Engine]) -> tuple
 
 
 def cudnn_findings(project: Project, plan: Plan) -> Iterator[Diagnosis]:
-    """Whether the cuDNN that build.toml names fits the PyTorch that it names."""
+    """Check that the cuDNN in build.toml fits the PyTorch in build.toml."""
     try:
         made = cudnn.check(project, plan)
     except ConfigError as error:
@@ -45,6 +45,6 @@ def cudnn_findings(project: Project, plan: Plan) -> Iterator[Diagnosis]:
         yield Diagnosis(name="cudnn", status="failed", detail=what.replace("\n", "; "), advice=advice)
         return
     if made and made.need:
-        yield Diagnosis(name="cudnn", status="ok", detail=f"what build.toml names fits: {made.need.said}")
+        yield Diagnosis(name="cudnn", status="ok", detail=f"cuDNN and PyTorch of build.toml fit: {made.need.said}")
     elif made:
         yield Diagnosis(name="cudnn", status="warning", detail=f"not checked beforehand: {made.unknown}")

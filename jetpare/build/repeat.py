@@ -1,4 +1,4 @@
-"""The same build several times, for a figure that can be quoted: each run starts as cool as the first one did."""
+"""Run the same build several times, each from the temperature of the first, for figures that can be quoted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ POLL_SECONDS = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What is asked of the machine. None stands for not measured."""
+    """The readings of the machine. None means not measured."""
 
     hottest: Callable[[], tuple[str, float] | None]  # the hottest zone, °C
     free: Callable[[], int | None]  # bytes where the engine keeps its images
@@ -27,7 +27,7 @@ class Machine:
 
 
 def hottest_zone(root: Path) -> tuple[str, float] | None:
-    """The hottest of the thermal zones below *root*, and its temperature in °C; None where none is measured."""
+    """Return the hottest thermal zone below *root* and its temperature in °C; None if none is measured."""
     sensors = Sensors(root)
     celsius = sensors.sample(now=0.0, monotonic=0.0).celsius
     sensors.close()
@@ -35,7 +35,7 @@ def hottest_zone(root: Path) -> tuple[str, float] | None:
 
 
 def repeat(times: int, build: Callable[[], object], *, machine: Machine, say: Callable[[str], None]) -> None:
-    """Call *build* that many times. Raises SpaceError where the disk cannot hold what another run would leave."""
+    """Call *build* *times* times. Raises SpaceError if the disk has no room for what another run would leave."""
     first, free, left = machine.hottest(), machine.free(), 0
     for number in range(1, times + 1):
         if number > 1:
@@ -48,11 +48,11 @@ def repeat(times: int, build: Callable[[], object], *, machine: Machine, say: Ca
 
 
 def check_space(free: int | None, needed: int, *, number: int, times: int) -> None:
-    """Raise SpaceError where less is free than the run before has taken for good: its layers stay in the cache."""
+    """Raise SpaceError if less is free than the run before used up: its layers stay in the cache."""
     if free is not None and free < needed:
         raise SpaceError(
             f"Run {number} of {times} was not started: the one before left {size_text(needed)} in the build cache, "
-            f"and {size_text(free)} are free. `invoke clean --cache` removes what earlier builds left."
+            f"and only {size_text(free)} are free. To remove what earlier builds left: `invoke clean --cache`."
         )
 
 
@@ -66,8 +66,8 @@ def cool_down(machine: Machine, *, start: float | None, say: Callable[[str], Non
     if found[1] <= wanted:
         return
     say(
-        f"Cooling down: {found[0]} has {found[1]:.1f} °C, and {wanted:.1f} °C are waited for "
-        f"({start:.1f} °C before the first run), {duration(LONGEST_SECONDS)} at most."
+        f"Cooling down: {found[0]} has {found[1]:.1f} °C. Waiting for {wanted:.1f} °C ({start:.1f} °C before the first "
+        f"run), {duration(LONGEST_SECONDS)} at most."
     )
     while found is not None and found[1] > wanted and machine.clock() - began < LONGEST_SECONDS:
         machine.sleep(POLL_SECONDS)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 BUFFER = 1 << 16
-RETRIES = 1  # a build asks before it starts, and goes on without an answer
+RETRIES = 1  # a build asks before it starts, and continues without an answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True)
 class Wheel:
-    """A wheel's file name, and its requirements as its metadata has them."""
+    """A wheel's file name, and its requirements as written in its metadata."""
 
     name: str
     requires: tuple[str, ...]
@@ -54,8 +54,8 @@ def find(
 ) -> Wheel | None:
     """Return the wheel that *pin* (torch==2.8.0) selects: from *folders*, or the first of *indexes* with the project.
 
-    An index '' is pip's default. Returns None where that has no such wheel. Raises OSError or ValueError where a server
-    does not answer, or answers with something else.
+    An index '' is pip's default. Returns None if there is no such wheel. Raises OSError or ValueError if a server does
+    not answer, or sends something else.
     """
     requirement = Requirement(pin)
     local = {path.name: path for folder in folders for path in folder.rglob("*.whl")}
@@ -92,7 +92,7 @@ def choose(names: Iterable[str], requirement: Requirement, target: Target) -> st
         try:
             project, version, _, tags = parse_wheel_filename(name)
         except InvalidWheelFilename:
-            continue  # a source archive, or a wheel of long ago
+            continue  # a source archive, or a very old wheel
         runs = any(
             tag.platform.endswith(f"_{target.machine}") and _is_python(tag.interpreter, target.python) for tag in tags
         )
@@ -114,7 +114,7 @@ def _requires(metadata: bytes) -> tuple[str, ...]:
 
 
 def _packages(session: Session, index: str, project: str) -> dict[str, DistributionPackage]:
-    """Return the files of a project by name; none where the index has no such project."""
+    """Return the files of a project by name; empty if the index has no such project."""
     from pypi_simple import (
         ACCEPT_JSON_PREFERRED,
         NoSuchProjectError,
@@ -146,7 +146,7 @@ def _metadata(session: Session, package: DistributionPackage) -> bytes:
 
 
 def _member(file: IO[bytes]) -> bytes:
-    """Return the metadata in a wheel. Raises ValueError where *file* is not one."""
+    """Return the metadata in a wheel. Raises ValueError if *file* is not one."""
     try:
         with zipfile.ZipFile(file) as archive:
             name = next(name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))

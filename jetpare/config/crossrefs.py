@@ -39,7 +39,7 @@ def _unknown_names(config: Config) -> Iterator[str]:
             unknown = f"there is no image {waiver.image!r}{suggest(waiver.image, images)}"
             yield f"[audit] waivers item {number} image: {unknown}"
     if INPUTS in images:
-        yield f"[images] {INPUTS}: an image must not have this name, which stands for what all images build on"
+        yield f"[images] {INPUTS}: this name is reserved for the contexts that all images share; choose another"
 
 
 def _unknown_budgets(config: Config, name: str, profile: Profile) -> Iterator[str]:

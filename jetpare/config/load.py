@@ -29,16 +29,18 @@ def load_config(path: Path) -> Config:
         raw = tomli.loads(path.read_bytes().decode())
     except FileNotFoundError:
         raise ConfigError(
-            f"{path}: there is no such file. Run from the project's folder, or set JETPARE_ROOT."
+            f"{path}: there is no such file. Run the command in the project's folder, or set JETPARE_ROOT to it."
         ) from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path.name}: is not UTF-8 (byte {error.start}), which TOML has to be.") from None
+        raise ConfigError(f"{path.name}: is not UTF-8 (byte {error.start}); TOML must be.") from None
     except tomli.TOMLDecodeError as error:
-        raise ConfigError(f"{path.name}: line {error.lineno}, column {error.colno}: not TOML: {error.msg}.") from None
+        raise ConfigError(
+            f"{path.name}: line {error.lineno}, column {error.colno}: not valid TOML: {error.msg}."
+        ) from None
     except (RecursionError, ValueError) as error:  # brackets in a thousand brackets, a number of five thousand digits
-        raise ConfigError(f"{path.name}: not TOML that can be read: {error}.") from None
+        raise ConfigError(f"{path.name}: is not valid TOML: {error}.") from None
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
@@ -75,7 +77,7 @@ def _complaint(details: Mapping[str, Any]) -> str:
         "path_type": "a path, as a string", "date_type": "a date without quotes, such as 2025-01-31",
     }.get(details["type"])  # fmt: skip
     if wanted:
-        return f"wrong type: {wanted} is wanted, here: {details['input']!r}"
+        return f"{details['input']!r} has the wrong type; expected {wanted}"
     if details["type"] == "literal_error":
         known = details["ctx"]["expected"]
         return f"{details['input']!r} is none of {known}{suggest(str(details['input']), re.findall(r'[a-z]+', known))}"
@@ -87,14 +89,14 @@ def _complaint(details: Mapping[str, Any]) -> str:
     }  # fmt: skip
     if details["type"] in limits:
         words, limit = limits[details["type"]]
-        return f"must be {words} {details['ctx'][limit]:g}, here: {details['input']!r}"
+        return f"{details['input']!r} is not valid; expected {words} {details['ctx'][limit]:g}"
     if details["type"] == "finite_number":
-        return f"must be a finite number, here: {details['input']!r}"
+        return f"{details['input']!r} is not valid; expected a finite number"
     return str(details["msg"]).removeprefix("Value error, ")
 
 
 def _known_keys(tables: list[str | int]) -> list[str]:
-    """The keys that the table at this place may have, found by walking the models."""
+    """Return the keys that the table at this place may have, found by walking the models."""
     place: Any = Config
     for name in tables:
         field = place.model_fields.get(str(name)) if isinstance(place, type) and issubclass(place, BaseModel) else None
@@ -108,5 +110,5 @@ def _known_keys(tables: list[str | int]) -> list[str]:
 
 
 def _item(kind: Any) -> Any:  # noqa: ANN401 - a type
-    """What a dict[Name, Model] or a tuple[Model, ...] holds."""
+    """Return the type that a dict[Name, Model] or a tuple[Model, ...] holds."""
     return next(each for each in reversed(kind.__args__) if each is not Ellipsis)

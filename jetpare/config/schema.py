@@ -261,7 +261,7 @@ class Context(Table):
         given = [key for key in ("image", "suite", "target", "urls", "folder") if getattr(self, key)]
         if len(given) != 1:
             said = " and ".join(given) or "none of them"
-            raise ValueError(f"exactly one of image, suite, target, urls or folder is wanted, here: {said}")
+            raise ValueError(f"expected exactly one of image, suite, target, urls or folder, not {said}")
         belongs = {"digest": "image", "dockerfile": "target", "needs": "target", "sha256": "urls"}
         for key, owner in belongs.items():
             if getattr(self, key) and given[0] != owner:
@@ -308,7 +308,7 @@ class Profile(Table):
     def _needs_exist(cls, contexts: dict[str, Context]) -> dict[str, Context]:
         builder = contexts.get(BUILDER)
         if builder and not (builder.image or builder.suite):
-            raise ValueError(f"{BUILDER!r} is a system of the engine's own architecture: 'image' or 'suite' is wanted")
+            raise ValueError(f"{BUILDER!r} is a system of the engine's own architecture; expected 'image' or 'suite'")
         suites = sorted({context.suite for context in contexts.values() if context.suite and context is not builder})
         if builder and builder.suite and builder.suite not in suites:
             raise ValueError(
@@ -318,7 +318,9 @@ class Profile(Table):
         for name, context in contexts.items():
             for need in context.needs:
                 if need not in contexts:
-                    raise ValueError(f"{name!r} needs {need!r}, which is no context of it{suggest(need, contexts)}")
+                    raise ValueError(
+                        f"{name!r} needs {need!r}, which is not one of its contexts{suggest(need, contexts)}"
+                    )
         try:
             TopologicalSorter({name: context.needs for name, context in contexts.items()}).prepare()
         except CycleError as error:
@@ -347,7 +349,7 @@ class Config(Table):
     profiles: dict[Name, Profile] = Field(min_length=1)
 
     def pick_profile(self, name: str | None, *, architecture: str, platform: str | None = None) -> tuple[str, Profile]:
-        """The profile called *name*, or the default one of the host's *architecture* (amd64, arm64).
+        """Return the profile called *name*, or the default one of the host's *architecture* (amd64, arm64).
 
         For another *platform* than its own it is a profile of another name: rehearsal, on linux/arm64, is
         rehearsal-arm64, and that name may be asked for too.
@@ -362,7 +364,7 @@ class Config(Table):
             )
         if chosen not in self.profiles:
             raise ConfigError(
-                f"there is no profile {chosen!r}{suggest(chosen, self.profiles)}. "
+                f"There is no profile {chosen!r}{suggest(chosen, self.profiles)}. "
                 f"{FILE_NAME} has: {', '.join(self.profiles)}."
             )
         profile = self.profiles[chosen]
@@ -372,7 +374,7 @@ class Config(Table):
             raise ConfigError(f"--platform {platform}: profile {chosen!r} is for {profile.platform} and no other.")
         known = [f"linux/{each}" for each in MULTIARCH]
         if platform not in known:
-            raise ConfigError(f"--platform {platform}: {' or '.join(known)} is wanted{suggest(platform, known)}.")
+            raise ConfigError(f"--platform {platform}: expected {' or '.join(known)}{suggest(platform, known)}.")
         derived = f"{chosen}-{architecture_of(platform)}"
         if derived in self.profiles:
             raise ConfigError(
@@ -382,7 +384,7 @@ class Config(Table):
         return derived, profile.model_copy(update={"platform": platform})
 
     def table_of(self, profile_name: str) -> str:
-        """The table that a profile's settings stand in, which is another one's where it is for another platform."""
+        """Return the table that has a profile's settings, which is another one's where it is for another platform."""
         name = profile_name if profile_name in self.profiles else profile_name.rpartition("-")[0]
         return f"profiles.{name}"
 
@@ -407,16 +409,16 @@ class Config(Table):
         return profile.cudnn or self.cudnn
 
     def pick_images(self, names: tuple[str, ...]) -> dict[str, ImageSettings]:
-        """The images called *names*, in build.toml's order; where none is named, all that are not optional."""
+        """Return the images called *names*, in build.toml's order; where none is named, all that are not optional."""
         for name in names:
             if name not in self.images:
                 raise ConfigError(
-                    f"there is no image {name!r}{suggest(name, self.images)}. "
+                    f"There is no image {name!r}{suggest(name, self.images)}. "
                     f"{FILE_NAME} has: {', '.join(self.images)}."
                 )
         return {name: image for name, image in self.images.items() if (name in names if names else not image.optional)}
 
 
 def resolve_platform(profile: Profile, *, architecture: str) -> str:
-    """The profile's platform, with 'host' resolved to the engine's own architecture."""
+    """Return the profile's platform, with 'host' resolved to the engine's own architecture."""
     return f"linux/{architecture}" if profile.platform == "host" else profile.platform

@@ -51,22 +51,22 @@ IMAGE_REFERENCE = re.compile(rf"({_HOST})?{_REPOSITORY}(:[A-Za-z0-9_][A-Za-z0-9_
 
 def _sha256(text: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{64}", text):
-        raise ValueError(f"{text!r} is no sha256: 64 hexadecimal digits in lower case are wanted")
+        raise ValueError(f"{text!r} is not a valid sha256; expected 64 hexadecimal digits in lower case")
     return text
 
 
 def _digest(text: str) -> str:
     _sha256(text.removeprefix("sha256:"))
     if not text.startswith("sha256:"):
-        raise ValueError(f"{text!r} is no image digest: it starts with 'sha256:'")
+        raise ValueError(f"{text!r} is not a valid image digest; expected 'sha256:' and 64 hexadecimal digits")
     return text
 
 
 def _image(text: str) -> str:
     if "@" in text:
-        raise ValueError(f"{text!r} holds an '@': a digest goes into the key 'digest' beside it")
+        raise ValueError(f"{text!r} contains an '@'; write the digest in the key 'digest' next to it")
     if not IMAGE_REFERENCE.fullmatch(text):
-        raise ValueError(f"{text!r} is no image reference: [HOST[:PORT]/]PATH[:TAG] is wanted, the path in lower case")
+        raise ValueError(f"{text!r} is not a valid image reference; expected [HOST[:PORT]/]PATH[:TAG] in lower case")
     return text
 
 
@@ -78,19 +78,19 @@ def _component(text: str) -> str:
 
 def _check(text: str) -> str:
     if text not in KNOWN_CHECKS:
-        raise ValueError(f"there is no check {text!r}: {KNOWN_CHECKS[0]} to {KNOWN_CHECKS[-3]}, A22 and A23 are known")
+        raise ValueError(f"{text!r} is not a check; expected {KNOWN_CHECKS[0]} to {KNOWN_CHECKS[-3]}, A22 or A23")
     return text
 
 
 def _gpu_arch(text: str) -> str:
     if not re.fullmatch(r"sm_[1-9][0-9]{1,2}[a-z]?", text):
-        raise ValueError(f"{text!r} is no architecture of a GPU: something like 'sm_87' is wanted")
+        raise ValueError(f"{text!r} is not a valid architecture of a GPU; expected such as 'sm_87'")
     return text
 
 
 def _no_space(text: str) -> str:
     if re.search(r"\s", text):
-        raise ValueError(f"{text!r} has white space in it")
+        raise ValueError(f"{text!r} contains white space")
     return text
 
 
@@ -100,7 +100,7 @@ def check_version(text: str) -> str:
     try:
         Version(text)
     except InvalidVersion:
-        raise ValueError(f"{text!r} is no version: something like '3.11.5' is wanted") from None
+        raise ValueError(f"{text!r} is not a valid version; expected such as '3.11.5'") from None
     return text
 
 
@@ -108,34 +108,34 @@ def _pin(text: str) -> str:
     try:
         requirement = Requirement(text)
     except InvalidRequirement:
-        raise ValueError(f"{text!r} is no requirement: something like 'numpy==1.26.4' is wanted") from None
+        raise ValueError(f"{text!r} is not a valid requirement; expected such as 'numpy==1.26.4'") from None
     _no_space(text)
     specifiers = list(requirement.specifier)
     if len(specifiers) != 1 or specifiers[0].operator != "==" or specifiers[0].version.endswith(".*"):
-        raise ValueError(f"{text!r} is not pinned: something like '{requirement.name}==1.2.3' is wanted")
+        raise ValueError(f"{text!r} is not pinned; expected such as '{requirement.name}==1.2.3'")
     if requirement.url or requirement.marker:
-        raise ValueError(f"{text!r}: a plain name==version is wanted, without URL or marker")
+        raise ValueError(f"{text!r} has a URL or a marker; expected a plain name==version")
     return text
 
 
 def _apt_pin(text: str) -> str:
     name, _, version = text.partition("=")
     if not re.fullmatch(r"[0-9][A-Za-z0-9.+:~-]*", version):
-        raise ValueError(f"{text!r} is not pinned: something like '{name or 'libcudnn9-cuda-12'}=9.3.0.75-1' is wanted")
+        raise ValueError(f"{text!r} is not pinned; expected such as '{name or 'libcudnn9-cuda-12'}=9.3.0.75-1'")
     _package(name)
     return text
 
 
 def _suite(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._/-]+", text):
-        raise ValueError(f"{text!r} is no suite or component of a package repository")
+        raise ValueError(f"{text!r} is not a valid suite or component of a package repository")
     return text
 
 
 def _pattern(text: str) -> str:
     path = PurePosixPath(text)
     if path.is_absolute():
-        raise ValueError(f"{text!r} is absolute: patterns are relative to the image's root")
+        raise ValueError(f"{text!r} is absolute; expected a pattern relative to the image's root")
     if not path.parts or ".." in path.parts:
         raise ValueError(f"{text!r} leaves the image's root: '..' and empty patterns are not allowed")
     known = ("{multiarch}", "{cuda_target}")
@@ -143,32 +143,34 @@ def _pattern(text: str) -> str:
     for placeholder in known:
         rest = rest.replace(placeholder, "/")
     if "{" in rest or "}" in rest:
-        raise ValueError(f"{text!r}: braces stand only in the placeholders, which are {' and '.join(known)}")
+        raise ValueError(f"{text!r}: braces are allowed only in the placeholders {' and '.join(known)}")
     return _no_space(text)
 
 
 def _platform(text: str) -> str:
     if text != "host" and text not in KNOWN_PLATFORMS:
-        raise ValueError(f"{text!r} is no platform that Docker knows{suggest(text, ('host', *KNOWN_PLATFORMS))}")
+        raise ValueError(f"{text!r} is not a platform that Docker knows{suggest(text, ('host', *KNOWN_PLATFORMS))}")
     return text
 
 
 def _name(text: str) -> str:
     # A name becomes a part of an image tag and of a bake target.
     if not re.fullmatch(r"[a-z0-9]+([._-][a-z0-9]+)*", text):
-        raise ValueError(f"{text!r} is no name: lower-case letters and digits, joined by '.', '_' or '-'")
+        raise ValueError(
+            f"{text!r} is not a valid name; expected lower-case letters and digits, joined by '.', '_' or '-'"
+        )
     return text
 
 
 def _package(text: str) -> str:
     if not re.fullmatch(r"[a-z0-9][a-z0-9+.-]+", text):
-        raise ValueError(f"{text!r} is no name of a distribution package")
+        raise ValueError(f"{text!r} is not a valid name of a distribution package")
     return text
 
 
 def _distribution(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", text):
-        raise ValueError(f"{text!r} is no name of a Python distribution")
+        raise ValueError(f"{text!r} is not a valid name of a Python distribution")
     return text
 
 
@@ -176,36 +178,34 @@ def _url(text: str) -> str:
     try:
         parts = urlsplit(text)
     except ValueError:  # brackets that hold no IPv6 address; the text may hold credentials
-        raise ValueError("is no http or https URL: its host cannot be read") from None
+        raise ValueError("is not an http or https URL: its host cannot be read") from None
     if parts.username or parts.password:
         raise ValueError(
-            f"a URL at {parts.hostname} holds credentials, which must not stand in a file that is committed: "
+            f"a URL at {parts.hostname} contains credentials, which must not be in a file that is committed: "
             "put them into pip's own settings, which reach the build as a secret"
         )
     if parts.scheme not in {"http", "https"} or not parts.hostname or re.search(r"\s", text):
-        raise ValueError(f"{text!r} is no http or https URL")
+        raise ValueError(f"{text!r} is not an http or https URL")
     return text
 
 
 def _define(text: str) -> str:
     if not re.fullmatch(r"-D[A-Za-z_][A-Za-z0-9_]*(:[A-Z]+)?=\S*", text):
-        raise ValueError(f"{text!r} is no CMake definition: -DNAME=VALUE without white space is wanted")
+        raise ValueError(f"{text!r} is not a valid CMake definition; expected -DNAME=VALUE without white space")
     return text
 
 
 def _driver(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_]+", text):
-        raise ValueError(
-            f"{text!r} is no name of a GDAL driver: letters, digits and '_' as in GDAL_ENABLE_DRIVER_<NAME>"
-        )
+        raise ValueError(f"{text!r} is not a valid name of a GDAL driver; expected as in GDAL_ENABLE_DRIVER_<NAME>")
     return text
 
 
 def _group(text: str) -> str:
     if not text.strip() or not text.isprintable():
-        raise ValueError(f"{text!r} is no name of a group: printable text is wanted")
+        raise ValueError(f"{text!r} is not a valid name of a group; expected printable text")
     if text == OTHER_GROUP:
-        raise ValueError(f"{text!r} is the name of what no group takes")
+        raise ValueError(f"{text!r} is reserved for files that no group takes; choose another name")
     return text
 
 
@@ -213,7 +213,7 @@ def _member(text: str) -> str:
     kind = text.partition(":")[0]
     if not text.startswith("/") and not re.search(r"[*?[]", kind) and kind not in KNOWN_OWNERS:
         raise ValueError(
-            f"{text!r} matches no path and no component: a path begins with '/', a component with "
+            f"{text!r} matches no path and no component; expected '/' or one of these at the beginning: "
             f"{', '.join(KNOWN_OWNERS)}{suggest(kind, KNOWN_OWNERS)}"
         )
     return text
@@ -227,13 +227,13 @@ def _relative_path(path: Path) -> Path:
 
 def _no_home(path: Path) -> Path:
     if str(path).startswith("~"):
-        raise ValueError(f"{str(path)!r}: '~' is not expanded here, write the path out")
+        raise ValueError(f"{str(path)!r}: '~' is not expanded here; write the whole path")
     return path
 
 
 def _gdal_build(text: str) -> str:
     if text not in GDAL_BUILDS:
-        raise ValueError(f"{text!r} is no way to compile GDAL: {' or '.join(GDAL_BUILDS)} is wanted")
+        raise ValueError(f"{text!r} is not a valid way to compile GDAL; expected {' or '.join(GDAL_BUILDS)}")
     return text
 
 

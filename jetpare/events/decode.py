@@ -27,7 +27,7 @@ class EventDecoder:
         self._depth = 0
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """The events that *chunk* completes."""
+        """Return the events that *chunk* completes."""
         head, newline, rest = chunk.rpartition(b"\n")
         if not newline:
             self._partial.append(chunk)
@@ -40,7 +40,7 @@ class EventDecoder:
         return events
 
     def close(self) -> list[Event]:
-        """The events that the stream's end completes; an object that was cut off becomes text."""
+        """Return the events that the end of the stream completes; an object that was cut off becomes text."""
         events: list[Event] = []
         if self._partial:
             self._line(b"".join(self._partial), events)

@@ -88,7 +88,7 @@ class _Vertex:
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
 
     def view(self, now: float) -> tuple[tuple[Interval, ...], _StepRun] | None:
-        """The report to believe: one that ran rather than found it cached, and of those the longest."""
+        """Return the report to believe: one that ran the step rather than found it cached, the longest of those."""
         found = []
         for runs in self.views.values():
             # A clock that was set back must not give a negative time.
@@ -148,7 +148,7 @@ class Recorder:
                 self._log(each)
 
     def close(self) -> None:
-        """The stream has ended: hand out the lines that have no end."""
+        """End the stream: hand out the lines without a line feed."""
         with self._lock:
             for vertex in self._vertices.values():
                 self._flush(vertex)
@@ -159,7 +159,7 @@ class Recorder:
             return Timeline(steps=tuple(self._step(vertex) for vertex in self._vertices.values() if vertex.places))
 
     def activity(self, *, stage: str | None, target: str) -> Activity:
-        """What *stage* (None: any) of *target* is doing."""
+        """Return what *stage* (None: any) of *target* is doing."""
         with self._lock:
             numbers: dict[tuple[str | None, int | None], bool] = {}  # whether it is done, by stage and number
             own: _Vertex | None = None

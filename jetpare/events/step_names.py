@@ -57,7 +57,7 @@ class Place:
 
 
 def parse_name(name: str) -> Place:
-    """What a vertex's name says: '[gdal 3/5] RUN …', '[cuda-gdal gdal 3/5] RUN …', '[cuda-gdal internal] load …'."""
+    """Parse a vertex's name: '[gdal 3/5] RUN …', '[cuda-gdal gdal 3/5] RUN …', '[cuda-gdal internal] load …'."""
     name = clean(name)
     found = _HEAD.fullmatch(name)
     if found is None:
@@ -92,6 +92,6 @@ _FLAG = re.compile(r" --(?:mount|network|security|link|chmod|chown)\b\S*")
 
 
 def brief(name: str) -> str:
-    """The name of a step without its mounts, on one line, cropped: '[gdal 3/5] RUN compile-gdal.sh'."""
+    """Return the name of a step without its mounts, on one line, cropped: '[gdal 3/5] RUN compile-gdal.sh'."""
     bare = " ".join(_FLAG.sub("", name).split())
     return bare if len(bare) <= NAME_WIDTH else bare[: NAME_WIDTH - 1] + "…"

@@ -108,5 +108,5 @@ def union_seconds(steps: Iterable[Step]) -> float:
 
 
 def work_seconds(steps: Iterable[Step]) -> float:
-    """The sum of what *steps* took, each counted alone."""
+    """Return the sum of the times of *steps*, each counted alone."""
     return sum(step.seconds for step in steps)

@@ -1,4 +1,4 @@
-"""An audit for people: the findings of each image, the worst first, and what could not be checked."""
+"""Show an audit: the findings of each image, the worst first, and what could not be checked."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEPT = 2  # parts of its end that are always shown
 
 
 def audit(result: Audit) -> RenderableType:
-    """The verdict, then a table of findings for each image. Fits 80 columns."""
+    """Return the verdict and a table of findings for each image. Fits 80 columns."""
     parts: list[RenderableType] = [_verdict(result)]
     names = list(dict.fromkeys([*(image["name"] for image in result.images), *(f.image for f in result.findings)]))
     for name in names:
@@ -34,7 +34,7 @@ def audit(result: Audit) -> RenderableType:
 
 
 def prune_plan(plan: list[Item]) -> RenderableType:
-    """What could go from each image, the largest first."""
+    """Return what could be removed from each image, the largest first."""
     parts: list[RenderableType] = []
     for name in dict.fromkeys(item.image for item in plan):
         items = [item for item in plan if item.image == name]
@@ -77,7 +77,7 @@ def _table(name: str, findings: list[Finding]) -> Table:
         size = "" if each.bytes is None else size_text(each.bytes)
         if not number or findings[number - 1].severity != each.severity:
             table.add_row("", Text(f"{each.severity}s", style=STYLES[each.severity]), "")
-        # What to do stands once below findings for which it is the same.
+        # Findings with the same fix show it once, below the last of them.
         advice = "" if following and following.advice == each.advice else each.advice
         table.add_row(Text(each.id, style=STYLES[each.severity]), _words(each, advice), size)
     return table
@@ -99,12 +99,12 @@ def _words(finding: Finding, advice: str) -> Text:
 
 
 def printable(text: str) -> str:
-    """*text* with whatever a terminal would act on, or cannot show, written out: names in images may hold anything."""
+    """Escape whatever a terminal would act on, or cannot show: names in images may contain anything."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def short(path: str) -> str:
-    """A long path without its middle: '/opt/venv/.../bin/protoc'."""
+    """Shorten a long path in its middle: '/opt/venv/.../bin/protoc'."""
     first, _, rest = path.strip("/").partition("/")
     if len(path) <= LONG or not path.startswith("/") or rest.count("/") <= KEPT:
         return path

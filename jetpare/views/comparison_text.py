@@ -1,4 +1,4 @@
-"""The comparison on a terminal: the verdict first, then the figures that it stands on. It fits 80 columns."""
+"""Show a comparison on a terminal of 80 columns: the verdict first, then the figures that it is based on."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _parts(result: Comparison, *, words: bool) -> Iterator[RenderableType]:
     if any(image.stages for image in result.images):
         yield _stages(result)
     yield Group(*(_text(note, style="yellow") for note in rows.notes(result)), _text(rows.origin(result), style="dim"))
-    yield _headline(result)  # again: the end is what is on a screen
+    yield _headline(result)  # again, because a screen shows the end
 
 
 def _headline(result: Comparison) -> Text:
@@ -115,7 +115,7 @@ def _images(result: Comparison) -> Table:
 
 
 def _waterfall(result: Comparison, waterfall: Waterfall, *, words: bool) -> Table:
-    """Each step as a bar that floats between the totals before and after it."""
+    """Draw each step as a bar between the totals before and after it."""
     title = f"From {result.baseline} to {waterfall.image}, merged file system"
     table = _table(title, "", ("", "right"), "")
     full, down, up = ("#", "-", "+") if words else ("█", "░", "▒")
@@ -150,7 +150,7 @@ def _versions(result: Comparison, *, words: bool) -> Table:
 
 
 def _groups(result: Comparison) -> Table:
-    """Every group that matters in any image; those that don't in one line, so that the columns add up."""
+    """Show every group that matters in any image, and the others in one line, so that the columns add up."""
     images = rows.looked_into(result)
     table = _table("What takes the space, by group", "", *((image.name, "right") for image in images))
     totals = [sum(group.bytes for group in image.groups or ()) for image in images]
@@ -250,12 +250,12 @@ def _table(title: str = "", *columns: str | tuple[str, str]) -> Table:
 
 
 def _add(table: Table, *cells: str | Text, style: str = "") -> None:
-    """A row in which nothing is markup: a path may hold '[bold]'."""
+    """Return a row without markup: a path may contain '[bold]'."""
     table.add_row(*(_text(cell) if isinstance(cell, str) else cell for cell in cells), style=style)
 
 
 def _text(text: str, style: str = "") -> Text:
-    """*text* as it is: no markup, and nothing that a terminal would obey."""
+    """Return *text* without markup, and without anything that a terminal would act on."""
     return Text(plain(text), style=style, overflow="fold")
 
 

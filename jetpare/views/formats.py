@@ -1,4 +1,4 @@
-"""The forms in which a comparison is written, by name and by the suffix of a file."""
+"""Write a comparison as text, JSON, Markdown or HTML, chosen by name or by a file's suffix."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TEXT, MARKDOWN = "text", "md"
 
 
 def text(found: Gathered) -> str:
-    """The tables of the terminal, without colour."""
+    """Return the tables of the terminal, without color."""
     from jetpare.views import terminal
     from jetpare.views.comparison_text import View
 
@@ -23,19 +23,19 @@ def text(found: Gathered) -> str:
 
 
 def as_json(found: Gathered) -> str:
-    """The documented JSON, in ASCII, so that names that are not UTF-8 survive."""
+    """Return the documented JSON, in ASCII, so that names that are not UTF-8 survive."""
     return json.dumps(found.comparison.as_dict(), indent=2) + "\n"
 
 
 def markdown(found: Gathered) -> str:
-    """Markdown for a pull request."""
+    """Return Markdown for a pull request."""
     from jetpare.views import markdown
 
     return markdown.render(found.comparison)
 
 
 def html(found: Gathered) -> str:
-    """One self-contained page."""
+    """Return one self-contained page."""
     from jetpare.views import html
 
     return html.render(found.comparison, found.inventories, owners=found.owners)
@@ -50,8 +50,10 @@ SUFFIXES: Mapping[str, str] = MappingProxyType(
 
 
 def pick(form: str, output: str) -> str:
-    """The form that was asked for; else the one that the output's suffix means; else text. Raises ConfigError."""
+    """Return the form that was asked for, else that of the output's suffix, else text. Raises ConfigError."""
     chosen = form or SUFFIXES.get(PurePath(output).suffix.lower(), TEXT)
     if chosen not in FORMATS:
-        raise ConfigError(f"--format {form}: there is no such form{suggest(form, FORMATS)}: {', '.join(FORMATS)}.")
+        raise ConfigError(
+            f"--format {form} is not a valid form{suggest(form, FORMATS)}; expected {', '.join(FORMATS)}."
+        )
     return chosen

@@ -1,4 +1,4 @@
-"""Tables about runs that are over: what is usual (history), and one run in detail (timings). They fit 80 columns."""
+"""Show past runs in 80 columns: many runs (history), or one run in detail (timings)."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ SPARK_WIDTH = 8
 SHORTEST = 0.05  # seconds; less would be shown as 0.0
 DIGEST_DIGITS = 6
 BAR_WIDTH = 30
-WHOLE = 0.95  # energy that is known for less of a stage's time than this is told with its share
+WHOLE = 0.95  # energy that is known for less of a stage's time than this is shown with its share
 
 
 # --- many runs
 
 
 def history(found: Sequence[Runs]) -> RenderableType:
-    """A row for each comparable group, under a heading for what they have in common; outliers named below."""
+    """Return a row for each comparable group, under a heading for what they share, with the outliers below."""
     if not found:
         return Text("No stage was ever finished here. `invoke build-all` makes the first record.")
     parts: list[RenderableType] = []
     # Sorting keeps the order of the stages within a heading.
     for heading, rows in groupby(sorted(found, key=_heading), _heading):
         parts += [Text(heading, style="bold"), _history_table(list(rows)), Text()]
-    # What comes from the layer cache takes the time of a look-up: nothing there is worth a warning.
+    # A stage from the layer cache takes only a look-up: nothing there is worth a warning.
     parts += [_outlier(group) for group in found if group.outliers and group.key.cache != "cached"]
     parts += [_marked(group, point) for group in found for point in group.points if point.marks]
     parts.append(Text("inputs: digest of what decided the result; ±: standard deviation (3 runs on);", style="dim"))
@@ -99,7 +99,7 @@ def _marked(group: Runs, point: Point) -> RenderableType:
 
 
 def timings(run: Run) -> RenderableType:
-    """The stages, where the time went, the longest steps, what was measured, and what compiled slowly."""
+    """Return the stages, where the time went, the longest steps, the measurements, and what compiled slowly."""
     parts: list[RenderableType] = [_run_heading(run), Text(), _stages(run), Text(), _shares(run)]
     if any(stage.steps for stage in run.stages):
         parts += [Text(), _longest_steps(run)]
@@ -242,7 +242,7 @@ def _compile(stage: Stage) -> RenderableType:
 
 
 def _short(output: str) -> str:
-    """'ogr/ogrlinestring.cpp.o' for 'ogr/CMakeFiles/ogr.dir/ogrlinestring.cpp.o'."""
+    """Shorten an object's path: 'ogr/CMakeFiles/ogr.dir/x.cpp.o' becomes 'ogr/x.cpp.o'."""
     parts = output.split("/")
     if "CMakeFiles" in parts[:-2]:
         at = parts.index("CMakeFiles")
@@ -251,7 +251,7 @@ def _short(output: str) -> str:
 
 
 def _table(title: str | None = None, *, expand: bool = False) -> Table:
-    """A table of single-spaced columns; with *expand*, one with a ratio gets what the others leave."""
+    """Return a table of single-spaced columns; with *expand*, a column with a ratio gets the remaining width."""
     return Table(
         box=None,
         pad_edge=False,
@@ -276,7 +276,7 @@ def _mean(figure: Figure | None, unit: float, digits: int) -> str:
 
 
 def _pooled(figures: Iterable[Figure]) -> Figure | None:
-    """All cores as one: the mean of their means."""
+    """Return all cores as one: the mean of their means."""
     known = list(figures)
     if not known:
         return None

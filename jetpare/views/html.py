@@ -1,4 +1,4 @@
-"""The comparison as one HTML file that needs no network, no server and no library: to be sent around, and printed.
+"""Write a comparison as one HTML file that needs no network, no server and no library, to be sent or printed.
 
 No name in it is trusted: they come from images. Jinja escapes all of them, `rows.plain` spells out what a page cannot
 show, and the page's own policy (CSP) lets it load nothing, and run nothing but the script whose digest it names.
@@ -50,7 +50,7 @@ Owners = Mapping[str, str]  # path of a regular file -> key of its component
 def render(
     comparison: Comparison, inventories: Mapping[str, Inventory], *, owners: Mapping[str, Owners] | None = None
 ) -> str:
-    """The page. *inventories* and *owners* (`Attribution.owners`) by the image's name; an image may lack either."""
+    """Return the page. *inventories* and *owners* (`Attribution.owners`): by image name; an image may lack either."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -88,7 +88,7 @@ def render(
 
 
 def _tables(comparison: Comparison, *, has_trees: bool) -> dict[str, Any]:
-    """What the page shows that no field of the comparison has as it is, and which sections have anything to show."""
+    """Return what the page shows beyond the fields of the comparison, and which sections have content."""
     images = comparison.images
     looked_into = [image.name for image in rows.looked_into(comparison)]
     checks, groups = _checks(images), rows.group_rows(comparison)
@@ -127,7 +127,7 @@ def _weight(row: PackageRow) -> tuple[int, str]:
 
 
 def _checks(images: Sequence[ImageFigures]) -> list[tuple[str, list[ImageCheck | None]]]:
-    """Every check by its name, and what it said of each image."""
+    """Return every check by its name, with its result for each image."""
     held = [{check.name: check for check in image.checks} for image in images]
     return [
         (name, [checks.get(name) for checks in held]) for name in dict.fromkeys(name for each in held for name in each)
@@ -137,7 +137,7 @@ def _checks(images: Sequence[ImageFigures]) -> list[tuple[str, list[ImageCheck |
 def _stacks(
     images: Sequence[str], groups: Sequence[tuple[str, Sequence[int]]]
 ) -> list[tuple[str, list[dict[str, Any]], int]]:
-    """For each image one bar of its groups, all at one scale of 1000 units: (name, pieces, bytes)."""
+    """Return one bar of groups for each image, all at one scale of 1000 units: (name, pieces, bytes)."""
     totals = [sum(counts[number] for _, counts in groups) for number in range(len(images))]
     scale = 1000 / (max(totals, default=0) or 1)
     stacks = []
@@ -156,7 +156,7 @@ def _hue(place: int) -> str:
 
 
 def embedded(content: object) -> str:
-    """*content* as JSON that may stand inside <script>: in ASCII, and with none of HTML's own characters."""
+    """Return *content* as JSON that is safe inside <script>: in ASCII, without HTML's own characters."""
     text = json.dumps(content, separators=(",", ":"))  # ASCII, and so without U+2028 and U+2029
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
@@ -165,7 +165,7 @@ Row = tuple[int, str, str, list[int], int | list[int]]
 
 
 def tree(inventory: Inventory, numbers: Mapping[str, int]) -> list[Row]:
-    """The folders that hold anything, each after its parent; *numbers*: path -> number of the component that owns it.
+    """Return the folders with content, each after its parent; *numbers*: path -> number of the component that owns it.
 
     A row: the number of the parent's row, the folder's name, the names in it that are no folders joined by '/', their
     bytes, and their components' numbers (one number where all are the same). No depth of folders costs recursion.
@@ -206,7 +206,7 @@ def tree(inventory: Inventory, numbers: Mapping[str, int]) -> list[Row]:
 def page_data(
     comparison: Comparison, inventories: Mapping[str, Inventory], owners: Mapping[str, Owners]
 ) -> dict[str, Any]:
-    """What the script draws: names of groups, components as [name, number of its group], and each image's `tree`.
+    """Return what the script draws: group names, components as [name, number of its group], each image's `tree`.
 
     Groups and components come the largest first: the number stands for a colour.
     """

@@ -1,4 +1,4 @@
-"""What a build shows of itself while it runs, on stderr: a live table on a terminal, plain lines elsewhere."""
+"""Show a build on stderr while it runs: a live table on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ _STYLES = {
 
 
 def make_progress(console: Console, *, plain: bool, clock: Callable[[], float] = time.monotonic) -> Progress:
-    """The view for *console*: plain lines where *plain* is set or no person is watching, else a live table."""
+    """Return the view for *console*: plain lines if *plain* is set or it is not a terminal, else a live table."""
     if plain or not console.is_terminal or console.is_dumb_terminal:
         return PlainProgress(console, clock=clock)
     return LiveProgress(console, clock=clock)
 
 
 def of_label(label: str) -> tuple[str, str | None]:
-    """The (bake target, stage) that *label* stands for: 'cuda/gdal' is stage gdal of target cuda-gdal.
+    """Return the (bake target, stage) of *label*: 'cuda/gdal' is stage gdal of target cuda-gdal.
 
     An input may be built by a stage of any name, so all stages of its target are its own.
     """
@@ -62,7 +62,7 @@ def of_label(label: str) -> tuple[str, str | None]:
 
 @contextmanager
 def _unheard(console: Console) -> Iterator[None]:
-    """Go on in silence when nobody reads what is printed in this block: a build must not end because its pipe broke."""
+    """Ignore a broken pipe in this block: a build must not end because nobody reads its output."""
     try:
         yield
     except (OSError, ValueError):  # ValueError: the file is closed
@@ -70,7 +70,7 @@ def _unheard(console: Console) -> Iterator[None]:
 
 
 def _keep_going(console: Console) -> None:
-    """Rich itself ends the program at a broken pipe, and takes stdout away from it as well."""
+    """Keep rich from ending the program, and closing stdout, at a broken pipe."""
 
     def silence() -> None:
         console.quiet = True
@@ -153,7 +153,7 @@ class LiveProgress:
             self._console.print(Text(clean(text)))
 
     def table(self) -> Table:
-        """The rows as they stand now."""
+        """Return the rows in their present state."""
         table = Table.grid(padding=(0, 1), expand=True)
         rows = tuple(self._rows.values())
         table.add_column(width=max((len(row.state) for row in rows), default=0), no_wrap=True)
@@ -237,7 +237,7 @@ class LiveProgress:
 
 
 class PlainProgress:
-    """A line for each start and end, so that a log reads well. No colour, no control codes, not wrapped in a log."""
+    """Prints a line for each start and end, for a log: no color, no control codes, no wrapping."""
 
     def __init__(self, console: Console, *, clock: Callable[[], float]) -> None:
         self._console, self._clock = console, clock

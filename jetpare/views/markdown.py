@@ -1,4 +1,4 @@
-"""The comparison as Markdown for a pull request or a step summary: the sections of a comparison written by hand.
+"""Write a comparison as Markdown for a pull request or a step summary, in the sections of one written by hand.
 
 Details are folded, and it never has more than LIMIT characters: tables are shortened, and say so. Whatever comes from
 an image stands in code spans, or as character references, so that it is shown as it is and means nothing.
@@ -48,7 +48,7 @@ _NO_MEANING = set(" .,:;%()'/=+-")  # punctuation that nothing begins with insid
 
 
 def render(result: Comparison) -> str:
-    """The whole report, with as many rows of its folded tables as fit."""
+    """Return the whole report, with as many rows of its folded tables as fit."""
     for most in ROW_LIMITS:
         made = "\n".join(_document(result, most))
         if len(made) <= LIMIT:
@@ -57,18 +57,18 @@ def render(result: Comparison) -> str:
 
 
 def _cut(text: str) -> str:
-    """*text* up to a whole line before LIMIT, with what is folded closed and a note."""
+    """Cut *text* at a whole line before LIMIT, close what is folded, and add a note."""
     note = "\n\n" + LEFT_OUT.format(limit=humanize.intcomma(LIMIT), what="the rest of this report") + "\n"
     kept = text[: LIMIT - len(note) - len("\n</details>")].rpartition("\n")[0]
     open_ones = kept.count("<details>") - kept.count("</details>")
     return kept + "\n</details>" * open_ones + note
 
 
-# --- what comes from elsewhere
+# --- text from elsewhere
 
 
 def code(text: str) -> str:
-    """*text*, which may be anything, as code in one line; cropped where it is long."""
+    """Return *text*, which may be anything, as code on one line; a long one is cropped."""
     shown = plain(text)
     shown = shown if len(shown) <= CELL else shown[: CELL - 1] + "…"
     if not shown:
@@ -79,7 +79,7 @@ def code(text: str) -> str:
 
 
 def prose(text: str) -> str:
-    """*text*, which may hold anything, within a sentence."""
+    """Escape *text*, which may contain anything, for use within a sentence."""
     return _references(plain(text), keep=frozenset(_NO_MEANING))
 
 
@@ -93,7 +93,7 @@ def _references(text: str, *, keep: frozenset[str]) -> str:
 
 
 def _table(columns: Sequence[str], body: Iterable[Sequence[str]], *, left: int = 1) -> Iterator[str]:
-    """A table whose first *left* columns are words, the others figures."""
+    """Return a table whose first *left* columns are words and the others figures."""
     yield _row(columns)
     yield _row([("---" if index < left else "---:") for index in range(len(columns))])
     yield from map(_row, body)
@@ -110,7 +110,7 @@ def _folded(title: str, lines: Iterable[str]) -> Iterator[str]:
 
 
 def _some(body: Sequence[Sequence[str]], most: int, what: str, columns: Sequence[str], *, left: int) -> Iterator[str]:
-    """The first *most* rows of a table, and how many are left out."""
+    """Return the first *most* rows of a table, and how many are left out."""
     yield from _table(columns, body[:most], left=left)
     if len(body) > most:
         missing = f"{humanize.intcomma(len(body) - most)} {what}"
@@ -263,7 +263,7 @@ def _versions(result: Comparison) -> Iterator[str]:
 
 
 def _status(line: rows.VersionLine) -> str:
-    """One sign for a line: nothing where nothing is expected."""
+    """Return one sign for a line, '' if no version is expected."""
     states = {found[1] for found in line.found if found}
     if not line.expected or not states:
         return NONE
@@ -271,7 +271,7 @@ def _status(line: rows.VersionLine) -> str:
 
 
 def _details(result: Comparison, *, most: int) -> Iterator[str]:
-    """How the images are made: stages, what was collected, layers."""
+    """Show how the images are made: stages, collected files, layers."""
     yield from ("### Key Implementation Details", "")
     for image in result.images:
         stages = [stage.label.rpartition("/")[2] for stage in image.stages]
@@ -292,7 +292,7 @@ def _details(result: Comparison, *, most: int) -> Iterator[str]:
 
 
 def _html(text: str) -> str:
-    """For a summary, inside which Markdown is not read."""
+    """Escape text for <summary>, inside which Markdown is not read."""
     return _references(plain(text), keep=frozenset(_NO_MEANING))
 
 

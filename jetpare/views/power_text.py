@@ -1,4 +1,4 @@
-"""What `invoke power` shows, for the terminal."""
+"""Show the power status of a board on a terminal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOCKED = {True: "locked at their maximum", False: "not locked", None: NOT_MEASUR
 
 
 def power(status: PowerStatus) -> RenderableType:
-    """The mode, the modes there are, clocks, fan, throttling, and what an interrupted run left."""
+    """Return the mode, all modes, clocks, fan, throttling, and what an interrupted run has not restored."""
     parts: list[RenderableType] = []
     if status.pending is not None:
         parts += [Text(str(status.pending), style="yellow" if status.pending.live else "bold red"), Text()]
@@ -77,7 +77,7 @@ def _modes(status: PowerStatus) -> Table:
 
 
 def _cap(mode: Mode, unit: str, giga: float) -> str:
-    """The highest cap of a kind of unit, in GHz; *giga* is how many of its own units make one."""
+    """Return the highest cap of a kind of unit in GHz; *giga* is the number of its own units in one."""
     caps = [cap for name, cap in mode.caps.items() if name.startswith(unit)]
     if not caps:
         return "-"

@@ -1,4 +1,4 @@
-"""A comparison as plain words in rows, which the terminal's tables and the Markdown share."""
+"""Turn a comparison into rows of plain words, which the terminal's tables and the Markdown share."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def signed(count: int) -> str:
 
 
 def percent(difference: Difference) -> str:
-    """The change from the baseline: '-13.4 %'."""
+    """Return the change from the baseline: '-13.4 %'."""
     return f"{-difference.percent:+.1f} %"
 
 
 def seconds_text(seconds: float | None) -> str:
-    """'4 min 46 s', '3.2 s', 'not measured'."""
+    """Return seconds in words: '4 min 46 s', '3.2 s', 'not measured'."""
     return NOT_MEASURED if seconds is None else duration(seconds)
 
 
@@ -57,7 +57,7 @@ def seconds_text(seconds: float | None) -> str:
 
 
 def image_rows(result: Comparison) -> list[tuple[str, list[str]]]:
-    """What each image is and takes: a title, and a cell for each image."""
+    """Return facts and sizes of the images: a title, and a cell for each image."""
     images = result.images
     rows: list[tuple[str, list[str]]] = [("status", [image.status for image in images])]
     rows += [(SIZE_TITLES[size], [size_cell(result, image, size) for image in images]) for size in SIZE_NAMES]
@@ -97,7 +97,7 @@ def _time(image: ImageFigures) -> str:
 
 
 def checks_text(image: ImageFigures) -> str:
-    """'7 ok, 2 not measured'."""
+    """Count the statuses: '7 ok, 2 not measured'."""
     if image.status != BUILT:
         return NONE
     counts = Counter(check.status for check in image.checks)
@@ -109,7 +109,7 @@ def checks_text(image: ImageFigures) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class VersionLine:
-    """One component: what is expected, and of each image (version or None, status), None where it has no such row."""
+    """One component: the expected version, and for each image (version or None, status), None if it has no such row."""
 
     component: str
     expected: str
@@ -117,7 +117,7 @@ class VersionLine:
 
 
 def version_lines(result: Comparison) -> Iterator[VersionLine]:
-    """A line for every component that some image has, or should have."""
+    """Return a line for every component that some image has, or should have."""
     held = [{row.component: row for row in image.versions} for image in result.images]
     for component in dict.fromkeys(name for rows in held for name in rows):
         rows = [each.get(component) for each in held]
@@ -130,12 +130,12 @@ def version_lines(result: Comparison) -> Iterator[VersionLine]:
 
 
 def looked_into(result: Comparison) -> tuple[ImageFigures, ...]:
-    """The images of which it is known what takes the space."""
+    """Return the images whose contents are known."""
     return tuple(image for image in result.images if image.groups is not None)
 
 
 def group_rows(result: Comparison) -> list[tuple[str, list[int]]]:
-    """Bytes of each group in each image that was looked into; what takes most in any first."""
+    """Return the bytes of each group in each image that was inspected, the largest in any image first."""
     images = looked_into(result)
     held = [{group.name: group.bytes for group in image.groups or ()} for image in images]
     names = dict.fromkeys(name for groups in held for name in groups)
@@ -145,7 +145,7 @@ def group_rows(result: Comparison) -> list[tuple[str, list[int]]]:
 
 @dataclass(frozen=True, kw_only=True)
 class ComponentRow:
-    """One component: its name with its version, its kind in each image, and its bytes in those that were looked into.
+    """One component: its name with its version, its kind in each image, and its bytes in those that were inspected.
 
     What has another kind in another image (collected in one, the base's own in the other) is one row all the same.
     """
@@ -157,7 +157,7 @@ class ComponentRow:
 
 
 def component_rows(result: Comparison, *, count: int | None) -> list[ComponentRow]:
-    """The *count* largest components, None: all of them."""
+    """Return the *count* largest components; all of them if it is None."""
     images = looked_into(result)
     held: dict[tuple[str, str], dict[str, list[Component]]] = {}
     for image in images:
@@ -176,7 +176,7 @@ def component_rows(result: Comparison, *, count: int | None) -> list[ComponentRo
 
 
 def waste_lines(result: Comparison) -> Iterator[str]:
-    """What the images hold twice or in vain, where any of it was measured."""
+    """Return the duplicates and waste in the images, if any of it was measured."""
     held = [(image.name, image.waste) for image in result.images if image.waste is not None]
     if held:
         twice = [f"{size_text(waste.duplicates.bytes)} in {name}" for name, waste in held]
@@ -192,13 +192,13 @@ def waste_lines(result: Comparison) -> Iterator[str]:
 
 
 def differing_packages(result: Comparison) -> list[PackageRow]:
-    """Packages that some image lacks or has in another version; those that weigh most first."""
+    """Return the packages that some image lacks or has in another version, the largest first."""
     rows = [row for row in result.packages if row.change != "same"]
     return sorted(rows, key=lambda row: (-max((size or 0 for size in row.bytes.values()), default=0), row.name))
 
 
 def package_counts(result: Comparison) -> str:
-    """'Debian packages: 12 added, 70 removed, 3 changed, 96 the same; Python packages: ...'."""
+    """Count the packages: 'Debian packages: 12 added, 70 removed, 3 changed, 96 the same; ...'."""
     parts = []
     for kind, title in PACKAGE_TITLES.items():
         counts = Counter(row.change for row in result.packages if row.kind == kind)
@@ -212,7 +212,7 @@ _CHANGES: Mapping[Change, str] = {"added": "added", "removed": "removed", "chang
 
 
 def package_cells(row: PackageRow, images: Sequence[ImageFigures]) -> list[str]:
-    """The version in each image, with its bytes; a dash where the image lacks it."""
+    """Return the version in each image, with its bytes; a dash if the image lacks it."""
     return [_package_cell(row.versions.get(image.name), row.bytes.get(image.name)) for image in images]
 
 
@@ -223,7 +223,7 @@ def _package_cell(version: str | None, size: int | None) -> str:
 
 
 def files_text(row: FileDifferences) -> str:
-    """How many files are new, gone and changed in one image, with their bytes."""
+    """Count the files that are new, gone and changed in one image, with their bytes."""
     parts = [
         f"{humanize.intcomma(tally.count)} {word} ({size_text(tally.bytes)})"
         for tally, word in ((row.added, "added"), (row.removed, "removed"), (row.changed, "changed"))
@@ -232,7 +232,7 @@ def files_text(row: FileDifferences) -> str:
 
 
 def configuration_values(values: Mapping[str, str | None]) -> Iterator[tuple[str, str]]:
-    """(image, its value or 'not set')."""
+    """Return (image, its value or 'not set')."""
     for image, value in values.items():
         yield image, "not set" if value is None else plain(value)
 
@@ -241,7 +241,7 @@ def configuration_values(values: Mapping[str, str | None]) -> Iterator[tuple[str
 
 
 def finding_counts(result: Comparison) -> list[tuple[str, list[int]]]:
-    """Of every image that was audited: open findings of each severity, and waived ones."""
+    """Return the open findings of each severity, and the waived ones, of every image that was audited."""
     found = result.findings or ()
     counted = []
     for image in looked_into(result):
@@ -252,38 +252,38 @@ def finding_counts(result: Comparison) -> list[tuple[str, list[int]]]:
 
 
 def worst_findings(result: Comparison) -> list[Mapping[str, Any]]:
-    """Open errors and warnings, as the audit orders them."""
+    """Return the open errors and warnings, in the audit's order."""
     return [each for each in result.findings or () if each["waived"] is None and each["severity"] in SEVERITIES[:2]]
 
 
 def stage_marks(stage: StageTime) -> list[str]:
-    """Why this time does not compare with another: a warm cache, overlapping, the power mode."""
+    """Return why this time cannot be compared with another: a warm cache, overlapping, the power mode."""
     marks = ["warm cache"] if stage.cache == "warm" else []
     return [*marks, *(["side by side with others"] if stage.overlaps else []), *stage.marks]
 
 
 def stage_rows(result: Comparison) -> list[tuple[str, list[StageTime | None]]]:
-    """The stages by their name, and each image's own."""
+    """Return the stages by their name, with each image's own."""
     held = [{stage.label.rpartition("/")[2]: stage for stage in image.stages} for image in result.images]
     names = dict.fromkeys(name for stages in held for name in stages)
     return [(name, [stages.get(name) for stages in held]) for name in names]
 
 
 def stage_cell(stage: StageTime | None) -> str:
-    """'25.2 s warm'."""
+    """Return a stage's time and state: '25.2 s warm'."""
     if stage is None:
         return NONE
     return seconds_text(stage.seconds) + (f" {stage.cache}" if stage.cache else "")
 
 
 def power_text(result: Comparison) -> str:
-    """Under which power modes the stages ran: 'MAXN', 'MAXN and 15W', 'not measured'."""
+    """Return the power modes in which the stages ran: 'MAXN', 'MAXN and 15W', 'not measured'."""
     modes = dict.fromkeys(stage.power_mode or NOT_MEASURED for image in result.images for stage in image.stages)
     return " and ".join(modes) or NOT_MEASURED
 
 
 def time_notes(result: Comparison) -> Iterator[str]:
-    """Why some times do not compare."""
+    """Return why some times cannot be compared."""
     for image in result.images:
         for stage in image.stages:
             if marks := stage_marks(stage):
@@ -294,7 +294,7 @@ def time_notes(result: Comparison) -> Iterator[str]:
 
 
 def notes(result: Comparison) -> Iterator[str]:
-    """Everything that has to be known beside the figures, the images' own notes first."""
+    """Return everything that a reader of the figures has to know, the images' own notes first."""
     by_note: dict[str, list[str]] = {}
     for image in result.images:
         for note in image.notes:
@@ -311,7 +311,7 @@ def notes(result: Comparison) -> Iterator[str]:
 
 
 def _pull_notes(result: Comparison) -> Iterator[str]:
-    """Where the compressed sizes come from, or why there are none."""
+    """Return the source of the compressed sizes, or why there are none."""
     by_how: dict[tuple[bool, str], list[str]] = {}
     for image in result.images:
         if image.pull_how:
@@ -322,7 +322,7 @@ def _pull_notes(result: Comparison) -> Iterator[str]:
 
 
 def origin(result: Comparison) -> str:
-    """Where the figures come from, in one line."""
+    """Return the source of the figures, in one line."""
     profile = f"Profile {result.profile}: {result.description}. " if result.profile else ""
     engine, tool = result.engine, result.tool
     return plain(

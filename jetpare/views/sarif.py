@@ -1,4 +1,4 @@
-"""An audit as SARIF 2.1.0 (OASIS), which code hosts and editors show: one run, a rule for every check."""
+"""Write an audit as SARIF 2.1.0 (OASIS), which code hosts and editors show: one run, a rule for every check."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOCATIONS = 20  # of one result; a host shows only a few
 
 
 def sarif(result: Audit) -> dict[str, Any]:
-    """The log; paths are relative to the image's root, whose name stands in the result."""
+    """Return the log; paths are relative to the root of the image that the result names."""
     rules = [
         {
             "id": check.id,

@@ -1,4 +1,4 @@
-"""Tables for a terminal, or for a file where stdout is piped: the timing of a run, the plan, the doctor's findings."""
+"""Show tables on a terminal, or in a pipe: the timing of a run, the plan, the doctor's findings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STYLES = {
 
 
 def timing(record: Record) -> RenderableType:
-    """The stages of a run with their times, and where the rest of the wall time went."""
+    """Return the stages of a run with their times, and where the rest of the wall time went."""
     table = Table(title="Stages", title_justify="left", title_style="bold", box=None, pad_edge=False)
     for column in ("stage", "state"):
         table.add_column(column)
@@ -86,7 +86,7 @@ def _critical_path(record: Record) -> RenderableType:
 
 
 def plan_table(plan: Plan, cached: dict[str, str]) -> RenderableType:
-    """The nodes in their order, what each needs, and what the last run tells about its cache."""
+    """Return the nodes in their order, what each needs, and what the last run says about its cache."""
     table = Table(box=None, pad_edge=False)
     for column in ("", "node", "kind", "needs", "cache"):
         table.add_column(column, overflow="fold")
@@ -98,7 +98,7 @@ def plan_table(plan: Plan, cached: dict[str, str]) -> RenderableType:
 
 
 def findings(rows: Sequence[Diagnosis]) -> RenderableType:
-    """The doctor's lines, each with what to do where it is not ok."""
+    """Return the doctor's findings, each with its fix if it is not ok."""
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
@@ -110,7 +110,7 @@ def findings(rows: Sequence[Diagnosis]) -> RenderableType:
 
 
 def show(console: Console, *parts: RenderableType) -> None:
-    """Print with an empty line between the parts."""
+    """Print *parts* with an empty line between them."""
     for number, part in enumerate(parts):
         if number:
             console.print()
@@ -118,7 +118,7 @@ def show(console: Console, *parts: RenderableType) -> None:
 
 
 def text(*parts: RenderableType) -> str:
-    """Return the parts as plain text for a file: without colour, whatever FORCE_COLOR says."""
+    """Return *parts* as plain text for a file: without color, whatever FORCE_COLOR says."""
     made = io.StringIO()
     show(Console(file=made, width=FILE_WIDTH, highlight=False, color_system=None), *parts)
     return made.getvalue()

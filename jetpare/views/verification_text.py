@@ -1,4 +1,4 @@
-"""What running the images has shown, for a terminal."""
+"""Show the results of running the images on a terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TITLES = {
 
 
 def outcome(result: Outcome) -> RenderableType:
-    """The verdict, a line for each kind of check, then all that did not simply go well."""
+    """Return the verdict, a line for each kind of check, then everything that did not simply pass."""
     parts: list[RenderableType] = [Text(verdict(result), style=STYLES[OK] if result.works else STYLES[FAILED]), Text()]
     for image in result.images:
         parts += [_summary(image), Text()]
@@ -33,7 +33,7 @@ def outcome(result: Outcome) -> RenderableType:
 
 
 def verdict(result: Outcome) -> str:
-    """One sentence."""
+    """Return the verdict in one sentence."""
     lines = []
     for image in result.images:
         if image.trouble:
@@ -75,7 +75,7 @@ def _summary(image: Verification) -> RenderableType:
 
 
 def _lines(rows: list[VerifiedRow]) -> list[RenderableType]:
-    """One line for each thing that was found, with the names of all checks that found it."""
+    """Return one line for each complaint, with the names of all checks that had it."""
     names: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         names.setdefault((row.status, row.detail), []).append(row.name)

@@ -61,7 +61,7 @@ def test_to_a_file_in_the_form_of_its_suffix(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ({"form": "pdf"}, "there is no such form"),
+        ({"form": "pdf"}, "not a valid form"),
         ({"output": "/nonexistent/file.md"}, "/nonexistent/file.md: cannot be written"),
         ({"output": "/"}, "it is a folder"),
         ({"compress": "lz4"}, "gzip or zstd"),

@@ -75,13 +75,13 @@ def test_not_utf8(tmp_path: Path) -> None:
 
 def test_not_toml_names_line_and_column(tmp_path: Path) -> None:
     (line,) = faults(tmp_path, "a = 1\nb = = 2\n")
-    assert line == "build.toml: line 2, column 5: not TOML: Invalid value."
+    assert line == "build.toml: line 2, column 5: not valid TOML: Invalid value."
 
 
 @pytest.mark.parametrize("text", ["a = " + "[" * 20000, "a = " + "1" * 20000])
 def test_toml_that_the_parser_gives_up_on(tmp_path: Path, text: str) -> None:
     (line,) = faults(tmp_path, text)
-    assert line.startswith("build.toml: not TOML that can be read")
+    assert line.startswith("build.toml: is not valid TOML")
 
 
 @pytest.mark.parametrize(
@@ -89,70 +89,70 @@ def test_toml_that_the_parser_gives_up_on(tmp_path: Path, text: str) -> None:
     [
         ("[build]\njobs", "[build]\njbos", "[build]: unknown key 'jbos' (did you mean 'jobs'?)"),
         ("[gdal]", "[gdla]", "top level: unknown table 'gdla' (did you mean 'gdal'?)"),
-        ("jobs = 0 ", 'jobs = "2" ', "[build] jobs: wrong type: a whole number is wanted, here: '2'"),
-        ("jobs = 0 ", "jobs = true ", "[build] jobs: wrong type: a whole number is wanted, here: True"),
+        ("jobs = 0 ", 'jobs = "2" ', "[build] jobs: '2' has the wrong type; expected a whole number"),
+        ("jobs = 0 ", "jobs = true ", "[build] jobs: True has the wrong type; expected a whole number"),
         ('uv = "', 'uv = "x', "[python] uv: 'x"),
-        ('gdal = "3.10.3"\ncuda = true', 'gdal = "3.ten"\ncuda = true', "[profiles.rehearsal] gdal: '3.ten' is no version"),
+        ('gdal = "3.10.3"\ncuda = true', 'gdal = "3.ten"\ncuda = true', "[profiles.rehearsal] gdal: '3.ten' is not a valid version"),
         ('sha256 = "79f', 'sha256 = "79F', "sha256: '79F"),
-        ('sha256 = "79f', 'sha256 = "9f', "is no sha256"),
+        ('sha256 = "79f', 'sha256 = "9f', "is not a valid sha256"),
         ('"usr/include/', '"../usr/include/', "'..' and empty patterns are not allowed"),
         ('"usr/include/', '"/usr/include/', "[collect] required item 2: '/usr/include/"),
         ('packages = ["ca-certificates", "tzdata"]', "packages = []", "[runtime] packages: must not be empty"),
-        ('platform = "linux/arm64"', 'platform = "linux/arm46"', "no platform that Docker knows (did you mean 'linux/arm64'?)"),
+        ('platform = "linux/arm64"', 'platform = "linux/arm46"', "not a platform that Docker knows (did you mean 'linux/arm64'?)"),
         ('baseline = "jetpack"', 'baseline = "jetpak"', "[project] baseline: there is no image 'jetpak' (did you mean 'jetpack'?)"),
         ('amd64 = "rehearsal"', 'amd64 = "rehersal"', "default_profile.amd64: there is no profile 'rehersal' (did you mean 'rehearsal'?)"),
         ('GDAL = ["gdal"', 'GDAL = ["gdla"', "[groups] GDAL item 1: 'gdla' matches no path and no component"),
         ('base = ["base"', 'base = ["bsae"', "(did you mean 'base'?)"),
         ('GDAL = ["gdal"', 'GDAL = [""', "[groups] GDAL item 1: '' matches no path and no component"),
         ('base = ["base", "jetpare", "debian:*"]', "base = []", "[groups] base: must not be empty"),
-        ('base = ["base", "jetpare", "debian:*"]', 'base = "base"', "[groups] base: wrong type: an array is wanted"),
-        ('base = ["base", "jet', 'other = ["base", "jet', "[groups] other: 'other' is the name of what no group takes"),
-        ('base = ["base", "jet', '"" = ["base", "jet', "is no name of a group: printable text is wanted"),
+        ('base = ["base", "jetpare", "debian:*"]', 'base = "base"', "[groups] base: 'base' has the wrong type; expected an array"),
+        ('base = ["base", "jet', 'other = ["base", "jet', "[groups] other: 'other' is reserved for files that no group takes"),
+        ('base = ["base", "jet', '"" = ["base", "jet', "is not a valid name of a group; expected printable text"),
         ('"torch==2.8.0"', '"torch>=2.8.0"', "'torch>=2.8.0' is not pinned"),
         ('"torch==2.8.0"', '"torch==2.8.*"', "'torch==2.8.*' is not pinned"),
-        ('"torch==2.8.0"', '"tor ch"', "'tor ch' is no requirement"),
+        ('"torch==2.8.0"', '"tor ch"', "'tor ch' is not a valid requirement"),
         ('runtime = ["l4t-jetpack", "gdal", "python"]', 'runtime = ["l4t-jetpack", "gdla", "python"]', "runtime: 'gdla' is no stage"),
         ('gdal = ["l4t-jetpack", "gdal-source"]', 'gdal = ["runtime"]', "in a circle"),
         ('runtime = ["l4t-jetpack", "gdal", "python"]', 'runtime = ["l4t-jetpack", "gdal"]', "exactly one stage must be needed by no other"),
         ('base = "l4t-cuda"', 'base = "l4t-cude"', "base: 'l4t-cude' is no context of profile"),
         ("debian = { suite", "debian = { folder = 'x', suite", "exactly one of image, suite, target, urls or folder"),
         ("debian = { suite", "debian = { sha256 = '" + "a" * 64 + "', suite", "'sha256' goes with 'urls', not with 'suite'"),
-        ("https://download.osgeo.org", "ftp://download.osgeo.org", "is no http or https URL"),
-        ("https://download.osgeo.org", "https://me:hunter2@download.osgeo.org", "holds credentials"),
-        ("disk_gb = 20", "disk_gb = -1", "[profiles.rehearsal] disk_gb: must be more than 0, here: -1"),
-        ("disk_gb = 20", "disk_gb = inf", "disk_gb: must be a finite number, here: inf"),
-        ("disk_gb = 20", 'disk_gb = "20"', "disk_gb: wrong type: a number is wanted, here: '20'"),
-        ("disk_gb = 20", "disk_gb = true", "disk_gb: wrong type: a number is wanted, here: True"),
-        ("cuda = 6.5", 'cuda = "6.5"', "[profiles.rehearsal.budget.image_gb] cuda: wrong type: a number is wanted, here: '6.5'"),
-        ("cuda = 6.5", "cuda = true", "[profiles.rehearsal.budget.image_gb] cuda: wrong type: a number is wanted, here: True"),
-        ("jobs = 0 ", "jobs = -1 ", "[build] jobs: must be at least 0, here: -1"),
-        ("jobs = 0 ", "jobs = 5000 ", "[build] jobs: must be at most 1024, here: 5000"),
-        ("jobs = 0 ", "jobs = 1.5 ", "[build] jobs: wrong type: a whole number is wanted, here: 1.5"),
-        ('"usr/include/{multiarch}', '"usr/include/{x}', "item 2: 'usr/include/{x}/cudnn*.h': braces stand only in the placeholders, which are {multiarch} and {cuda_target}"),
-        ('"usr/include/{multiarch}', '"usr/include/{0}', "{0}/cudnn*.h': braces stand only"),
-        ('"usr/include/{multiarch}', '"usr/include/{multiarch.x}', "{multiarch.x}/cudnn*.h': braces stand only"),
-        ('"usr/include/{multiarch}', '"usr/include/{{multiarch}}', "{{multiarch}}/cudnn*.h': braces stand only"),
-        ('"usr/include/{multiarch}', '"usr/include/{', "'usr/include/{/cudnn*.h': braces stand only"),
-        ('"usr/include/{multiarch}', '"usr/include/}', "'usr/include/}/cudnn*.h': braces stand only"),
-        ('"usr/include/', '"usr /include/', "has white space in it"),
-        ('base = "l4t-cuda"', "base = []", "[images.cuda] base: wrong type: a string is wanted, here: []"),
-        ('base = "l4t-cuda"', "base = {}", "[images.cuda] base: wrong type: a string is wanted, here: {}"),
-        ('cudnn = ["l4t-jetpack"]', "cudnn = [[1]]", "[images.cuda.stages] cudnn item 1: wrong type: a string is wanted, here: [1]"),
-        ('arm64 = "jetson-6.2"', "arm64 = {}", "[project.default_profile] arm64: wrong type: a string is wanted, here: {}"),
-        ('arm64 = "jetson-6.2"', "arm64 = []", "[project.default_profile] arm64: wrong type: a string is wanted, here: []"),
+        ("https://download.osgeo.org", "ftp://download.osgeo.org", "is not an http or https URL"),
+        ("https://download.osgeo.org", "https://me:hunter2@download.osgeo.org", "contains credentials"),
+        ("disk_gb = 20", "disk_gb = -1", "[profiles.rehearsal] disk_gb: -1 is not valid; expected more than 0"),
+        ("disk_gb = 20", "disk_gb = inf", "disk_gb: inf is not valid; expected a finite number"),
+        ("disk_gb = 20", 'disk_gb = "20"', "disk_gb: '20' has the wrong type; expected a number"),
+        ("disk_gb = 20", "disk_gb = true", "disk_gb: True has the wrong type; expected a number"),
+        ("cuda = 6.5", 'cuda = "6.5"', "[profiles.rehearsal.budget.image_gb] cuda: '6.5' has the wrong type; expected a number"),
+        ("cuda = 6.5", "cuda = true", "[profiles.rehearsal.budget.image_gb] cuda: True has the wrong type; expected a number"),
+        ("jobs = 0 ", "jobs = -1 ", "[build] jobs: -1 is not valid; expected at least 0"),
+        ("jobs = 0 ", "jobs = 5000 ", "[build] jobs: 5000 is not valid; expected at most 1024"),
+        ("jobs = 0 ", "jobs = 1.5 ", "[build] jobs: 1.5 has the wrong type; expected a whole number"),
+        ('"usr/include/{multiarch}', '"usr/include/{x}', "item 2: 'usr/include/{x}/cudnn*.h': braces are allowed only in the placeholders {multiarch} and {cuda_target}"),
+        ('"usr/include/{multiarch}', '"usr/include/{0}', "{0}/cudnn*.h': braces are allowed only"),
+        ('"usr/include/{multiarch}', '"usr/include/{multiarch.x}', "{multiarch.x}/cudnn*.h': braces are allowed only"),
+        ('"usr/include/{multiarch}', '"usr/include/{{multiarch}}', "{{multiarch}}/cudnn*.h': braces are allowed only"),
+        ('"usr/include/{multiarch}', '"usr/include/{', "'usr/include/{/cudnn*.h': braces are allowed only"),
+        ('"usr/include/{multiarch}', '"usr/include/}', "'usr/include/}/cudnn*.h': braces are allowed only"),
+        ('"usr/include/', '"usr /include/', "contains white space"),
+        ('base = "l4t-cuda"', "base = []", "[images.cuda] base: [] has the wrong type; expected a string"),
+        ('base = "l4t-cuda"', "base = {}", "[images.cuda] base: {} has the wrong type; expected a string"),
+        ('cudnn = ["l4t-jetpack"]', "cudnn = [[1]]", "[images.cuda.stages] cudnn item 1: [1] has the wrong type; expected a string"),
+        ('arm64 = "jetson-6.2"', "arm64 = {}", "[project.default_profile] arm64: {} has the wrong type; expected a string"),
+        ('arm64 = "jetson-6.2"', "arm64 = []", "[project.default_profile] arm64: [] has the wrong type; expected a string"),
         ("[project]", '"[key]" = 0\n[project]', "top level: unknown key '[key]'"),
         ('cudnn = ["l4t-jetpack"]', 'cudnn = ["a\\nb"]', "cudnn: 'a\\nb' is no stage"),
-        ('cudnn = ["l4t-jetpack"]', '"a\\nb" = []', "[images.cuda.stages] 'a\\nb': 'a\\nb' is no name"),
+        ('cudnn = ["l4t-jetpack"]', '"a\\nb" = []', "[images.cuda.stages] 'a\\nb': 'a\\nb' is not a valid name"),
         ('baseline = "jetpack"', 'baseline = "a\\nb"', "there is no image 'a\\nb'"),
         ("[build]\njobs", '[build]\n"a\\nb"', "[build]: unknown key 'a\\nb'"),
         ('cudnn = "9.10"', 'cudn = "9.10"', "[profiles.rehearsal.expect] cudn: unknown component 'cudn' (did you mean 'cudnn'?)"),
-        ('"torch==2.8.0"', '"torch == 2.8.0"', "'torch == 2.8.0' has white space in it"),
-        ('"torch==2.8.0"', '" torch==2.8.0"', "' torch==2.8.0' has white space in it"),
-        ('uv = "0.9.11"', 'uv = " 0.9.11\\n"', "[python] uv: ' 0.9.11\\n' has white space in it"),
-        ('"nvcr.io/nvidia/l4t-cuda:12.6.11-runtime"', '"not a ref $(x)"', "[profiles.\"jetson-6.2\".contexts.l4t-cuda] image: 'not a ref $(x)' is no image reference"),
-        ('"nvcr.io/nvidia/l4t-cuda:12.6.11-runtime"', '"nvcr.io/NVIDIA/l4t-cuda"', "is no image reference"),
-        ('"nvcr.io/nvidia/l4t-cuda:12.6.11-runtime"', '"l4t@sha256:aa"', "a digest goes into the key 'digest'"),
-        ("[images.jetpack]", f"[images.inputs]\n{TABLE}stages.x = []\n[images.jetpack]", "[images] inputs: an image must not have this name"),
+        ('"torch==2.8.0"', '"torch == 2.8.0"', "'torch == 2.8.0' contains white space"),
+        ('"torch==2.8.0"', '" torch==2.8.0"', "' torch==2.8.0' contains white space"),
+        ('uv = "0.9.11"', 'uv = " 0.9.11\\n"', "[python] uv: ' 0.9.11\\n' contains white space"),
+        ('"nvcr.io/nvidia/l4t-cuda:12.6.11-runtime"', '"not a ref $(x)"', "[profiles.\"jetson-6.2\".contexts.l4t-cuda] image: 'not a ref $(x)' is not a valid image reference"),
+        ('"nvcr.io/nvidia/l4t-cuda:12.6.11-runtime"', '"nvcr.io/NVIDIA/l4t-cuda"', "is not a valid image reference"),
+        ('"nvcr.io/nvidia/l4t-cuda:12.6.11-runtime"', '"l4t@sha256:aa"', "write the digest in the key 'digest'"),
+        ("[images.jetpack]", f"[images.inputs]\n{TABLE}stages.x = []\n[images.jetpack]", "[images] inputs: this name is reserved"),
         ('cudnn = ["l4t-jetpack"]', 'cudnn = ["l4t-jetpack"]\ngdal-report = []', "[images.cuda] stages.gdal: its bake target would be 'cuda-gdal-report', which is already the target of [images.cuda] stages.gdal-report; rename one"),
         ('cudnn = ["l4t-jetpack"]', 'cudnn = ["l4t-jetpack"]\ngdal-base-settings = []', "[images.cuda] stages.gdal: its bake target would be 'cuda-gdal-base-settings', which is already the target of [images.cuda] stages.gdal-base-settings; rename one"),
         ("[images.jetpack]", f"[images.'a.b']\n{TABLE}stages.c = []\n[images.a_b]\n{TABLE}stages.c = []\n[images.jetpack]", "[images.a_b] stages.c: its bake target would be 'a_b-c', which is already the target of [images.\"a.b\"] stages.c; rename one"),
@@ -166,18 +166,18 @@ def test_toml_that_the_parser_gives_up_on(tmp_path: Path, text: str) -> None:
         ("debian = { suite", "extra = { folder = 'none' }\ndebian = { suite", "[profiles.rehearsal.contexts.extra] folder: there is no folder 'none'"),
         ('gdal = "3.11.5"', 'gdal = "3.11.4"', "urls item 1: gdal is '3.11.4', but the URL 'https://download.osgeo.org/gdal/3.11.5/gdal-3.11.5.tar.xz' is of another version"),
         ('gdal = "3.11.5"', 'gdal = "3.11"', "urls item 2: gdal is '3.11', but the URL"),
-        ('"https://download.osgeo.org', '"https://[x', "urls item 1: is no http or https URL"),
-        ("https://download.osgeo.org", "ftp://me:hunter2@download.osgeo.org", "holds credentials"),
+        ('"https://download.osgeo.org', '"https://[x', "urls item 1: is not an http or https URL"),
+        ("https://download.osgeo.org", "ftp://me:hunter2@download.osgeo.org", "contains credentials"),
         ('dockerfile = "dockerfiles/images', 'dockerfile = "../dockerfiles/images', "must be a path below the project's folder"),
         ("cuda = 6.5", "cdua = 6.5", "[profiles.rehearsal.budget.image_gb] cdua: there is no image 'cdua' (did you mean 'cuda'?)"),
         ("image_gb = { cuda = 6.5, slim = 5.6 }", "image_bg = { cuda = 6.5 }", "[profiles.rehearsal.budget]: unknown table 'image_bg' (did you mean 'image_gb'?)"),
         ("image_gb = { cuda = 6.5, slim = 5.6 }", "cold_seconds = { 'cuda/gdla' = 6 }", "[profiles.rehearsal.budget.cold_seconds] \"cuda/gdla\": there is no stage 'cuda/gdla' (did you mean 'cuda/gdal'?)"),
-        ("image_gb = { cuda = 6.5, slim = 5.6 }", "warm_seconds = { 'cuda/gdal' = 0 }", '[profiles.rehearsal.budget.warm_seconds] "cuda/gdal": must be more than 0, here: 0'),
-        ("image_gb = { cuda = 6.5, slim = 5.6 }", "tolerance = -1", "[profiles.rehearsal.budget] tolerance: must be at least 0, here: -1"),
-        ("image_gb = { cuda = 6.5, slim = 5.6 }", "image_gb = 6.5", "[profiles.rehearsal.budget] image_gb: wrong type: a table is wanted, here: 6.5"),
+        ("image_gb = { cuda = 6.5, slim = 5.6 }", "warm_seconds = { 'cuda/gdal' = 0 }", '[profiles.rehearsal.budget.warm_seconds] "cuda/gdal": 0 is not valid; expected more than 0'),
+        ("image_gb = { cuda = 6.5, slim = 5.6 }", "tolerance = -1", "[profiles.rehearsal.budget] tolerance: -1 is not valid; expected at least 0"),
+        ("image_gb = { cuda = 6.5, slim = 5.6 }", "image_gb = 6.5", "[profiles.rehearsal.budget] image_gb: 6.5 has the wrong type; expected a table"),
         ("[profiles.rehearsal.expect]", "[profiles.rehearsal.expcet]", "(did you mean 'expect'?)"),
-        ('build = "unity"', 'build = "jumbo"', "[gdal] build: 'jumbo' is no way to compile GDAL: unity or plain is wanted"),
-        ('"-DGDAL_USE_PNG=ON"', '"-DA=1; rm"', "is no CMake definition"),
+        ('build = "unity"', 'build = "jumbo"', "[gdal] build: 'jumbo' is not a valid way to compile GDAL; expected unity or plain"),
+        ('"-DGDAL_USE_PNG=ON"', '"-DA=1; rm"', "is not a valid CMake definition"),
     ],
 )  # fmt: skip
 def test_each_fault_is_one_clear_line(tmp_path: Path, old: str, new: str, expected: str) -> None:
@@ -331,13 +331,13 @@ def test_the_audits_rules(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "fault"),
     [
-        ("A1", "A20", "id: there is no check 'A20': A1 to A17, A22 and A23 are known"),
+        ("A1", "A20", "id: 'A20' is not a check; expected A1 to A17, A22 or A23"),
         ('reason = "not used"', "", "'reason' is missing"),
         ('"not used"', '""', "reason: must not be empty"),
         (
             "2026-01-31",
             '"2026-01-31"',
-            "date: wrong type: a date without quotes, such as 2025-01-31 is wanted, here: '2026-01-31'",
+            "date: '2026-01-31' has the wrong type; expected a date without quotes, such as 2025-01-31",
         ),
         ("reason", "rason", "unknown key 'rason' (did you mean 'reason'?)"),
         ("2026-01-31", "2026-01-31\nuntil = 2026-01-30", "until (2026-01-30) is before date (2026-01-31)"),
@@ -355,7 +355,7 @@ def test_the_audits_values_that_are_wrong(tmp_path: Path) -> None:
     text = changed('fail_on = "error"', 'fail_on = "errors"').replace('gpu_arch = "sm_87"', 'gpu_arch = "8.7"')
     assert faults(tmp_path, text) == [
         "build.toml: [audit] fail_on: 'errors' is none of 'error' or 'warning' (did you mean 'error'?)",
-        "build.toml: [profiles.\"jetson-6.2\"] gpu_arch: '8.7' is no architecture of a GPU: something like 'sm_87' is wanted",
+        "build.toml: [profiles.\"jetson-6.2\"] gpu_arch: '8.7' is not a valid architecture of a GPU; expected such as 'sm_87'",
     ]
 
 
@@ -402,7 +402,7 @@ def test_without_a_builder_there_is_only_emulation(tmp_path: Path) -> None:
 
 def test_a_builder_is_a_system(tmp_path: Path) -> None:
     (line,) = faults(tmp_path, changed('builder = { image = "ubuntu:22.04" }', 'builder = { folder = "dockerfiles" }'))
-    assert "'image' or 'suite' is wanted" in line
+    assert "expected 'image' or 'suite'" in line
 
 
 def test_a_profile_s_name_on_another_platform_must_not_be_another_profile_s(tmp_path: Path) -> None:

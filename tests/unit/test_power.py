@@ -557,7 +557,7 @@ def test_no_recovery_under_a_live_session(tmp_path: Path, said: Said) -> None:
         left = power.pending(state=made.state, host=made.host())
         assert left is not None
         assert left.live
-        assert "holds the power mode now" in str(left)
+        assert "holds the power mode and restores it" in str(left)
         assert made.mode == 2
     assert power.pending(state=made.state, host=made.host()) is None
     assert power.restore(state=made.state, host=made.host(), say=said) is False

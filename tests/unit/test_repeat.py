@@ -76,10 +76,10 @@ def test_each_run_starts_as_cool_as_the_first(board: Board) -> None:
     assert max(board.runs) <= 40.0 + MARGIN
     assert board.said == [
         "Run 1 of 3.",
-        "Cooling down: tj-thermal has 71.0 °C, and 42.0 °C are waited for (40.0 °C before the first run), 10 min 00 s at most.",
+        "Cooling down: tj-thermal has 71.0 °C. Waiting for 42.0 °C (40.0 °C before the first run), 10 min 00 s at most.",
         "After 4 min 50 s, tj-thermal has 42.0 °C.",
         "Run 2 of 3.",
-        "Cooling down: tj-thermal has 71.0 °C, and 42.0 °C are waited for (40.0 °C before the first run), 10 min 00 s at most.",
+        "Cooling down: tj-thermal has 71.0 °C. Waiting for 42.0 °C (40.0 °C before the first run), 10 min 00 s at most.",
         "After 4 min 50 s, tj-thermal has 42.0 °C.",
         "Run 3 of 3.",
     ]
