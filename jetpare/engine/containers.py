@@ -229,6 +229,6 @@ def members(chunks: Iterable[bytes], what: str) -> Generator[tuple[tarfile.TarIn
 
 def run_shell(engine: Engine, image: str, argv: Sequence[str]) -> int:
     """Run *argv* in a new container of *image* on this terminal, remove it, and return the exit status of *argv*."""
-    terminal = ["--tty"] if sys.stdin.isatty() else []  # docker refuses --tty without one, as in a script
+    terminal = ["--tty"] if sys.stdin.isatty() else []  # docker refuses one where there is none, as in a script
     command = [engine.docker, "run", "--rm", "--interactive", *terminal, image, *argv]
     return process.interactive(command, env=engine.env)
