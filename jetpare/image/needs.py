@@ -174,7 +174,7 @@ class Sources:
 
 def sources(config: Config, labels: Mapping[str, str]) -> Sources:
     """Return what *config* asks for in an image with these *labels*; nothing where it is not of this project."""
-    if labels.get("jetpare.project.project") != config.project.name:
+    if labels.get("jetpare.project") != config.project.name:
         return Sources()
     return Sources(
         packages=config.runtime.packages,

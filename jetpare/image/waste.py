@@ -86,7 +86,7 @@ def hidden(layers: Sequence[LayerListing], instructions: Sequence[str | None] = 
     tree = _Tree()
     found: list[Hidden] = []
     for index, layer in enumerate(layers):
-        own = {entry.path for entry in layer.entries if entry.kind not in {"whiteout", "opaque"}}
+        own = {entry.path for entry in layer.entries if entry.kind != "whiteout"}
         instruction = instructions[index] if index < len(instructions) else None
         for path, file in tree.put(index, layer.entries):
             how: Literal["overwritten", "deleted"] = "overwritten" if path in own else "deleted"
@@ -151,4 +151,3 @@ class _Tree:
                 file.names -= 1
                 if file.names == 0 and file.size:
                     yield here, file
-        self.children.get(posixpath.dirname(path), set()).discard(path)

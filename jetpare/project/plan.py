@@ -169,7 +169,7 @@ def find_stage(config: Config, stage: str, image: str | None) -> str:
         return f"{(usual or having)[-1]}/{stage}"
     config.pick_images((image,))
     if image not in having:
-        raise ConfigError(f"image '{image}' has no stage '{stage}'; {' and '.join(having)} has it.")
+        raise ConfigError(f"image '{image}' has no stage '{stage}'. Images that have it: {', '.join(having)}.")
     return f"{image}/{stage}"
 
 

@@ -42,7 +42,7 @@ class Line:
         show = duration if self.what in {COLD, WARM} else size_text
         of = show(self.limit) + (f" (+{self.tolerance:g} % tolerated)" if self.tolerance else "")
         if self.why or self.measured is None:
-            return f"{self.name}: its {self.what} budget of {of} is not judged: {self.why or 'not measured'}"
+            return f"{self.name}: its {self.what} budget of {of} is not judged: {self.why}"
         over = self.measured - self.limit
         share = f"{show(abs(over))} ({100 * abs(over) / self.limit:.1f} %) {'over' if over > 0 else 'under'}"
         return f"{self.name}: {show(self.measured)} {self.what}, {share} its budget of {of}"
@@ -67,11 +67,11 @@ def judge(
 def _lines(budget: Budget, sizes: Mapping[str, int | None], stages: Mapping[str, StageRecord | None]) -> Iterator[Line]:
     for image, limit in budget.image_gb.items():
         if image in sizes:
-            yield _line(budget, image, LAYERS, limit * GB, sizes[image], "")
+            yield _line(budget, image, LAYERS, limit * GB, sizes[image])
     for label, limit in budget.stage_gb.items():
         if label in stages:
             row = stages[label]
-            yield _line(budget, label, TREE, limit * GB, row.tree_bytes if row else None, "")
+            yield _line(budget, label, TREE, limit * GB, row.tree_bytes if row else None)
     for what, limits in ((COLD, budget.cold_seconds), (WARM, budget.warm_seconds)):
         for label, limit in limits.items():
             if label in stages:
@@ -79,7 +79,7 @@ def _lines(budget: Budget, sizes: Mapping[str, int | None], stages: Mapping[str,
                 yield _line(budget, label, what, limit, row.seconds if row else None, _unfit(row, what))
 
 
-def _line(budget: Budget, name: str, what: str, limit: float, measured: float | None, why: str) -> Line:
+def _line(budget: Budget, name: str, what: str, limit: float, measured: float | None, why: str = "") -> Line:
     why = why or ("not measured" if measured is None else "")
     return Line(name=name, what=what, limit=limit, tolerance=budget.tolerance, measured=measured, why=why)
 

@@ -36,6 +36,7 @@ def only(limits: Budget, made: StageRecord | None = None) -> Line:
         (Budget(stage_gb={LABEL: 1.5}), True, "cuda/gdal: 2.00 GB /opt/stage, 500 MB (33.3 %) over its budget of 1.50 GB"),
         (Budget(cold_seconds={LABEL: 80}), True, "cuda/gdal: 1 min 40 s cold, 20.0 s (25.0 %) over its budget of 1 min 20 s"),
         (Budget(cold_seconds={LABEL: 80}, tolerance=25), False, "cuda/gdal: 1 min 40 s cold, 20.0 s (25.0 %) over its budget of 1 min 20 s (+25 % tolerated)"),
+        (Budget(cold_seconds={LABEL: 99.5}), True, "cuda/gdal: 1 min 40 s cold, 0.5 s (0.5 %) over its budget of 1 min 40 s"),
         (Budget(cold_seconds={LABEL: 200}), False, "cuda/gdal: 1 min 40 s cold, 1 min 40 s (50.0 %) under its budget of 3 min 20 s"),
     ],
 )  # fmt: skip
@@ -53,6 +54,7 @@ def test_what_is_judged(limits: Budget, passed: bool, words: str) -> None:
         (row(cache=None), "it was built with unknown caches"),
         (row(overlaps=True), "it was built side by side with others"),
         (row(marks=("the mode was changed",)), "the mode was changed"),
+        (row(marks=("the mode was changed", "the clocks fell")), "the mode was changed; the clocks fell"),
         (row(status="failed"), "it is failed"),
         (row(seconds=None), "not measured"),
     ],
@@ -77,6 +79,8 @@ def test_sizes_that_were_not_measured() -> None:
     assert (image.why, tree.why) == ("not measured", "not measured")
     assert not image.passed
     assert not tree.passed
+    (never,) = judge(Budget(stage_gb={LABEL: 1}), sizes={}, stages={LABEL: None})
+    assert str(never) == "cuda/gdal: its /opt/stage budget of 1.00 GB is not judged: not measured"
     (cached,) = judge(Budget(stage_gb={LABEL: 1}), sizes={}, stages={LABEL: row(cache="cached")})
     assert cached.passed  # a tree from the cache is as large as it ever was
 

@@ -14,7 +14,7 @@ from jetpare.records.ledger import Ledger
 from tests.fakes import digest, opened
 from tests.unit.conftest import DEBIAN, Workshop
 
-OURS = {"jetpare.project.project": "jetpare-mini"}
+OURS = {"jetpare.project": "jetpare-mini"}
 CACHE = [
     {"ID": "ours", "Type": "exec.cachemount", "Size": 7, "Description": "mount /c from exec /bin/sh /run/jetpare/x.sh"},
     {

@@ -81,7 +81,7 @@ def sample() -> Image:
             LayerInfo(diff_id=str(number), size=None, instruction=text)
             for number, text in enumerate(("ADD base", "RUN apt-get install -y proj-data", None))
         ),
-        settings=Settings(env={"PATH": "/usr/local/bin:/usr/bin"}, labels={"jetpare.project.project": "jetpare"}),
+        settings=Settings(env={"PATH": "/usr/local/bin:/usr/bin"}, labels={"jetpare.project": "jetpare"}),
     )
     return Image(made, attribute(made, groups={"letters": ("debian:*",)}), None, SOURCES)
 
@@ -223,8 +223,8 @@ def test_it_is_told_in_80_columns_with_the_answer_first(sample: Image) -> None:
 
 def test_build_toml_speaks_only_of_images_of_this_project() -> None:
     loaded = load_config(ROOT / "build.toml")
-    assert sources(loaded, {}) == sources(loaded, {"jetpare.project.project": "other"}) == Sources()
-    ours = sources(loaded, {"jetpare.project.project": "jetpare"})
+    assert sources(loaded, {}) == sources(loaded, {"jetpare.project": "other"}) == Sources()
+    ours = sources(loaded, {"jetpare.project": "jetpare"})
     assert "tzdata" in ours.packages
     assert "torch==2.8.0" in ours.requirements
     assert len(ours.collect) == len(loaded.collect.required) + len(loaded.collect.optional)

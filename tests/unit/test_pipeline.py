@@ -272,7 +272,7 @@ def test_an_image_of_an_earlier_run_goes_when_its_name_does(workshop: Workshop) 
 
 def test_an_image_of_another_checkout_stays_when_its_name_goes(workshop: Workshop) -> None:
     theirs = digest("made in another checkout")
-    workshop.docker.add(theirs, "jetpare-mini/cuda:mini", labels={"jetpare.project.project": "jetpare-mini"})
+    workshop.docker.add(theirs, "jetpare-mini/cuda:mini", labels={"jetpare.project": "jetpare-mini"})
     record = workshop.build(workshop.plan("cuda"))
     assert workshop.docker.named("jetpare-mini/cuda:mini") == record.images[0].id
     assert theirs in workshop.docker.held

@@ -41,6 +41,23 @@ def test_identical_content_counts_for_all_but_one_and_hard_links_not() -> None:
     assert waste.duplicates(files) == (waste.Duplicate(bytes=20, size=10, paths=("/a", "/b", "/c")),)
 
 
+def test_the_sets_that_waste_most_come_first() -> None:
+    contents = {"small": (10, ("/a", "/b")), "large": (40, ("/y", "/z")), "often": (15, ("/k", "/l", "/m"))}
+    files = [
+        File(path=path, kind="file", size=size, digest=digest)
+        for digest, (size, paths) in contents.items()
+        for path in paths
+    ]
+    assert waste.duplicates(files) == (
+        waste.Duplicate(bytes=40, size=40, paths=("/y", "/z")),
+        waste.Duplicate(bytes=30, size=15, paths=("/k", "/l", "/m")),
+        waste.Duplicate(bytes=10, size=10, paths=("/a", "/b")),
+    )
+    twice = image({file.path: file for file in files})
+    for listing in (None, Listing(image_id="sha256:1", how="overlay2", layers=())):
+        assert waste.waste(twice, listing).duplicate_bytes == 80
+
+
 def test_a_file_that_three_layers_write_wastes_two_copies() -> None:
     layers = (layer(file("/f", 10)), layer(file("/f", 20)), layer(file("/f", 40)))
     assert found(*layers) == [("/f", 20, "overwritten", 1, 2), ("/f", 10, "overwritten", 0, 1)]
@@ -70,6 +87,27 @@ def test_a_file_becomes_a_folder_or_a_link_and_a_folder_a_file() -> None:
     assert found(layer(entry("/a", "dir"), file("/a/b", 5)), layer(entry("/a", "dir"))) == []
 
 
+def test_a_file_that_became_a_folder_is_a_folder_for_the_layers_above() -> None:
+    became = (layer(file("/a", 5)), layer(entry("/a", "dir"), file("/a/b", 1)))
+    assert found(*became, layer(entry("/a", "dir"), file("/a/c", 1))) == [("/a", 5, "overwritten", 0, 1)]
+    gone = (layer(file("/a", 5)), layer(entry("/a", "whiteout")), layer(file("/a/b", 1)))
+    assert found(*gone, layer(entry("/a", "dir"))) == [("/a", 5, "deleted", 0, 1)]
+
+
+def test_a_name_that_is_deleted_and_written_again_can_be_deleted_again() -> None:
+    again = layer(entry("/d", "dir"), file("/d/a", 2))
+    deleted = layer(entry("/d", "whiteout"))
+    assert found(layer(file("/d/a", 1)), deleted, again, deleted) == [
+        ("/d/a", 2, "deleted", 2, 3),
+        ("/d/a", 1, "deleted", 0, 1),
+    ]
+
+
+def test_only_regular_files_take_bytes() -> None:
+    link = LayerEntry(path="/l", kind="link", size=7)  # a link's size is the length of its target
+    assert found(layer(link), layer(file("/l", 3)), layer(link)) == [("/l", 3, "overwritten", 1, 2)]
+
+
 def test_a_hard_link_is_out_of_sight_with_its_last_name() -> None:
     below = layer(file("/a", 10), file("/b", 10, hardlink="/a"))
     assert found(below, layer(entry("/a", "whiteout"))) == []
@@ -91,7 +129,8 @@ def test_the_instruction_that_did_it_is_named() -> None:
 def test_layers_that_were_not_read_are_not_measured() -> None:
     result = waste.waste(image({}), Listing(image_id="x", how=None, layers=None, reason="no data root"))
     assert (result.hidden, result.hidden_bytes, result.reason) == (None, None, "no data root")
-    assert waste.waste(image({}), None).hidden is None
+    unasked = waste.waste(image({}), None)
+    assert (unasked.hidden, unasked.hidden_bytes, unasked.reason) == (None, None, "the layers were not asked for")
 
 
 NAMES = st.sampled_from(["/a", "/b", "/d", "/d/a", "/d/b", "/d/e", "/d/e/a", "/d/e/b"])
