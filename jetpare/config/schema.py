@@ -187,7 +187,7 @@ class Prune(Table):
     @model_validator(mode="after")
     def _names_something(self) -> Prune:
         if not self.paths and not self.strip:
-            raise ValueError("'paths' or 'strip' is wanted")
+            raise ValueError("expected 'paths' or 'strip'")
         return self
 
 

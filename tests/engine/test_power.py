@@ -78,7 +78,7 @@ def test_power_shows_the_board_and_restore_has_nothing_to_do(fresh: Fresh, orin:
     shown = mini.ok("power", JETPARE_SYSROOT=str(orin.root)).out
     assert orin.board.model in shown
     assert all(mode.name in shown for mode in orin.board.modes.values())
-    assert "nothing to put back" in mini.ok("power", "--restore", JETPARE_SYSROOT=str(orin.root)).err
+    assert "nothing to restore" in mini.ok("power", "--restore", JETPARE_SYSROOT=str(orin.root)).err
 
 
 def test_after_a_kill_every_command_tells_what_is_pending_and_restore_does_it(fresh: Fresh, orin: board.Made) -> None:

@@ -48,7 +48,7 @@ def test_up_measure_down(private_state: Path, store: private.Store) -> None:
         assert said.buildx is not None
         again = private.up(state=private_state, environ=environ, store=store, say=lines.append)
         assert again == up
-        assert "up already" in lines[-1]
+        assert "runs already" in lines[-1]
         other: private.Store = "containerd" if store == "overlay2" else "overlay2"
         with pytest.raises(EngineError, match="engine-down"):
             private.up(state=private_state, environ=environ, store=other)
