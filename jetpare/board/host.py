@@ -104,13 +104,13 @@ class LocalHost:
 
 @dataclass(frozen=True, kw_only=True)
 class HostFacts:
-    """What a machine is. ``family`` is Xavier, Orin or Thor, and None for anything that is no Jetson."""
+    """The facts about a machine. ``family`` is Xavier, Orin or Thor, or None if it is not a Jetson."""
 
     family: str | None
     model: str | None  # as the device tree names it
     l4t: str | None  # such as 36.4.3
     jetpack: str | None  # such as 6.2; None for a release that the table does not have
-    container: bool  # we are inside one: its files may say Jetson, but it is no host
+    container: bool  # we are inside one: its files may say Jetson, but it is not a host
 
 
 def host_facts(host: Host) -> HostFacts:

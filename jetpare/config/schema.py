@@ -71,13 +71,13 @@ class ProjectSettings(Table):
 
 
 class Build(Table):
-    """[build]: how, not what."""
+    """[build]: settings of the build that do not change its result."""
 
     jobs: int = Field(default=0, ge=0, le=1024)
 
 
 class ImageSettings(Table):
-    """[images.NAME]: a Dockerfile, the base it stands on, and its stages with what each needs."""
+    """[images.NAME]: a Dockerfile, the base it starts from, and its stages with what each needs."""
 
     dockerfile: RelativePath
     description: str
@@ -87,12 +87,12 @@ class ImageSettings(Table):
 
     @property
     def final(self) -> str:
-        """The stage that becomes the image: the one that no other needs."""
+        """Return the stage that becomes the image: the one that no other needs."""
         return next(iter(set(self.stages).difference(*self.stages.values())))
 
 
 class Collect(Table):
-    """[collect]: what is taken out of JetPack, as glob patterns relative to the image's root."""
+    """[collect]: the files to take out of JetPack, as glob patterns relative to the image's root."""
 
     required: NonEmpty[Pattern]
     optional: Many[Pattern] = ()
@@ -108,7 +108,7 @@ class Repository(Table):
 
 
 class Cudnn(Table):
-    """[cudnn]: where cuDNN comes from, and what [collect] takes with it; by default out of l4t-jetpack."""
+    """[cudnn]: the source of cuDNN and of what [collect] takes with it; by default l4t-jetpack."""
 
     source: Literal["jetpack", "wheel", "apt"] = "jetpack"
     wheels: Many[Pin] = ()
@@ -127,12 +127,12 @@ class Cudnn(Table):
 
     @property
     def chosen(self) -> tuple[str, ...]:
-        """What is fetched from the source."""
+        """The packages to get from the source."""
         return {"wheel": self.wheels, "apt": self.packages}.get(self.source, ())
 
     @property
     def version(self) -> str | None:
-        """Version of the cuDNN that the source has, by its pin: '9.10.2.21'; None for JetPack's."""
+        """The version of cuDNN in the source, by its pin: '9.10.2.21'; None for JetPack's."""
         pins = (
             re.fullmatch(r"(?:nvidia-cudnn-[^=]+==|libcudnn\d+(?:-cuda-\d+)?=)(?:\d+:)?([\d.]+).*", pin)
             for pin in self.chosen
@@ -141,7 +141,7 @@ class Cudnn(Table):
 
 
 class Gdal(Table):
-    """[gdal]: how GDAL is compiled; see scripts/image/gdal-unity for what `unity` means."""
+    """[gdal]: the way to compile GDAL; scripts/image/gdal-unity explains `unity`."""
 
     build: GdalBuild = "plain"
     raster_drivers: Many[Driver] = ()
@@ -151,7 +151,7 @@ class Gdal(Table):
 
 
 class Python(Table):
-    """[python]: what uv installs."""
+    """[python]: the distributions that uv installs."""
 
     uv: VersionText
     requirements: NonEmpty[Pin]
@@ -160,7 +160,7 @@ class Python(Table):
 
 
 class PlatformSettings(Table):
-    """[platform]: how another architecture than the engine's is built for.
+    """[platform]: the way to build for another architecture than the engine's.
 
     ``cross``: native, compilers and downloads run on the engine's own processor and only the rest is emulated; qemu,
     everything is emulated; auto, native where the profile has a context `builder`.
@@ -170,7 +170,7 @@ class PlatformSettings(Table):
 
 
 class Power(Table):
-    """[power]: the mode of a Jetson under which stages are timed; elsewhere it does nothing."""
+    """[power]: the power mode of a Jetson in which stages are timed; no effect on other machines."""
 
     mode: str = Field(default="maxn", min_length=1)
     lock_clocks: bool = True
@@ -178,7 +178,7 @@ class Power(Table):
 
 
 class Prune(Table):
-    """[[prune]]: what a person chose to leave out of the image `slim`, and why; patterns relative to the root."""
+    """[[prune]]: files to leave out of the image `slim`, with the reason; patterns relative to the root."""
 
     paths: Many[Pattern] = ()
     strip: Many[Pattern] = ()
@@ -192,32 +192,32 @@ class Prune(Table):
 
 
 class Accept(Table):
-    """[[verify.accept]]: checks that may fail, by a pattern over their names, and why."""
+    """[[verify.accept]]: checks that may fail, by a pattern over their names, with the reason."""
 
     check: str = Field(min_length=1)
     reason: str = Field(min_length=1)
 
 
 class Verify(Table):
-    """[verify]: what running an image may show without being a failure."""
+    """[verify]: results of running an image that are not a failure."""
 
     accept: Many[Accept] = ()
 
 
 class VerdictSettings(Table):
-    """[verdict]: what an image must save, in percent of the baseline's layers, to be recommended."""
+    """[verdict]: the saving, in percent of the baseline's layers, from which on an image is recommended."""
 
     min_saving_percent: float = Field(default=10.0, ge=0, lt=100, allow_inf_nan=False)
 
 
 class Runtime(Table):
-    """[runtime]: distribution packages beyond what the stages work out by themselves."""
+    """[runtime]: distribution packages beyond those that the stages find by themselves."""
 
     packages: NonEmpty[Package]
 
 
 class Waiver(Table):
-    """[[audit.waivers]]: findings that a person has looked at and lets be, with the reason, when, and until when."""
+    """[[audit.waivers]]: findings that are accepted, with the reason, the date, and the date of expiry."""
 
     id: CheckId
     pattern: Words  # a glob on what the finding is about, or on all the paths of its evidence
@@ -234,7 +234,7 @@ class Waiver(Table):
 
 
 class AuditSettings(Table):
-    """[audit]: what the audit lets be, and from which size on waste is worth a finding."""
+    """[audit]: findings that are accepted, and the size from which on waste is a finding."""
 
     fail_on: Literal["error", "warning"] = "error"
     host_libraries: Many[Words] = ()
@@ -244,7 +244,7 @@ class AuditSettings(Table):
 
 
 class Context(Table):
-    """What a name in a Dockerfile stands for. Exactly one of image, suite, target, urls, folder is given."""
+    """The content of a named context in a Dockerfile. Exactly one of image, suite, target, urls, folder is given."""
 
     image: ImageReference | None = None
     digest: Digest | None = None
@@ -274,7 +274,7 @@ class Context(Table):
 
 
 class Budget(Table):
-    """[profiles.NAME.budget]: what may not be passed. Stages by label, such as "cuda/gdal"; GB are 10^9 bytes."""
+    """[profiles.NAME.budget]: upper limits. Stages by label, such as "cuda/gdal"; a GB is 10^9 bytes."""
 
     tolerance: float = Field(default=0.0, ge=0, allow_inf_nan=False)  # percent, added to every limit
     image_gb: dict[Name, Gigabytes] = Field(default_factory=dict)  # uncompressed layers
@@ -284,7 +284,7 @@ class Budget(Table):
 
 
 class Profile(Table):
-    """[profiles.NAME]: what the contexts stand for, and what is expected to come out."""
+    """[profiles.NAME]: the contents of the contexts, and the versions that are expected in the images."""
 
     description: str
     platform: Platform
@@ -384,12 +384,12 @@ class Config(Table):
         return derived, profile.model_copy(update={"platform": platform})
 
     def table_of(self, profile_name: str) -> str:
-        """Return the table that has a profile's settings, which is another one's where it is for another platform."""
+        """Return the table with a profile's settings: another profile's if this one is derived for another platform."""
         name = profile_name if profile_name in self.profiles else profile_name.rpartition("-")[0]
         return f"profiles.{name}"
 
     def cross_builds(self, profile: Profile, *, architecture: str) -> bool:
-        """Whether an engine of *architecture* builds *profile*, which is for another one, by its own processor.
+        """Return whether an engine of *architecture* cross-builds *profile*, which is for another architecture.
 
         ConfigError where [platform] cross asks for what cannot be.
         """
@@ -405,11 +405,11 @@ class Config(Table):
         return able
 
     def cudnn_of(self, profile: Profile) -> Cudnn:
-        """Where *profile* takes cuDNN from: its own table, or else [cudnn]."""
+        """Return the source of cuDNN for *profile*: its own table, or else [cudnn]."""
         return profile.cudnn or self.cudnn
 
     def pick_images(self, names: tuple[str, ...]) -> dict[str, ImageSettings]:
-        """Return the images called *names*, in build.toml's order; where none is named, all that are not optional."""
+        """Return the images called *names*, in build.toml's order; with no names, all that are not optional."""
         for name in names:
             if name not in self.images:
                 raise ConfigError(

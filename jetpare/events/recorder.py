@@ -34,7 +34,7 @@ class LogLine:
 
 @dataclass(frozen=True, kw_only=True)
 class Activity:
-    """What a live view shows of one stage, now. Sizes in bytes; ``total`` is 0 while unknown."""
+    """The present state of one stage, for a live view. Sizes in bytes; ``total`` is 0 while unknown."""
 
     steps: int
     done: int
@@ -53,7 +53,7 @@ class _StepRun:
 
 
 class _Lines:
-    """Whole lines from chunks that split lines and UTF-8 sequences."""
+    """Joins chunks that split lines and UTF-8 sequences into whole lines."""
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")

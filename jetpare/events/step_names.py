@@ -12,7 +12,7 @@ from jetpare.events.decode import clean
 
 
 class StepKind(Enum):
-    """What a vertex does, as far as its name tells."""
+    """The kind of work of a vertex, as far as its name shows."""
 
     STAGE = "stage"  # an instruction of a stage
     PULL = "pull"  # finding and fetching an image or a remote source
@@ -42,7 +42,7 @@ _COUNT = re.compile(r"(\d+)/(\d+)")
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a vertex stands: the bake target that reports it, its stage, and its number there.
+    """The place of a vertex: the bake target that reports it, its stage, and its number there.
 
     ``target`` is None in a call with one target, where names have no prefix. ``total`` is BuildKit's count, which also
     counts a FROM that is a named context and so never appears: the last step may be 4/5.

@@ -65,12 +65,12 @@ class Step:
 
     @property
     def kind(self) -> StepKind:
-        """What it does."""
+        """The kind of work of the step."""
         return self.places[0].kind
 
     @property
     def seconds(self) -> float:
-        """How long it ran, over all its intervals."""
+        """The seconds that it ran, over all its intervals."""
         return sum(interval.seconds for interval in self.intervals)
 
     @property
@@ -79,7 +79,7 @@ class Step:
         return max((interval.end for interval in self.intervals), default=float("-inf"))
 
     def place(self, target: str, stage: str | None = None) -> Place | None:
-        """Where it stands in *target* (and its report target); with *stage*, only if it is a step of that stage."""
+        """Return its place in *target* (or its report target); with *stage*, only if it is a step of that stage."""
         return next((each for each in self.places if is_inside(each, target, stage)), None)
 
 
@@ -98,12 +98,12 @@ class Timeline:
 
     @property
     def complete(self) -> bool:
-        """Whether all that started also ended, and well."""
+        """True if every step that started also ended without an error."""
         return not any(step.running or step.error for step in self.steps)
 
 
 def union_seconds(steps: Iterable[Step]) -> float:
-    """How long at least one of *steps* was running."""
+    """Return the seconds during which at least one of *steps* was running."""
     return sum(interval.seconds for interval in merge(each for step in steps for each in step.intervals))
 
 
