@@ -230,17 +230,17 @@ def test_engine_down_ends_every_process_of_the_engine(
     here.home.mkdir(parents=True)
     monkeypatch.setattr(EngineFolders, "run", property(lambda _: tmp_path / "run"))
     monkeypatch.setattr("os.geteuid", lambda: 0)
-    monkeypatch.setattr(private, "DOWN_SECONDS", 0.5)
+    monkeypatch.setattr(private, "DOWN_SECONDS", 1.0)
     said: list[str] = []
     bash = shutil.which("bash")
     assert bash
     script = f"{first}sleep 60 & echo $! >{tmp_path}/child; wait"
     with process.start([bash, "-c", f"exec -a unshare sh -c '{script}' inside {here.mark}"]) as started:
         until = time.monotonic() + 10
-        while not (tmp_path / "child").exists() and time.monotonic() < until:
+        while not (noted := (tmp_path / "child")).exists() or not noted.read_text().endswith("\n"):
+            assert time.monotonic() < until
             time.sleep(0.01)
-        time.sleep(0.05)
-        child = int((tmp_path / "child").read_text())
+        child = int(noted.read_text())
         assert private.supervisor(here) == started.pid
         assert private.supervisor(EngineFolders.of(tmp_path / "other")) is None
         private.down(state=tmp_path / "state", purge=False, say=said.append)
