@@ -14,14 +14,20 @@ import pytest
 
 from tests.conftest import ROOT
 
+MODULE_LINES, CLASS_LINES, FUNCTION_LINES = 500, 250, 45
 PACKAGE = ROOT / "jetpare"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+PROGRAMS = [ROOT / "tasks.py", *sorted((ROOT / "scripts").rglob("*.py"))]
 
 
 def definitions(path: Path) -> Iterator[ast.ClassDef | ast.FunctionDef]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ClassDef | ast.FunctionDef):
             yield node
+
+
+def lines(node: ast.ClassDef | ast.FunctionDef) -> int:
+    return (node.end_lineno or node.lineno) - node.lineno + 1
 
 
 def several(places: dict[str, list[str]]) -> dict[str, list[str]]:
@@ -43,6 +49,13 @@ def test_a_module_name_means_one_thing() -> None:
         if path.name != "__init__.py":
             places[path.stem].append(str(path.relative_to(ROOT)))
     assert several(places) == {}
+
+
+@pytest.mark.parametrize("path", [*MODULES, *PROGRAMS], ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_is_too_long_to_read(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= MODULE_LINES
+    limits = {ast.ClassDef: CLASS_LINES, ast.FunctionDef: FUNCTION_LINES}
+    assert {node.name: lines(node) for node in definitions(path) if lines(node) > limits[type(node)]} == {}
 
 
 @pytest.mark.parametrize("folder", sorted({path.parent for path in MODULES}), ids=lambda path: path.name)
