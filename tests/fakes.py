@@ -344,6 +344,7 @@ class Silent:
 
     def __init__(self) -> None:
         self.notes: list[str] = []
+        self.commands: list[str] = []
         self.finished: dict[str, tuple[str, str]] = {}
         self.rows: tuple[str, ...] = ()
 
@@ -370,3 +371,6 @@ class Silent:
 
     def note(self, text: str) -> None:
         self.notes.append(text)
+
+    def echo(self, line: str) -> None:
+        self.commands.append(line)

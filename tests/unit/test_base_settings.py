@@ -14,7 +14,7 @@ import pytest
 from docker.errors import ImageNotFound
 
 from jetpare.base.errors import EngineError
-from jetpare.build import base_settings, pipeline
+from jetpare.build import base_settings, schedule
 from jetpare.build.request import settings_of_bases
 from jetpare.config.load import load_config
 from jetpare.engine import api
@@ -210,8 +210,7 @@ def test_a_base_is_built_before_its_settings_are_read() -> None:
 
     def split(made: Plan) -> list[list[str]]:
         nodes = [node for node in made.nodes if node.baked]
-        run: Any = SimpleNamespace(plan=made)
-        return [[node.label for node in part] for part in pipeline._Run.bases_first(run, nodes)]
+        return [[node.label for node in part] for part in schedule.bases_first(made, nodes)]
 
     inputs, rest = split(plan_of("cuda", "slim"))
     assert "inputs/l4t-cuda" in inputs
