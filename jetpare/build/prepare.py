@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from jetpare.base.errors import JetpareError
-from jetpare.build import bootstrap, ownership
-from jetpare.build.download import fetch
+from jetpare.build import bootstrap, download, ownership
 from jetpare.build.journal import first_line
 from jetpare.build.run import BuildRun
 from jetpare.config.values import architecture_of
@@ -66,7 +65,7 @@ def _bootstrap(run: BuildRun, node: Node) -> tuple[str, str]:
 def _download(run: BuildRun, node: Node) -> tuple[str, str]:
     """Have an archive on disk. Return the state of the cache, and why."""
     context = run.plan.profile.contexts[node.name]
-    path, fetched = fetch(
+    path, fetched = download.fetch(
         context.urls,
         sha256=str(context.sha256),
         folder=run.project.root / naming.download_folder(run.project.state, str(context.sha256)),
