@@ -80,7 +80,7 @@ def read(running: Engine, reference: str, *, platform: str) -> Settings:
 
     with api.client(running) as docker:
         try:
-            image = _typed(image_store.inspected(docker, reference), _EngineImage, reference)
+            image = _typed(image_store.inspected(docker, reference), _EngineImage, "image inspect", reference)
         except ImageNotFound:
             return _of_registry(running, reference, platform)
     found = {"os": image.get("Os"), "architecture": image.get("Architecture"), "variant": image.get("Variant")}
@@ -100,21 +100,23 @@ def _of_registry(running: Engine, reference: str, platform: str) -> Settings:
         ) from error
     # An index gives its images by platform, a single image itself.
     single = isinstance(answer, dict) and ("config" in answer or "rootfs" in answer)
-    images = _typed({platform: answer} if single else answer, dict[str, _RegistryImage], reference)
+    images = _typed(
+        {platform: answer} if single else answer, dict[str, _RegistryImage], "buildx imagetools inspect", reference
+    )
     for image in images.values():
         if image_store.of_platform(image, platform):
             return dict(image.get("config") or {})
     raise EngineError(f"{reference}: its registry has no image for {platform}. Correct the context in build.toml.")
 
 
-def _typed(answer: object, kind: type[T], reference: str) -> T:
-    """Return *answer* as a *kind*. Raises EngineError where it is something else."""
+def _typed(answer: object, kind: type[T], command: str, reference: str) -> T:
+    """Return *answer* as a *kind*. Raises EngineError, with the command that shows it, where it is something else."""
     try:
         return msgspec.convert(answer, kind)
     except msgspec.ValidationError as error:
         raise EngineError(
-            f"{reference}: the settings of this base are not those of an image: {error}. "
-            f"Look at what the engine has of it: `docker image inspect {reference}`"
+            f"{reference}: the answer about this base is not that of an image: {error}. "
+            f"Look at it: `docker {command} {reference}`"
         ) from error
 
 
