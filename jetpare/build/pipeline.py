@@ -62,7 +62,7 @@ def build(project: Project, plan: Plan, engine_: Engine, request: Request, progr
                 request=request,
                 settings=network.read_settings(project.environ, project.home),
                 journal=kept,
-                host=HostWatch(held=held, sampler=sampler),
+                watch=HostWatch(held=held, sampler=sampler),
                 progress=progress,
                 fit=fit,
             )
@@ -123,8 +123,8 @@ def _bake(run: BuildRun, nodes: Sequence[Node]) -> None:
         progress=run.progress,
         on_row=run.journal.put_stage,
     )
-    before, trouble = run.host.present(), ""
-    run.host.take_sample()
+    before, trouble = run.watch.present(), ""
+    run.watch.take_sample()
     try:
         call.run()
     except OSError as error:
@@ -170,10 +170,10 @@ def _tell_what_is_left_out(run: BuildRun, nodes: Sequence[Node]) -> None:
 
 def _put_rows(run: BuildRun, call: BakeCall, content: Mapping[str, Any], before: Present | None) -> list[str]:
     """Record each node of *call*. Return why their times do not count for the power mode, a line for each reason."""
-    after, marked = run.host.present(), []
+    after, marked = run.watch.present(), []
     for node in call.nodes:
         row = stage_rows.stage_row(run, node, call, content)
-        marks = run.host.marks(before, after, row.telemetry)
+        marks = run.watch.marks(before, after, row.telemetry)
         marked += [f"{row.label}: {mark}" for mark in marks]
         foreign = stage_rows.foreign(run, node, content) if row.cache != "cached" else ()
         row = row.model_copy(update={"marks": (*marks, *foreign)})

@@ -26,7 +26,7 @@ def make_input(run: BuildRun, node: Node) -> None:
     started, clock = time.time(), time.monotonic()
     row = StageRecord(label=node.label, status=ledger.RUNNING, started=started)
     run.journal.put_stage(row)
-    run.host.take_sample()
+    run.watch.take_sample()
     run.progress.begin(node.label)
     try:
         cache, why = makers[node.kind](run, node)
@@ -39,7 +39,7 @@ def make_input(run: BuildRun, node: Node) -> None:
     seconds, finished = time.monotonic() - clock, time.time()
     done = {"status": ledger.OK, "seconds": seconds, "work": seconds, "cache": cache, "why": why}
     done["marks"] = _foreign(run, node) if cache != "cached" else ()
-    sensors = {"finished": finished, "telemetry": run.host.measured(started, finished)}
+    sensors = {"finished": finished, "telemetry": run.watch.measured(started, finished)}
     run.journal.put_stage(row.model_copy(update=done | sensors))
     run.progress.finish(node.label, cache if cache == "cached" else ledger.OK, why)
 

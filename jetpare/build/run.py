@@ -25,6 +25,6 @@ class BuildRun:
     request: Request
     settings: NetworkSettings  # of this host, for builds and downloads
     journal: Journal
-    host: HostWatch
+    watch: HostWatch
     progress: Progress
     fit: CudnnFit | None = None  # what the cuDNN that is collected has to be; None where none is

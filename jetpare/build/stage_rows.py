@@ -56,7 +56,7 @@ def stage_row(run: BuildRun, node: Node, call: BakeCall, content: Mapping[str, A
         report=str(report.relative_to(folder)) if report else None,
         inputs=inputs.inputs_digest(run.project.root, content, node),
         tree_bytes=tree_bytes(report, node.name),
-        telemetry=None if cached else run.host.measured(timing.started, timing.finished),
+        telemetry=None if cached else run.watch.measured(timing.started, timing.finished),
     )
 
 
