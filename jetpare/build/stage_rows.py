@@ -71,16 +71,16 @@ def _outcome(node: Node, call: BakeCall) -> tuple[str, str]:
 
 
 def failed_node(nodes: Sequence[Node], failure: Failure | None, own_stages: Mapping[str, Container[str]]) -> Node:
-    """Return the one of *nodes* whose stage failed; where BuildKit does not say, the first whose target failed."""
+    """Return the one of *nodes* whose stage failed; where BuildKit does not say, the first whose target failed.
+
+    A step is reported by every target that needs it, but by some of them perhaps too late: its stage decides, then.
+    """
     if failure is None:
         return nodes[0]
     targets = set(failure.targets)
     concerned = [node for node in nodes if not targets or targets & {node.target, f"{node.target}-report"}]
-    owners = [
-        node
-        for node in concerned
-        if failure.stage is None or node.kind is NodeKind.INPUT or failure.stage in own_stages[node.label]
-    ]
+    images = {node.group for node in concerned if node.kind is not NodeKind.INPUT}
+    owners = [node for node in nodes if node.group in images and failure.stage in own_stages[node.label]]
     return [*owners, *concerned, *nodes][0]
 
 

@@ -235,6 +235,10 @@ def failure(stage: str | None, *targets: str) -> figures.Failure:
         (None, "inputs/base"),
         (failure("anything", "inputs-base"), "inputs/base"),
         (failure("gdal", "cuda-gdal"), "cuda/gdal"),
+        (failure("python", "cuda-runtime"), "cuda/python"),  # its own target came too late to report it
+        (failure("python", "jetpack-runtime", "cuda-runtime"), "cuda/python"),
+        (failure("x", "inputs-other"), "inputs/other"),
+        (failure("gdal", "inputs-other"), "inputs/other"),
         (failure(None, "cuda-python-report"), "cuda/python"),
         (failure("of nobody", "cuda-python"), "cuda/python"),
         (failure("of nobody", "of another call"), "inputs/base"),
@@ -244,8 +248,9 @@ def failure(stage: str | None, *targets: str) -> figures.Failure:
 def test_a_failure_without_a_stage_is_that_of_the_first_target_that_reports_it(
     found: figures.Failure | None, label: str
 ) -> None:
-    nodes = [node(each) for each in ("inputs/base", "cuda/gdal", "cuda/python")]
-    own = {"inputs/base": frozenset({"x"}), "cuda/gdal": frozenset({"gdal"}), "cuda/python": frozenset({"python"})}
+    labels = ("inputs/base", "inputs/other", "cuda/gdal", "cuda/python", "cuda/runtime")
+    nodes = [node(each) for each in labels]
+    own = {each: frozenset({each.partition("/")[2]}) for each in labels} | {"inputs/base": frozenset({"x"})}
     assert failed_node(nodes, found, own).label == label
 
 

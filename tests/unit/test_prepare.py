@@ -95,6 +95,15 @@ def test_a_download_that_fails_is_the_failure_of_the_run(fetching: Workshop, mon
     assert fetching.bake.calls == []
 
 
+def test_a_download_is_the_same_on_every_machine(fetching: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "fetch", lambda *_, folder, **__: (folder / "x.tar.gz", True))
+    monkeypatch.setattr(bootstrap, "bootstrap_base", lambda *_, **__: bootstrap.Base(id=digest("x"), how="pulled"))
+    plan = fetching.project.plan(profile="mini", architecture="amd64", platform="linux/arm64", only="cuda/gdal")
+    fetching.build(plan)
+    assert row_of(fetching, "inputs/source").marks == ()
+    assert row_of(fetching, "inputs/debian").marks != ()
+
+
 # --- base systems
 
 

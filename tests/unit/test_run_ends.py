@@ -289,6 +289,27 @@ def test_the_cudnn_that_was_collected_has_to_fit(
     assert any("fits PyTorch: no index answers" in note for note in workshop.view.notes)
 
 
+def test_a_cudnn_that_nothing_asks_for_is_not_judged(workshop: Workshop) -> None:
+    workshop.bake.outcomes["cuda-cudnn"] = Baked(files={"cudnn.tsv": "type\tpath\nfile\tusr/lib/libcudnn.so.9.3.0\n"})
+    assert workshop.build(workshop.plan("cuda")).status == ledger.SUCCEEDED
+
+
+def test_the_view_learns_what_came_from_the_cache(workshop: Workshop) -> None:
+    workshop.bake.outcomes["cuda-python"] = Baked(cached=True)
+    workshop.build(workshop.plan("cuda"))
+    assert workshop.view.finished["cuda/python"] == ("cached", "the only step from the layer cache")
+    assert workshop.view.finished["cuda/gdal"] == ("ok", "no step cached")
+
+
+def test_what_all_calls_waited_for_is_added_up(workshop: Workshop) -> None:
+    for target in ("cuda-gdal", "cuda-python"):
+        events = [*vertex("[1/2] FROM debian", seconds=3.0), *vertex("[internal] load build context", seconds=5.0)]
+        events += vertex("exporting to image", seconds=7.0)
+        workshop.bake.outcomes[target] = Baked(data="".join(json.dumps(each) + "\n" for each in events).encode())
+    record = workshop.build(workshop.plan("cuda"))
+    assert (record.pull_seconds, record.context_seconds, record.export_seconds) == pytest.approx((6.0, 10.0, 14.0))
+
+
 def test_a_manifest_without_cudnn_is_not_judged(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     fit = CudnnFit(need=None, expected="8.9", advice="")
     monkeypatch.setattr(cudnn, "check", lambda *_: fit)
