@@ -234,12 +234,13 @@ def opened(docker: FakeDocker, *, host: str = REMOTE, private: bool = False, **e
 class Baked:
     """What a FakeBake does for one target.
 
-    ``stream`` is the name of a recorded stream, '' for one that is made up. ``raises`` is raised when that was handed
-    on. ``files``: what the stage brings out, by name, as JSON.
+    ``stream`` is the name of a recorded stream, '' for one that is made up or, if any, ``data``. ``raises`` is raised
+    when that was handed on. ``files``: what the stage brings out, by name, as JSON.
     """
 
     status: int = 0
     stream: str = ""
+    data: bytes = b""
     cached: bool = False
     raises: BaseException | None = None
     files: Mapping[str, Any] = field(default_factory=dict)
@@ -304,6 +305,8 @@ class FakeBake:
     def _stream(self, target: str, stage: str, outcome: Baked, *, alone: bool) -> Iterator[bytes]:
         if outcome.stream:
             data = (EVENTS / f"{outcome.stream}.jsonl").read_bytes()
+        elif outcome.data:
+            data = outcome.data
         else:
             place = f"{stage.removesuffix('-report')} 1/1"
             name = f"[{place}] RUN x" if alone else f"[{target} {place}] RUN x"
@@ -344,6 +347,7 @@ class Silent:
 
     def __init__(self) -> None:
         self.notes: list[str] = []
+        self.commands: list[str] = []
         self.finished: dict[str, tuple[str, str]] = {}
         self.rows: tuple[str, ...] = ()
 
@@ -370,3 +374,6 @@ class Silent:
 
     def note(self, text: str) -> None:
         self.notes.append(text)
+
+    def echo(self, line: str) -> None:
+        self.commands.append(line)

@@ -50,7 +50,7 @@ class Options:
 
 
 def stage_arguments(config: Config, plan: Plan, cache_id: str) -> dict[str, dict[str, str]]:
-    """Build arguments by stage name; see the top of each Dockerfile for their meaning."""
+    """Return the build arguments by stage name; the top of each Dockerfile says what they mean."""
     architecture = architecture_of(plan.platform)
     cached = {"CACHE_ID": f"{config.project.name}-{architecture}-{cache_id}"}
     if plan.cross:
@@ -90,14 +90,14 @@ def stage_arguments(config: Config, plan: Plan, cache_id: str) -> dict[str, dict
 
 
 def _placed(rule: Prune, places: Mapping[str, str]) -> dict[str, Any]:
-    """A rule of [[prune]] as scripts/image/prune.py reads it."""
+    """Return a rule of [[prune]] as scripts/image/prune.py reads it."""
     patterns = {"paths": rule.paths, "strip": rule.strip}
     found: dict[str, Any] = {kind: [each.format_map(places) for each in named] for kind, named in patterns.items()}
     return found | {"reason": rule.reason}
 
 
 def _cudnn_arguments(config: Config, plan: Plan) -> dict[str, str]:
-    """What differs by the source of cuDNN; an argument that a source does not use changes nothing of its layers."""
+    """Return the arguments of the source of cuDNN alone: one that a source does not use must not change its layers."""
     cudnn = config.cudnn_of(plan.profile)
     used = {"CUDNN_SOURCE": cudnn.source, "CUDNN_PACKAGES": " ".join(cudnn.chosen)}
     if cudnn.source == "wheel":
@@ -112,7 +112,7 @@ def _cudnn_arguments(config: Config, plan: Plan) -> dict[str, str]:
 
 
 def definition(config: Config, plan: Plan, options: Options) -> dict[str, Any]:
-    """The bake definition of everything in *plan* that BuildKit makes."""
+    """Return the bake definition of everything in *plan* that BuildKit makes."""
     maker = _Maker(config=config, plan=plan, options=options)
     targets: dict[str, Any] = {}
     for node in plan.nodes:
@@ -125,37 +125,51 @@ def definition(config: Config, plan: Plan, options: Options) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Maker:
+    """Makes the targets of one definition."""
+
     config: Config
     plan: Plan
     options: Options
 
     def targets(self, node: Node) -> dict[str, Any]:
-        common = self._common(node)
+        """Return the targets that *node* needs, by name: mostly one."""
         if node.kind is NodeKind.INPUT:
-            context = self.plan.profile.contexts[node.name]
-            bases = {image.base for image in self.config.images.values()}
-            name = input_tag(self.config, self.plan, node.name)
-            output = f"type=docker,name={name}" if node.name in bases else "type=cacheonly"
-            return {
-                node.target: common
-                | {"dockerfile": str(context.dockerfile), "target": context.target, "output": [output]}
-                | {"labels": {LABEL_PROJECT: self.config.project.name}}
-            }
-        common["dockerfile"] = str(self.plan.images[node.group].dockerfile)
-        report = common | {
+            return {node.target: self._input(node)}
+        if node.kind is NodeKind.STAGE:
+            return {node.target: self._report(node)}
+        made = {node.target: self._image(node), report_target(node): self._report(node)}
+        return made | ({settings_target(node): self._settings(node)} if self._has_settings(node) else {})
+
+    def _input(self, node: Node) -> dict[str, Any]:
+        """Return the target of an input; one that is the base of an image is exported, so that it has an id."""
+        context = self.plan.profile.contexts[node.name]
+        bases = {image.base for image in self.config.images.values()}
+        name = input_tag(self.config, self.plan, node.name)
+        return self._common(node) | {
+            "dockerfile": str(context.dockerfile),
+            "target": context.target,
+            "output": [f"type=docker,name={name}" if node.name in bases else "type=cacheonly"],
+            "labels": {LABEL_PROJECT: self.config.project.name},
+        }
+
+    def _report(self, node: Node) -> dict[str, Any]:
+        """Return the target that exports the record of a stage, and so builds the stage."""
+        return self._common(node) | {
+            "dockerfile": str(self.plan.images[node.group].dockerfile),
             "target": f"{node.name}-report",
             "output": [f"type=local,dest={report_folder(self.options.state, node)}"],
         }
-        if node.kind is NodeKind.STAGE:
-            return {node.target: report}
-        labels = dict((self.options.labels or {}).get(node.group, {}))
-        made = {
-            node.target: common | {"target": node.name, "output": ["type=docker"], "labels": labels},
-            report_target(node): report,
-        }
-        return made | ({settings_target(node): self.settings(node)} if self._has_settings(node) else {})
 
-    def settings(self, node: Node) -> dict[str, Any]:
+    def _image(self, node: Node) -> dict[str, Any]:
+        """Return the target that exports an image, without a name."""
+        return self._common(node) | {
+            "dockerfile": str(self.plan.images[node.group].dockerfile),
+            "target": node.name,
+            "output": ["type=docker"],
+            "labels": dict((self.options.labels or {}).get(node.group, {})),
+        }
+
+    def _settings(self, node: Node) -> dict[str, Any]:
         """Return the target of an image with the settings of the base of *node*, and none of its files."""
         text, arguments = base_settings.dockerfile(self.options.base_settings[node.group])
         return {
@@ -169,6 +183,7 @@ class _Maker:
         return starts_from_settings(self.plan, node) and node.group in self.options.base_settings
 
     def wheels(self) -> dict[str, Any]:
+        """Return the target that holds the wheels of the folders in build.toml."""
         folders = {f"wheels{number}": str(folder) for number, folder in enumerate(self.config.python.wheels)}
         copies = "".join(f"COPY --from={name} . /{name}/\n" for name in folders)
         return {
@@ -178,6 +193,7 @@ class _Maker:
         }
 
     def _common(self, node: Node) -> dict[str, Any]:
+        """Return what all targets have: contexts, arguments, platform and secrets."""
         target: dict[str, Any] = {
             "context": ".",
             "contexts": self._contexts(node),
@@ -191,7 +207,7 @@ class _Maker:
     def _secrets(self) -> dict[str, Path]:
         found = {name: secret_file(self.options.state, name) for name in SECRETS}
         cudnn = self.config.cudnn_of(self.plan.profile)
-        # No secret, but a file that one RUN needs, from wherever in the project it stands.
+        # Not a secret, but a file that one RUN needs, from anywhere in the project.
         return found | ({CUDNN_KEY: cudnn.repository.key} if cudnn.repository and cudnn.source == "apt" else {})
 
     def _arguments(self, node: Node) -> dict[str, str]:
@@ -236,12 +252,12 @@ class _Maker:
 
 
 def rebuild_argument(stage: str) -> str:
-    """The build argument that makes a stage be built again: 'REBUILD_GDAL'."""
+    """Return the build argument that makes a stage be built again: 'REBUILD_GDAL'."""
     return REBUILD_PREFIX + re.sub(r"[^A-Z0-9]", "_", stage.upper())
 
 
 def report_target(node: Node) -> str:
-    """The bake target that exports the record of the last stage, which exports an image itself."""
+    """Return the bake target that exports the record of the last stage, which exports an image itself."""
     return f"{node.target}-report"
 
 
@@ -264,5 +280,5 @@ def context_reference(config: Config, plan: Plan, name: str) -> str:
 
 
 def call_targets(node: Node) -> tuple[str, ...]:
-    """The bake targets that build *node*."""
+    """Return the bake targets that build *node*."""
     return (node.target, report_target(node)) if node.kind is NodeKind.IMAGE else (node.target,)

@@ -8,37 +8,83 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict, TypeVar
+
+import msgspec
 
 from jetpare.base import process
 from jetpare.base.errors import EngineError, ToolError
 from jetpare.engine import api, image_store
 from jetpare.engine.model import Engine
 
+T = TypeVar("T")
 Settings = Mapping[str, Any]  # the `Config` of an image as engines and registries write it (OCI image specification)
 REGISTRY_SECONDS = 60.0
 RECORD = "/usr/share/jetpare/base-settings.json"  # the settings that were handed on, in the image
-# Not ONBUILD: its instructions are for whoever builds on the base, and ran when the image was built on it.
-HANDED_ON = (
-    *("Env", "Labels", "WorkingDir", "User", "StopSignal", "ExposedPorts", "Volumes"),
-    *("Shell", "Entrypoint", "Cmd", "Healthcheck"),
-)
+
+
+class _HealthCheck(TypedDict, total=False):
+    Test: list[str] | None
+    Interval: int | None  # nanoseconds, as all times
+    Timeout: int | None
+    StartPeriod: int | None
+    Retries: int | None
+
+
+class _Settings(TypedDict, total=False):
+    """The settings that are handed on, typed as in the OCI image specification. Engines write null for an empty one.
+
+    Not ONBUILD: its instructions are for whoever builds on the base, and ran when the image was built on it.
+    """
+
+    Env: list[str] | None
+    Labels: dict[str, str] | None
+    WorkingDir: str | None
+    User: str | None
+    StopSignal: str | None
+    ExposedPorts: dict[str, Any] | None
+    Volumes: dict[str, Any] | None
+    Shell: list[str] | None
+    Entrypoint: list[str] | None
+    Cmd: list[str] | None
+    Healthcheck: _HealthCheck | None
+
+
+class _EngineImage(TypedDict, total=False):
+    """An image in the engine, as its API describes it."""
+
+    Os: str | None
+    Architecture: str | None
+    Variant: str | None
+    Config: _Settings | None
+
+
+class _RegistryImage(TypedDict, total=False):
+    """An image in a registry, as `buildx imagetools inspect` prints it."""
+
+    os: str | None
+    architecture: str | None
+    variant: str | None
+    config: _Settings | None
+
+
+HANDED_ON = tuple(_Settings.__annotations__)
 
 
 def read(running: Engine, reference: str, *, platform: str) -> Settings:
     """Return the settings of the image *reference*: as the engine has it, else as its registry has it.
 
-    Raises EngineError where neither has it for *platform*.
+    Raises EngineError where neither has it for *platform*, or where one gives something else than settings.
     """
     from docker.errors import ImageNotFound
 
     with api.client(running) as docker:
         try:
-            image = image_store.inspected(docker, reference)
+            image = _typed(image_store.inspected(docker, reference), _EngineImage, "image inspect", reference)
         except ImageNotFound:
-            image = {}
+            return _of_registry(running, reference, platform)
     found = {"os": image.get("Os"), "architecture": image.get("Architecture"), "variant": image.get("Variant")}
-    if image and image_store.of_platform(found, platform):
+    if image_store.of_platform(found, platform):
         return dict(image.get("Config") or {})
     return _of_registry(running, reference, platform)
 
@@ -53,11 +99,25 @@ def _of_registry(running: Engine, reference: str, platform: str) -> Settings:
             f"its registry does not answer: {error}\nGet the image: `docker pull --platform {platform} {reference}`"
         ) from error
     # An index gives its images by platform, a single image itself.
-    images = [answer] if "config" in answer or "rootfs" in answer else list(answer.values())
-    for image in images:
+    single = isinstance(answer, dict) and ("config" in answer or "rootfs" in answer)
+    images = _typed(
+        {platform: answer} if single else answer, dict[str, _RegistryImage], "buildx imagetools inspect", reference
+    )
+    for image in images.values():
         if image_store.of_platform(image, platform):
             return dict(image.get("config") or {})
     raise EngineError(f"{reference}: its registry has no image for {platform}. Correct the context in build.toml.")
+
+
+def _typed(answer: object, kind: type[T], command: str, reference: str) -> T:
+    """Return *answer* as a *kind*. Raises EngineError, with the command that shows it, where it is something else."""
+    try:
+        return msgspec.convert(answer, kind)
+    except msgspec.ValidationError as error:
+        raise EngineError(
+            f"{reference}: the answer about this base is not that of an image: {error}. "
+            f"Look at it: `docker {command} {reference}`"
+        ) from error
 
 
 def dockerfile(settings: Settings) -> tuple[str, dict[str, str]]:

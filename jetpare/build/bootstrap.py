@@ -13,6 +13,7 @@ from jetpare.base.errors import EngineError, ToolError
 from jetpare.engine import image_store
 from jetpare.engine.apt import apt_environment, require_mmdebstrap
 from jetpare.engine.model import Engine
+from jetpare.events.progress import command_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 LABEL = "io.jetpare.base"
 
+# The doctor checks whether programs of another architecture run; mmdebstrap's own check needs one more tool.
+MMDEBSTRAP = ("unshare", "--mount", "mmdebstrap", "--variant=apt", "--include=ca-certificates", "--skip=check/qemu")
 # The files that the official slim images leave out, and their apt settings.
 SLIM = (
     "--dpkgopt=path-exclude=/usr/share/doc/*",
@@ -52,11 +55,13 @@ def bootstrap_base(
     arch: str,
     environ: Mapping[str, str],
     say: Callable[[str], None] = lambda _line: None,
+    echo: Callable[[str], None] = lambda _line: None,
 ) -> Base:
     """Return the image *name* in *engine*, adding Debian *suite* for *arch* (Docker's word) under it if it is missing.
 
-    Pulls debian:SUITE-slim if a registry answers within 15 s, else makes the image on this host with mmdebstrap, which
-    needs Linux, apt and root. Raises ToolError with the reason when that fails too.
+    Takes what is there, else pulls debian:SUITE-slim if a registry answers within 15 s, else makes one on this host
+    with mmdebstrap, which needs Linux, apt and root. *echo* gets the command line of each program that takes
+    long. Raises ToolError with the reason when that fails too.
     """
     present = image_store.inspect_image(engine, name)
     if present is not None:
@@ -65,7 +70,7 @@ def bootstrap_base(
     trouble = image_store.registry_trouble(engine, official)
     if not trouble:
         say(f"Pulling {official} ...")
-        process.run([engine.docker, "pull", "--quiet", "--platform", f"linux/{arch}", official], env=engine.env)
+        _run([engine.docker, "pull", "--quiet", "--platform", f"linux/{arch}", official], engine, echo=echo)
         image_store.tag_image(engine, official, name)
         return _found(engine, name, "pulled")
     say(f"{official} cannot be pulled: {trouble}.")
@@ -78,19 +83,27 @@ def bootstrap_base(
         )
     say(f"Making it for {arch} with mmdebstrap (half a minute; some minutes where its programs are emulated) ...")
     require_mmdebstrap(env, say)
-    _make(engine, name=name, suite=suite, arch=arch, env=env)
+    _make(engine, name=name, suite=suite, arch=arch, env=env, echo=echo)
     return _found(engine, name, "bootstrapped")
 
 
-def _make(engine: Engine, *, name: str, suite: str, arch: str, env: Mapping[str, str]) -> None:
+def _make(
+    engine: Engine, *, name: str, suite: str, arch: str, env: Mapping[str, str], echo: Callable[[str], None]
+) -> None:
     """Make a Debian system with mmdebstrap, and import it into *engine* as the image *name*."""
     with tempfile.TemporaryDirectory(prefix="jetpare-") as folder:
         archive = Path(folder) / "base.tar"
-        # The doctor checks whether programs of another architecture run; mmdebstrap's own check needs one more tool.
-        argv = ["unshare", "--mount", "mmdebstrap", "--variant=apt", "--include=ca-certificates", "--skip=check/qemu"]
-        process.run([*argv, f"--architectures={debian_arch(arch)}", *SLIM, suite, archive], env=env)
+        argv = [*MMDEBSTRAP, f"--architectures={debian_arch(arch)}", *SLIM, suite, str(archive)]
+        echo(command_line(argv))
+        process.run(argv, env=env)
         change = ["--change", f"LABEL {LABEL}=mmdebstrap-{suite}", "--change", 'CMD ["bash"]']
-        process.run([engine.docker, "import", "--platform", f"linux/{arch}", *change, archive, name], env=engine.env)
+        _run([engine.docker, "import", "--platform", f"linux/{arch}", *change, str(archive), name], engine, echo=echo)
+
+
+def _run(argv: list[str], engine: Engine, *, echo: Callable[[str], None]) -> None:
+    """Run the Docker CLI for a command that takes long."""
+    echo(command_line(argv, engine.overrides))
+    process.run(argv, env=engine.env)
 
 
 def debian_arch(arch: str) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 
 from jetpare.base import process
 from jetpare.base.files import write_atomically
+from jetpare.engine.model import Engine
+from jetpare.events.progress import command_line
 from jetpare.project.naming import definition_file
 
 # Targets that are only linked to would be exported as untagged images otherwise: seconds, and gigabytes in the lists.
@@ -19,6 +21,11 @@ def command(docker: str, file: Path, targets: tuple[str, ...]) -> list[str]:
     """The argv that builds *targets* of the definition in *file*; to be run in the project's folder."""
     # Provenance would change the top digest at every build.
     return [docker, "buildx", "bake", "--file", str(file), "--provenance=false", *targets]
+
+
+def echo(running: Engine, argv: list[str]) -> str:
+    """Return the line that announces *argv*, with the environment that it needs in a shell of the user's."""
+    return command_line(argv, {**running.overrides, **ENVIRONMENT})
 
 
 def write_definition(root: Path, state: Path, content: Mapping[str, Any], name: str = "bake") -> Path:
@@ -34,12 +41,15 @@ def write_definition(root: Path, state: Path, content: Mapping[str, Any], name: 
 def run(
     argv: list[str], *, root: Path, env: Mapping[str, str], metadata: Path, on_chunk: Callable[[bytes], None]
 ) -> tuple[int, dict[str, Any]]:
-    """Run bake; the chunks of its event stream go to *on_chunk*. Returns the exit status and the metadata by target."""
+    """Run bake, with its event stream going to *on_chunk* in chunks. Return its exit status and metadata by target.
+
+    The metadata is empty where bake has failed, or did not write any.
+    """
     metadata.unlink(missing_ok=True)  # buildx wants a path that does not exist yet
     extra = ["--progress=rawjson", f"--metadata-file={metadata}"]
     status = process.stream([*argv, *extra], on_chunk, env={**env, **ENVIRONMENT}, cwd=root)
     try:
         found = json.loads(metadata.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (OSError, ValueError):
         found = {}
     return status, found if isinstance(found, dict) else {}

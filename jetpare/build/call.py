@@ -1,137 +1,130 @@
-"""One call of bake: its events, logs, timings and failure."""
+"""Make one call of bake: its stream goes to the event file, the timeline, the logs and the progress view."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jetpare.build import bake, buildx
-from jetpare.events import decode, figures, recorder, step_names
+from jetpare.engine.model import Engine
+from jetpare.events import decode, figures, recorder
 from jetpare.events.decode import EventDecoder
-from jetpare.events.figures import StageTiming
+from jetpare.events.progress import Progress
 from jetpare.events.recorder import Recorder, StageLog
-from jetpare.events.steps import Timeline, union_seconds
+from jetpare.events.steps import Timeline
 from jetpare.project import naming
 from jetpare.project.plan import Node, NodeKind
+from jetpare.project.project import Project
 from jetpare.records import ledger
 from jetpare.records.ledger import StageRecord
 
-if TYPE_CHECKING:
-    from jetpare.build.pipeline import _Run
 
+@dataclass(kw_only=True)
+class BakeCall:
+    """One call of bake, for one or several nodes whose definition is written. Call `run` once, then read the rest.
 
-class _Call:
-    """One call of bake: its stream goes to the event file, the recorder, the logs and the progress view."""
+    ``folder`` is the run's. ``own_stages``: for each label, the stages of the Dockerfile that are its own (see
+    `inputs.own_stages`). ``on_row`` gets the row of each node when it starts. ``status`` is bake's exit status, None
+    until bake has ended.
+    """
 
-    def __init__(self, *, run: _Run, nodes: Sequence[Node]) -> None:
-        self.of, self.nodes = run, tuple(nodes)
-        self.decoder = EventDecoder()
-        self.recorder = Recorder(on_line=self.line)
-        name = nodes[0].target if len(nodes) == 1 else "all"
-        self.events_path = run.folder / "events" / f"{name}.jsonl"
-        self.logs: dict[str, StageLog] = {}
-        self.timeline = Timeline(steps=())
-        self.failure: figures.Failure | None = None
-        self.status: int | None = None  # until bake has ended
+    project: Project
+    engine: Engine
+    folder: Path
+    nodes: Sequence[Node]
+    own_stages: Mapping[str, frozenset[str]]
+    progress: Progress
+    on_row: Callable[[StageRecord], None]
 
-    def run(self) -> dict[str, Any]:
-        """Run bake to its end, and return its metadata; ``status`` is its exit status from then on."""
-        run = self.of
-        run.take_sample()
+    status: int | None = field(default=None, init=False)
+    metadata: Mapping[str, Any] = field(default_factory=dict, init=False)  # by target, as buildx writes it
+    timeline: Timeline = field(default=Timeline(steps=()), init=False)
+    failure: figures.Failure | None = field(default=None, init=False)
+    text: list[str] = field(default_factory=list, init=False)  # what buildx said outside of events
+    _logs: list[StageLog] = field(default_factory=list, init=False)
+    _decoder: EventDecoder = field(default_factory=EventDecoder, init=False)
+
+    @property
+    def has_failed(self) -> bool:
+        """Say whether bake has ended, and not well."""
+        return bool(self.status)
+
+    @property
+    def events_path(self) -> Path:
+        """The file that gets the event stream as it comes."""
+        name = self.nodes[0].target if len(self.nodes) == 1 else "all"
+        return self.folder / "events" / f"{name}.jsonl"
+
+    def log_path(self, node: Node) -> Path:
+        """Return the file that gets what *node* says."""
+        return self.folder / "logs" / f"{node.target}.log"
+
+    def run(self) -> None:
+        """Run bake to its end. Raises OSError where a file of the run cannot be written, and ToolError."""
         targets = tuple(target for node in self.nodes for target in bake.call_targets(node))
+        argv = buildx.command(self.engine.docker, naming.definition_file(self.project.state), targets)
         with ExitStack() as stack:
             events = stack.enter_context(self.events_path.open("wb", buffering=0))
             for node in self.nodes:
-                self.logs[node.label] = self.open_log(stack, node)
-                log = str(self.log_path(node).relative_to(run.folder))
-                row = StageRecord(label=node.label, status=ledger.RUNNING, started=time.time(), log=log)
-                run.put_stage(row)
-                run.progress.begin(node.label)
+                self._logs.append(self._open_log(stack, node))
+                self._begin(node)
 
             def on_chunk(chunk: bytes) -> None:
                 events.write(chunk)
-                self.take(self.decoder.feed(chunk))
+                self._take(self._decoder.feed(chunk))
 
+            self.progress.echo(buildx.echo(self.engine, argv))
             try:
-                self.status, metadata = buildx.run(
-                    buildx.command(run.engine.docker, naming.definition_file(run.project.state), targets),
-                    root=run.project.root,
-                    env=run.engine.env,
-                    metadata=run.folder / "events" / f"{self.events_path.stem}-metadata.json",
+                self.status, self.metadata = buildx.run(
+                    argv,
+                    root=self.project.root,
+                    env=self.engine.env,
+                    metadata=self.folder / "events" / f"{self.events_path.stem}-metadata.json",
                     on_chunk=on_chunk,
                 )
             finally:
-                self.conclude()
-        return metadata
+                self._conclude()
 
-    def conclude(self) -> None:
-        """Take the end of the stream, work out what it says, and finish the logs."""
-        try:
-            self.take(self.decoder.close())
-        finally:  # a log that cannot be written must not hide what failed
-            self.recorder.close()
-            self.timeline = self.recorder.timeline()
-            self.failure = figures.failure(self.timeline, self.decoder.text)
-        for each in self.logs.values():
-            each.finish(self.timeline)
+    def _begin(self, node: Node) -> None:
+        log = str(self.log_path(node).relative_to(self.folder))
+        self.on_row(StageRecord(label=node.label, status=ledger.RUNNING, started=time.time(), log=log))
+        self.progress.begin(node.label)
 
-    def take(self, events: Sequence[decode.Event]) -> None:
-        for event in events:
-            self.recorder.add(event)
-        for node in self.nodes:
-            self.of.progress.update(node.label, self.recorder)
-
-    def line(self, line: recorder.LogLine) -> None:
-        for log in self.logs.values():
-            log.line(line)
-
-    def open_log(self, stack: ExitStack, node: Node) -> StageLog:
+    def _open_log(self, stack: ExitStack, node: Node) -> StageLog:
         # By lines: a log can be followed, and a run that is killed keeps what it said.
         file = stack.enter_context(self.log_path(node).open("w", buffering=1, encoding="utf-8"))
         if len(self.nodes) == 1:
             return StageLog(file)  # all that the call says
-        return StageLog(file, target=node.target, stage=None if node.kind is NodeKind.INPUT else node.name)
+        stages = None if node.kind is NodeKind.INPUT else self.own_stages[node.label]
+        return StageLog(file, target=node.target, stages=stages)
 
-    def log_path(self, node: Node) -> Path:
-        return self.of.folder / "logs" / f"{node.target}.log"
+    @cached_property
+    def _recorder(self) -> Recorder:
+        return Recorder(on_line=self._line)
 
-    def timing(self, node: Node) -> StageTiming:
-        # A target is what it had to make first, too; but not what is a stage, and so a row, of its own.
-        others: set[str] = set()
-        if node.kind is not NodeKind.INPUT:
-            stages = self.of.plan.images[node.group].stages
-            others = {name for stage in stages for name in (stage, f"{stage}-report")}
-        return figures.summary(self.timeline, stage=self.stage(node), target=node.target, others=others)
+    def _take(self, events: Sequence[decode.Event]) -> None:
+        for event in events:
+            self._recorder.add(event)
+        for node in self.nodes:
+            self.progress.update(node.label, self._recorder)
 
-    def stage(self, node: Node) -> str:
-        """The Dockerfile stage that *node* stands for."""
-        context = self.of.plan.profile.contexts[node.name] if node.kind is NodeKind.INPUT else None
-        return str(context.target) if context else node.name
+    def _line(self, line: recorder.LogLine) -> None:
+        for log in self._logs:
+            log.line(line)
 
-    def failed_node(self) -> Node:
-        """The node whose stage failed; the first one where BuildKit does not tell."""
-        failure = self.failure
-        if failure is not None:
-            for node in self.nodes:
-                targets = {node.target, f"{node.target}-report"}
-                own_stage = node.kind is NodeKind.INPUT or failure.stage in {None, node.name}
-                if own_stage and (not failure.targets or targets & set(failure.targets)):
-                    return node
-        return self.nodes[0]
-
-    def beside(self) -> dict[str, float]:
-        """Seconds in which the call was pulling, transferring, exporting; each counted once, whoever waited for it."""
-        kinds = {
-            "pull_seconds": step_names.StepKind.PULL,
-            "context_seconds": step_names.StepKind.CONTEXT,
-            "export_seconds": step_names.StepKind.EXPORT,
-        }
-        steps = self.timeline.steps
-        return {name: union_seconds(s for s in steps if s.kind is kind) for name, kind in kinds.items()}
-
-    def critical_path(self) -> tuple[dict[str, Any], ...]:
-        steps = figures.critical_path(self.timeline)
-        return tuple({"name": step.name, "target": step.target, "seconds": step.seconds} for step in steps)
+    def _conclude(self) -> None:
+        """Take the end of the stream, work out what it says, and finish the logs."""
+        try:
+            self._take(self._decoder.close())
+        finally:  # a log that cannot be written must not hide what failed
+            self._recorder.close()
+            self.text = self._decoder.text
+            self.timeline = self._recorder.timeline()
+            self.failure = figures.failure(self.timeline, self.text)
+        for log in self._logs:
+            log.finish(self.timeline)

@@ -16,6 +16,12 @@ from jetpare.project.plan import Plan
 from jetpare.project.project import Project
 
 
+def check_engine(project: Project, plan: Plan, engine_: Engine, facts: EngineFacts) -> None:
+    """Raise ToolError where the engine cannot build *plan*: buildx or the emulation of its processor is missing."""
+    check_tools(facts)
+    check_emulation(plan, engine_, facts, project.sysroot)
+
+
 def check_tools(facts: EngineFacts) -> None:
     """Raise ToolError where buildx is missing or too old: bake itself would only speak of an unknown flag."""
     found = doctor.check_buildx(facts)

@@ -6,16 +6,19 @@ import hashlib
 import json
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from jetpare.base.files import digest
+from jetpare.build.bake import call_targets
 from jetpare.project.naming import BASE_SETTINGS, DOWNLOADS, LABEL_REVISION, REBUILD_PREFIX
 from jetpare.project.plan import Node
 from jetpare.records.ledger import order
+
+NO_ARGUMENTS: Mapping[str, str] = MappingProxyType({})
 
 
 def inputs_digest(root: Path, content: Mapping[str, Any], node: Node) -> str:
@@ -53,20 +56,53 @@ def inputs_digest(root: Path, content: Mapping[str, Any], node: Node) -> str:
     return f"sha256:{found.hexdigest()}"
 
 
-def stages_text(dockerfile: str, target: str, arguments: Mapping[str, str] = MappingProxyType({})) -> str:
-    """Return what is before the first FROM, and the stages that *target* is made of; all of it if there is no such.
+def stages_text(dockerfile: str, target: str, arguments: Mapping[str, str] = NO_ARGUMENTS) -> str:
+    """Return what is before the first FROM, and the stages that *target* is made of; all of it if there is no such."""
+    head, named = _parts(dockerfile)
+    wanted = stages_of(dockerfile, target, arguments)
+    return head + "".join(part for name, part in named.items() if name in wanted) if wanted else dockerfile
+
+
+def stages_of(dockerfile: str, target: str, arguments: Mapping[str, str] = NO_ARGUMENTS) -> tuple[str, ...]:
+    """Return the names of the stages that *target* is made of, itself first; none if there is no such stage.
 
     A stage that is named by way of an argument (FROM x-${NAME}) is the one that *arguments*, or its default, says.
     """
-    head, *parts = re.split(r"(?im)^(?=FROM\s)", dockerfile)
+    head, named = _parts(dockerfile)
     values = {**dict(re.findall(r"(?im)^ARG\s+(\w+)=(\S*)", head)), **arguments}
-    named = {match[1]: part for part in parts if (match := re.match(r"(?i)FROM\s.*\sAS\s+(\S+)", part))}
-    wanted = [target]
+    wanted = [target] if target in named else []
     for stage in wanted:  # grows while it is walked
-        text = re.sub(r"\$\{(\w+)\}", lambda match: values.get(match[1], ""), named.get(stage, ""))
+        text = re.sub(r"\$\{(\w+)\}", lambda match: values.get(match[1], ""), named[stage])
         sources = re.findall(r"(?im)^FROM\s+(?:--\S+\s+)*(\S+)|\bfrom=([^\s,]+)", text)
         wanted += [one for pair in sources for one in pair if one in named and one not in wanted]
-    return head + "".join(part for name, part in named.items() if name in wanted) if target in named else dockerfile
+    return tuple(wanted)
+
+
+def _parts(dockerfile: str) -> tuple[str, dict[str, str]]:
+    """Return what is before the first FROM, and the text of each stage that has a name."""
+    head, *parts = re.split(r"(?im)^(?=FROM\s)", dockerfile)
+    return head, {match[1]: part for part in parts if (match := re.match(r"(?i)FROM\s.*\sAS\s+(\S+)", part))}
+
+
+def own_stages(root: Path, content: Mapping[str, Any], nodes: Iterable[Node]) -> dict[str, frozenset[str]]:
+    """Return, by label, the stages of a Dockerfile that belong to each of *nodes*, which are in the plan's order.
+
+    Those are what its targets are made of, without what the nodes that it needs are made of. So a helper stage, such as
+    one that only another stage copies from, belongs to the first node that needs it.
+    """
+    made: dict[str, frozenset[str]] = {}
+    own: dict[str, frozenset[str]] = {}
+    groups: dict[str, str] = {}
+    for node in nodes:
+        names: set[str] = set()
+        for target in call_targets(node):
+            table = content["target"][target]
+            text = (root / str(table["dockerfile"])).read_text(encoding="utf-8")
+            names.update(stages_of(text, str(table["target"]), table.get("args", {})))
+        needed = (made[need] for need in node.needs if groups.get(need) == node.group)
+        own[node.label] = frozenset(names).difference(*needed)
+        made[node.label], groups[node.label] = frozenset(names), node.group
+    return own
 
 
 def only_builds(dockerfile: str, target: str) -> bool:

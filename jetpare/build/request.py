@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from jetpare import __version__
+from jetpare.base.files import write_atomically
 from jetpare.build import bake, base_settings, inputs
 from jetpare.engine.model import Engine
 from jetpare.project import naming
@@ -105,6 +107,21 @@ def expectations(project: Project, plan: Plan) -> dict[str, str]:
         else:
             found[node.label] = f"changed since run {good[0].id}" if good else "never built here"
     return found
+
+
+def unchanged_labels(project: Project, plan: Plan) -> frozenset[str]:
+    """Return the labels of the nodes whose inputs are those of their last good build."""
+    found = expectations(project, plan)
+    return frozenset(label for label, words in found.items() if words.startswith(UNCHANGED))
+
+
+def keep_rebuilds(project: Project, plan: Plan, request: Request, *, run: str) -> None:
+    """Remember that *run* built stages again that had not changed, so that later builds use what came out."""
+    if not request.again:
+        return
+    known = read_json(project.state_path / REBUILD)
+    known |= {f"{plan.profile_name}/{label}": run for label in request.again}
+    write_atomically(project.state_path / REBUILD, json.dumps(known) + "\n")
 
 
 def _same(project: Project, content: Mapping[str, Any], node: Node, good: tuple[Record, StageRecord]) -> bool:

@@ -203,18 +203,21 @@ def shell(session: Session, stage: str, *, image: str = "", command: str = "") -
     """Run a shell in a stage's result, and exit with its status."""
     from jetpare.build.shell import stage_image
     from jetpare.engine import containers, image_store
+    from jetpare.events.progress import command_line
     from jetpare.project.plan import NodeKind, find_stage
 
     label = find_stage(session.project.config, stage, image or None)
     plan = session.engine_plan(only=label)
-    reference = stage_image(session.project, plan, session.engine, label, say=session.say)
+    reference = stage_image(session.project, plan, session.engine, label, say=session.say, echo=session.echo)
     final = plan.node(label).kind is NodeKind.IMAGE
     # Only the last stage puts the tree where its programs expect it.
     setup = "" if final else IN_THE_TREE
     if not final:
         session.say("The stage's tree is /opt/stage; PATH and LD_LIBRARY_PATH point into it.")
+    argv = ["/bin/sh", "-c", setup + (command or "exec /bin/sh")]
     try:
-        status = containers.run_shell(session.engine, reference, ["/bin/sh", "-c", setup + (command or "exec /bin/sh")])
+        session.echo(command_line(containers.shell_command(session.engine, reference, argv), session.engine.overrides))
+        status = containers.run_shell(session.engine, reference, argv)
     finally:
         if not final:  # the layers stay in the build cache
             image_store.remove_image(session.engine, reference)

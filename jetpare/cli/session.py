@@ -84,6 +84,10 @@ class Session:
         """Print one line of narration."""
         self.err.print(plain_lines(line), markup=False)
 
+    def echo(self, line: str) -> None:
+        """Print a command that starts now as it is, without line breaks of our own, so that it can be pasted."""
+        self.err.print(plain_lines(line), markup=False, soft_wrap=True)
+
     def plan_of(self, *, images: tuple[str, ...] = (), only: str | None = None, architecture: str) -> Plan:
         """Return the plan of this session's profile on *architecture*."""
         return self.project.plan(

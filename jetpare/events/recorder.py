@@ -7,7 +7,7 @@ import binascii
 import codecs
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from typing import TextIO, cast
 
@@ -276,18 +276,17 @@ def _int(value: object) -> int:
 class StageLog:
     """Writes the output of a call to *file*: a header where another step speaks, lines with seconds since its start.
 
-    With *target* and *stage*, only that stage's: the files of a call that builds many. Hand ``line`` to a Recorder.
+    With *target*, only what belongs to that, and with *stages*, only to these: for a call that builds many. Hand
+    ``line`` to a Recorder.
     """
 
-    def __init__(self, file: TextIO, *, target: str | None = None, stage: str | None = None) -> None:
-        self._file, self._target, self._stage = file, target, stage
+    def __init__(self, file: TextIO, *, target: str | None = None, stages: Container[str] | None = None) -> None:
+        self._file, self._target, self._stages = file, target, stages
         self._speaker = ""
 
     def line(self, line: LogLine) -> None:
         """Write one line."""
-        places = line.places
-        if self._target is not None:
-            places = tuple(each for each in places if is_inside(each, self._target, self._stage))
+        places = self._own(line.places)
         if line.places and not places:
             return
         if line.digest != self._speaker:
@@ -295,11 +294,17 @@ class StageLog:
             self._file.write(f"#{places[0].name if places else line.digest}\n")
         self._file.write(f"{line.seconds:9.3f}  {line.text}\n")
 
+    def _own(self, places: tuple[Place, ...]) -> tuple[Place, ...]:
+        if self._target is None:
+            return places
+        inside = (each for each in places if is_inside(each, self._target, None))
+        return tuple(each for each in inside if self._stages is None or (each.stage or "") in self._stages)
+
     def finish(self, timeline: Timeline) -> None:
         """Write what each step took, so that the log of a stage that was cached says so too."""
         self._file.write("# steps\n")
         for step in timeline.steps:
-            place = step.places[0] if self._target is None else step.place(self._target, self._stage)
+            place = next(iter(self._own(step.places)), None)
             if place is None or place.kind is StepKind.INTERNAL or not step.intervals:
                 continue
             took = "CACHED" if step.cached else "ERROR" if step.error else f"{step.seconds:.3f} s"

@@ -152,6 +152,11 @@ class LiveProgress:
         with _unheard(self._console):
             self._console.print(Text(clean(text)))
 
+    def echo(self, line: str) -> None:
+        """Print *line* above the table, without line breaks of our own, so that it can be pasted."""
+        with _unheard(self._console):
+            self._console.print(Text(clean(line)), soft_wrap=True)
+
     def table(self) -> Table:
         """Return the rows in their present state."""
         table = Table.grid(padding=(0, 1), expand=True)
@@ -311,6 +316,10 @@ class PlainProgress:
     def note(self, text: str) -> None:
         """Print *text*, on one line unless a terminal is too narrow for it."""
         self._line(f"note: {text}", soft_wrap=not self._console.is_terminal)
+
+    def echo(self, line: str) -> None:
+        """Print *line* as it is."""
+        self._line(line)
 
     def _tell(self, label: str, step: Step, place: Place) -> None:
         if place.kind is StepKind.INTERNAL:

@@ -47,8 +47,7 @@ class Workshop:
 def no_buildx_to_ask(patch: pytest.MonkeyPatch) -> None:
     """Let every engine have a buildx, and no project be in a git repository: asking would start processes."""
     patch.setattr(api, "buildx_version", lambda *_: Version("0.13.1"))
-    for module in ("jetpare.build.pipeline", "jetpare.project.project"):
-        patch.setattr(f"{module}.source_revision", lambda *_: None)
+    patch.setattr("jetpare.project.project.source_revision", lambda *_: None)
 
 
 def make_workshop(root: Path, environ: Mapping[str, str], patch: pytest.MonkeyPatch) -> Workshop:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from jetpare.base import files
+from jetpare.base import files, process
 from jetpare.build import bake, buildx, inputs
 from jetpare.config import schema
 from jetpare.config.load import load_config
@@ -446,6 +446,54 @@ def test_a_stage_is_made_of_what_it_stands_on_and_copies_from() -> None:
     assert "prune.py" not in runtime
     assert "prune.py" in inputs.stages_text(text, "slim-report")
     assert inputs.stages_text(text, "no such stage") == text
+
+
+def test_each_stage_of_the_real_dockerfiles_belongs_to_one_node() -> None:
+    platforms = Platforms(target="linux/amd64", host="linux/amd64")
+    chosen = CONFIG.pick_profile("rehearsal", architecture="amd64")
+    made = make_plan(profile=chosen, platforms=platforms, images=CONFIG.pick_images(("cuda", "slim")))
+    nodes = [node for node in made.nodes if node.baked]
+    content = bake.definition(CONFIG, made, bake.Options(state=STATE))
+    own = inputs.own_stages(ROOT, content, nodes)
+    assert own["slim/slim"] == {"slim", "slim-report", "pruned"}
+    assert "base-with-cudnn" in own["slim/runtime"] & own["cuda/runtime"]
+    assert "cudnn-source" in own["cuda/cudnn"]
+    of_slim = [name for label, names in own.items() if label.startswith("slim/") for name in names]
+    assert len(of_slim) == len(set(of_slim))
+
+
+def test_a_stage_that_does_not_exist_is_made_of_nothing() -> None:
+    assert inputs.stages_of("FROM x AS a\nFROM a AS b\nFROM y\n", "c") == ()
+    assert inputs.stages_of("FROM x AS a\nFROM a AS b\nFROM y\n", "b") == ("b", "a")
+
+
+# --- running it
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [('{"cuda-gdal": {"a": 1}}', {"cuda-gdal": {"a": 1}}), ("[]", {}), ("not JSON", {}), (None, {})],
+)
+def test_bake_runs_in_the_project_and_its_metadata_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, expected: dict[str, Any]
+) -> None:
+    metadata = tmp_path / "metadata.json"
+    metadata.write_text("of an earlier call")
+    chunks: list[bytes] = []
+
+    def stream(argv: list[str], on_chunk: Any, *, env: dict[str, str], cwd: Path) -> int:
+        assert not metadata.exists()  # buildx wants a path that does not exist yet
+        assert argv == ["docker", "x", "--progress=rawjson", f"--metadata-file={metadata}"]
+        assert (env, cwd) == ({"A": "b", **buildx.ENVIRONMENT}, tmp_path)
+        on_chunk(b"x")
+        if text is not None:
+            metadata.write_text(text)
+        return 3
+
+    monkeypatch.setattr(process, "stream", stream)
+    found = buildx.run(["docker", "x"], root=tmp_path, env={"A": "b"}, metadata=metadata, on_chunk=chunks.append)
+    assert found == (3, expected)
+    assert chunks == [b"x"]
 
 
 def test_the_command_is_what_a_person_can_paste() -> None:

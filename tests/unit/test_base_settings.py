@@ -14,7 +14,7 @@ import pytest
 from docker.errors import ImageNotFound
 
 from jetpare.base.errors import EngineError
-from jetpare.build import base_settings, pipeline
+from jetpare.build import base_settings, schedule
 from jetpare.build.request import settings_of_bases
 from jetpare.config.load import load_config
 from jetpare.engine import api
@@ -97,6 +97,41 @@ def test_an_image_of_another_platform_is_not_the_base(store: dict[str, Any], tmp
 def test_a_registry_that_does_not_answer_is_an_error_with_a_way_out(tmp_path: Path, answer: str) -> None:
     with pytest.raises(EngineError, match=r"docker pull --platform linux/arm64 example\.org/base:1"):
         base_settings.read(running(tmp_path, answer), "example.org/base:1", platform="linux/arm64")
+
+
+ODD: list[Any] = [
+    None, [], "text", 3, [1], {"linux/arm64": "text"}, {"config": "text"}, {"config": {"Env": "A=b"}}, {"config": {"Env": [1]}},
+    {"config": {"Labels": ["a"]}}, {"config": {"Cmd": "sh"}}, {"config": {"Healthcheck": {"Test": "true"}}},
+    {"config": {"ExposedPorts": ["80"]}}, {"os": 1, "config": {}}, {"config": {"WorkingDir": {}}},
+]  # fmt: skip
+
+
+@pytest.mark.processes
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize("answer", ODD, ids=json.dumps)
+def test_an_odd_answer_of_a_registry_is_an_error_that_names_the_base(tmp_path: Path, answer: Any) -> None:
+    with pytest.raises(EngineError, match=r"example\.org/base:1"):
+        base_settings.read(running(tmp_path, json.dumps(answer)), "example.org/base:1", platform="linux/arm64")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [None, [], "text", {"Config": "text"}, *({**IMAGE, "Config": each["config"]} for each in ODD if isinstance(each, dict) and isinstance(each.get("config"), dict) and each["config"])],
+    ids=json.dumps,
+)  # fmt: skip
+def test_an_odd_answer_of_an_engine_is_an_error_that_names_the_base(
+    store: dict[str, Any], tmp_path: Path, answer: Any
+) -> None:
+    store["example.org/base:1"] = answer
+    with pytest.raises(EngineError, match=r"example\.org/base:1: .* got .*docker image inspect example\.org/base:1"):
+        base_settings.read(running(tmp_path, "{}"), "example.org/base:1", platform="linux/arm64")
+
+
+@pytest.mark.parametrize("config", [None, {}, dict.fromkeys(base_settings.HANDED_ON)])
+def test_a_base_without_settings_hands_on_none(store: dict[str, Any], tmp_path: Path, config: Any) -> None:
+    store["example.org/base:1"] = {**IMAGE, "Config": config}
+    found = base_settings.read(running(tmp_path, "{}"), "example.org/base:1", platform="linux/arm64")
+    assert base_settings.dockerfile(found) == base_settings.dockerfile({})
 
 
 def test_every_setting_is_handed_on_and_free_text_is_not_quoted() -> None:
@@ -210,8 +245,7 @@ def test_a_base_is_built_before_its_settings_are_read() -> None:
 
     def split(made: Plan) -> list[list[str]]:
         nodes = [node for node in made.nodes if node.baked]
-        run: Any = SimpleNamespace(plan=made)
-        return [[node.label for node in part] for part in pipeline._Run.bases_first(run, nodes)]
+        return [[node.label for node in part] for part in schedule.bases_first(made, nodes)]
 
     inputs, rest = split(plan_of("cuda", "slim"))
     assert "inputs/l4t-cuda" in inputs

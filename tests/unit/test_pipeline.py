@@ -17,7 +17,7 @@ from packaging.version import Version
 from jetpare.base.errors import BuildError, BusyError, CheckError, Interrupted, SpaceError, StrictPowerError, ToolError
 from jetpare.board.nvpmodel import Present
 from jetpare.board.power import PowerFacts, PowerSession
-from jetpare.build import bootstrap, pipeline, tagging
+from jetpare.build import bootstrap, tagging, watch
 from jetpare.build.guards import check_space
 from jetpare.build.request import Request
 from jetpare.build.shell import stage_image
@@ -144,15 +144,13 @@ def test_a_full_disk_does_not_hide_which_stage_failed(workshop: Workshop, disk: 
 
 def test_a_full_disk_does_not_hide_that_an_image_is_wrong(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     workshop.bake.outcomes["cuda-runtime-report"] = Baked(files={"checks.json": {"versions": {"gdal": "2.0"}}})
-    put_rows = pipeline._Run.put_rows
+    finish_image = tagging.finish_image
 
-    def rows(self: Any, *words: Any) -> list[str]:
-        marks = put_rows(self, *words)
-        if "cuda-runtime" in workshop.bake.calls[-1]:
-            monkeypatch.setattr(Ledger, "write", full)
-        return marks
+    def finish(*words: Any) -> None:
+        monkeypatch.setattr(Ledger, "write", full)
+        finish_image(*words)
 
-    monkeypatch.setattr(pipeline._Run, "put_rows", rows)
+    monkeypatch.setattr(tagging, "finish_image", finish)
     with pytest.raises(CheckError, match=r"gdal is 2\.0.*(\n.*)*last record .*No space left"):
         workshop.build(workshop.plan("cuda"))
 
@@ -480,7 +478,7 @@ def test_a_changed_power_mode_is_marked_and_fails_a_strict_run(
     file = mini / "build.toml"
     file.write_text(file.read_text() + f"\n[power]\nstrict = {str(strict).lower()}\n")
     workshop = make_workshop(mini, {"HOME": str(mini)}, monkeypatch)
-    monkeypatch.setattr(pipeline, "_power", lambda *_: nullcontext(Restless()))
+    monkeypatch.setattr(watch, "power_session", lambda *_, **__: nullcontext(Restless()))
     if strict:
         with pytest.raises(StrictPowerError, match="the power mode changed from MAXN"):
             workshop.build(workshop.plan("cuda"))

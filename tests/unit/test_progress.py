@@ -15,7 +15,7 @@ from rich.console import Console
 
 from jetpare.events import step_names
 from jetpare.events.decode import EventDecoder
-from jetpare.events.progress import Progress, Usual
+from jetpare.events.progress import Progress, Usual, command_line
 from jetpare.events.recorder import Activity, Recorder
 from jetpare.views.live import LiveProgress, PlainProgress, make_progress, of_label
 
@@ -58,6 +58,27 @@ def shown(view: LiveProgress, width: int = 80) -> list[str]:
     console = Console(file=io.StringIO(), width=width, record=True)
     console.print(view.table())
     return [line.rstrip() for line in console.export_text().splitlines()]
+
+
+# --- what runs
+
+
+@pytest.mark.parametrize("form", ["plain", "live"])
+def test_a_command_is_echoed_on_one_line_however_narrow_the_screen(form: str) -> None:
+    """A line break of ours would end the command that somebody pastes."""
+    line = command_line(["docker", "buildx", "bake", "a b", "[bold]", "x" * 60], {"A": "it's", "B": "1"})
+    assert line == f"""+ A='it'"'"'s' B=1 docker buildx bake 'a b' '[bold]' {"x" * 60}"""
+    view: Progress
+    if form == "plain":
+        view, file = plain(Clock())
+        view.echo(line)
+        assert file.getvalue() == f"{line}\n"
+    else:
+        view, console = live(Clock(), width=40)
+        with view:
+            view.plan(["cuda/gdal"])
+            view.echo(line)
+        assert line in console.export_text()
 
 
 # --- which

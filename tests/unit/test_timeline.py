@@ -548,7 +548,7 @@ def test_stage_log() -> None:
 
 def test_stage_log_of_one_stage_among_many() -> None:
     file = io.StringIO()
-    writer = StageLog(file, target="cuda-python", stage="python")
+    writer = StageLog(file, target="cuda-python", stages={"python"})
     recorder = Recorder(on_line=writer.line)
     for event in decoded((EVENTS / "parallel-cold.jsonl").read_bytes())[0]:
         recorder.add(event)
