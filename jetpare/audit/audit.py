@@ -8,16 +8,17 @@ from __future__ import annotations
 import datetime as dt
 import fnmatch
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from jetpare import __version__
 from jetpare.audit import binaries, configuration, data, duplicates, leftovers, libraries, packages, stack, users
 from jetpare.audit.subject import SEVERITIES, Evidence, Finding, NotMeasured, Severity, Subject
-from jetpare.config.schema import Waiver
-from jetpare.image.inventory import Inventory
+from jetpare.config.schema import AuditSettings, Waiver
+from jetpare.image.kept import kept
 
 if TYPE_CHECKING:
+    from jetpare.audit.subjects import Candidate
     from jetpare.engine.model import Engine
     from jetpare.project.plan import Plan
     from jetpare.project.project import Project
@@ -182,7 +183,6 @@ class Audit:
     fail_on: Severity
     rows: tuple[CheckResult, ...]
     findings: tuple[Finding, ...]
-    subjects: tuple[Subject, ...] = field(repr=False)  # what was audited, for the prune plan
 
     @property
     def open(self) -> tuple[Finding, ...]:
@@ -216,47 +216,80 @@ class Audit:
         }
 
 
-def audit(subjects: Sequence[Subject], *, now: dt.datetime, profile: str | None = None) -> Audit:
-    """Every check on every image, with the waivers of the first one's rules applied. A pure function."""
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What the checks found in one image, whatever is waived. ``broken``: the checks that could not cope with it."""
+
+    rows: tuple[CheckResult, ...]
+    findings: tuple[Finding, ...]
+    broken: tuple[str, ...] = ()
+
+
+def checked(subject: Subject) -> Checked:
+    """Run every check on *subject*. A pure function."""
     rows: list[CheckResult] = []
     findings: list[Finding] = []
-    for subject in subjects:
-        for check in CHECKS:
-            found, row = _one(check, subject)
-            rows.append(row)
-            findings += found
-    rules = subjects[0].rules if subjects else None
-    waived = list(_waive(findings, rules.waivers, rows, now.date())) if rules else []
+    broken: list[str] = []
+    for check in CHECKS:
+        found, row, failed = _one(check, subject)
+        rows.append(row)
+        findings += found
+        broken += [check.id] if failed else []
+    return Checked(rows=tuple(rows), findings=tuple(findings), broken=tuple(broken))
+
+
+def audit(subjects: Sequence[Subject], *, now: dt.datetime, profile: str | None = None) -> Audit:
+    """Run every check on every image, and apply the waivers of the first one's rules. A pure function."""
+    return _result(
+        [checked(each) for each in subjects],
+        [{"name": each.name, "reference": each.reference, "id": each.inventory.image_id} for each in subjects],
+        rules=subjects[0].rules if subjects else None,
+        now=now,
+        profile=profile,
+    )
+
+
+def _result(
+    images: Sequence[Checked],
+    names: Sequence[dict[str, str]],
+    *,
+    rules: AuditSettings | None,
+    now: dt.datetime,
+    profile: str | None,
+    missing: tuple[str, ...] = (),
+) -> Audit:
+    """Put together what was found in *images*, with the waivers of *rules* applied."""
+    rows = tuple(row for each in images for row in each.rows)
+    findings = [finding for each in images for finding in each.findings]
+    waived = list(_waive(findings, rules.waivers, rows, now.date())) if rules and images else []
     order = {severity: number for number, severity in enumerate(SEVERITIES)}
     numbers = {check.id: number for number, check in enumerate(CHECKS)}
     waived.sort(key=lambda each: (order[each.severity], numbers.get(each.id, 0), -(each.bytes or 0)))
     return Audit(
         generated=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         profile=profile,
-        images=tuple(
-            {"name": each.name, "reference": each.reference, "id": each.inventory.image_id} for each in subjects
-        ),
-        missing=(),
-        fail_on=rules.fail_on if rules else "error",
-        rows=tuple(rows),
+        images=tuple(names),
+        missing=missing,
+        fail_on=rules.fail_on if rules and images else "error",
+        rows=rows,
         findings=tuple(waived),
-        subjects=tuple(subjects),
     )
 
 
-def _one(check: AuditCheck, subject: Subject) -> tuple[list[Finding], CheckResult]:
-    """The findings of a check; those before it could not go on count too."""
+def _one(check: AuditCheck, subject: Subject) -> tuple[list[Finding], CheckResult, bool]:
+    """Return the findings of a check, those before it could not go on too, its result, and whether it failed."""
     found: list[Finding] = []
     try:
         for each in check.run(subject):
             found.append(each)  # noqa: PERF402 - what came before NotMeasured is kept
     except NotMeasured as error:
         if not found:
-            return [], CheckResult(image=subject.name, check=check.id, status=NOT_MEASURED, reason=str(error))
+            row = CheckResult(image=subject.name, check=check.id, status=NOT_MEASURED, reason=str(error))
+            return [], row, False
     except Exception as error:  # noqa: BLE001 - an image that one check cannot cope with does not cost the others
         why = f"this check failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        return found, CheckResult(image=subject.name, check=check.id, status=NOT_MEASURED, reason=why)
-    return found, CheckResult(image=subject.name, check=check.id, status=FOUND if found else OK)
+        return found, CheckResult(image=subject.name, check=check.id, status=NOT_MEASURED, reason=why), True
+    return found, CheckResult(image=subject.name, check=check.id, status=FOUND if found else OK), False
 
 
 # --- waivers
@@ -324,17 +357,35 @@ def run(
     running: Engine,
     *,
     images: Sequence[str] = (),
-    known: Iterable[Inventory] = (),
     say: Callable[[str], None] = lambda _: None,
 ) -> Audit:
     """Audit the images of *plan*, or *images*: names of build.toml, or references of any image in the engine.
 
-    Images of build.toml that are not built are named in the result. *known*: inventories that the caller has already.
-    *say* hears of others that are being taken, which takes a minute for an image of 5 GB. RecordError for a reference
-    that is not there.
+    Images of build.toml that are not built are named in the result. What the checks find in an image is kept, by all
+    that they look at. *say* hears of images that are being read, which takes a minute for 5 GB. Raises RecordError for
+    a reference that is not there.
     """
     from jetpare.audit import subjects
 
-    found, missing = subjects.subjects(project, plan, running, images, known=known, say=say)
-    result = audit(found, now=dt.datetime.now(dt.timezone.utc), profile=plan.profile_name)
-    return replace(result, missing=missing)
+    found, missing = subjects.candidates(project, plan, running, images, say=say)
+    return _result(
+        [_kept(project, each) for each in found],
+        [{"name": each.known["name"], "reference": each.known["reference"], "id": each.image_id} for each in found],
+        rules=project.config.audit,
+        now=dt.datetime.now(dt.timezone.utc),
+        profile=plan.profile_name,
+        missing=missing,
+    )
+
+
+def _kept(project: Project, candidate: Candidate) -> Checked:
+    """Return what the checks find in *candidate*; what could not cope with it is tried again next time."""
+    return kept(
+        project.state_path,
+        "audit",
+        candidate.digests,
+        candidate.known,
+        lambda: checked(candidate.subject),
+        Checked,
+        lasts=lambda made: not made.broken,
+    )
