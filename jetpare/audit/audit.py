@@ -9,10 +9,10 @@ import datetime as dt
 import fnmatch
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from jetpare import __version__
-from jetpare.audit import binaries, configuration, data, duplicates, leftovers, libraries, packages, stack, users
 from jetpare.audit.subject import SEVERITIES, Evidence, Finding, NotMeasured, Severity, Subject
 from jetpare.config.schema import AuditSettings, Waiver
 from jetpare.image.kept import kept
@@ -39,120 +39,134 @@ class AuditCheck:
     run: Callable[[Subject], Iterable[Finding]]
 
 
+def _lazily(place: str) -> Callable[[Subject], Iterable[Finding]]:
+    """Return the check at *place*, 'MODULE.FUNCTION' of this package; its module is imported when it first runs.
+
+    What was kept is shown without any of them.
+    """
+    module, name = place.split(".")
+
+    def run(subject: Subject) -> Iterable[Finding]:
+        found: Iterable[Finding] = getattr(import_module(f"jetpare.audit.{module}"), name)(subject)
+        return found
+
+    return run
+
+
 CHECKS = (
     AuditCheck(
         id="A1",
         title="every library that is needed is found",
         why="cuDNN, CUPTI, OpenBLAS or libGL missing: an import fails, or a program does not start.",
-        run=libraries.linked,
+        run=_lazily("libraries.linked"),
     ),
     AuditCheck(
         id="A2",
         title="so do libraries that are loaded only when they are used",
         why="libnvdla_compiler missing: a provider of ONNX Runtime fell back to the CPU for 175 days, in silence.",
-        run=libraries.lazily_loaded,
+        run=_lazily("libraries.lazily_loaded"),
     ),
     AuditCheck(
         id="A3",
         title="libraries that others open by name are there",
         why="libnvrtc-builtins.so.12.6 missing: the first kernel that is compiled at run time fails.",
-        run=libraries.opened,
+        run=_lazily("libraries.opened"),
     ),
     AuditCheck(
         id="A4",
         title="every pattern matches, and no layer that should hold files is empty",
         why="A COPY that matched nothing was cached for ever as a fix that fixed nothing.",
-        run=stack.empty,
+        run=_lazily("stack.empty"),
     ),
     AuditCheck(
         id="A5",
         title="no content is there twice, links are links",
         why="2 GB of cuDNN, copied three times because a COPY followed its links.",
-        run=duplicates.copies,
+        run=_lazily("duplicates.copies"),
     ),
     AuditCheck(
         id="A6",
         title="no layer undoes another",
         why="A layer of 40 MB that only pinned a package again; files deleted a layer too late.",
-        run=stack.overwritten,
+        run=_lazily("stack.overwritten"),
     ),
     AuditCheck(
         id="A7",
         title="everything has users",
         why="GDAL compiled for nobody (100 MB), cmake in a runtime image (82 MB).",
-        run=users.unused,
+        run=_lazily("users.unused"),
     ),
     AuditCheck(
         id="A8",
         title="no symbols that only debuggers read",
         why="300 MB of symbols and debug sections.",
-        run=binaries.symbols,
+        run=_lazily("binaries.symbols"),
     ),
     AuditCheck(
         id="A9",
         title="GPU code is for the GPU of the target",
         why="flash-attn for sm_80 and sm_90 only: 390 MB that cannot start on sm_87.",
-        run=binaries.gpu_code,
+        run=_lazily("binaries.gpu_code"),
     ),
     AuditCheck(
         id="A10",
         title="nothing that builds, documents or tests",
         why="50 MB of torch/include; compilers, package lists and caches in a runtime image.",
-        run=leftovers.leftovers,
+        run=_lazily("leftovers.leftovers"),
     ),
     AuditCheck(
         id="A11",
         title="no file of a package is gone",
         why="A clean-up of */docs deleted code that is imported.",
-        run=packages.gone,
+        run=_lazily("packages.gone"),
     ),
     AuditCheck(
         id="A12",
         title="nothing is installed twice, torch is for CUDA",
         why="A CPU-only torch installed in silence; a second CUDA from pip beside the system's.",
-        run=duplicates.twice,
+        run=_lazily("duplicates.twice"),
     ),
     AuditCheck(
         id="A13",
         title="no path of the build, no dead link or script",
         why="cv2's configuration pointed at /build.",
-        run=data.remains,
+        run=_lazily("data.remains"),
     ),
     AuditCheck(
         id="A14",
         title="configured like the baseline",
         why="NVIDIA_* variables lost with the base image: the container got no GPU.",
-        run=configuration.settings,
+        run=_lazily("configuration.settings"),
     ),
     AuditCheck(
         id="A15",
         title="commands that others call are there",
         why="No lsmod: no hardware video.",
-        run=configuration.commands,
+        run=_lazily("configuration.commands"),
     ),
     AuditCheck(
         id="A16",
         title="data that programs look for is there",
         why="No tzdata: every local time is an exception.",
-        run=data.missing_data,
+        run=_lazily("data.missing_data"),
     ),
     AuditCheck(
         id="A17",
         title="versions go together",
         why="cuDNN 9.3 was loaded by a torch that was compiled against 9.8.",
-        run=packages.versions,
+        run=_lazily("packages.versions"),
     ),
     AuditCheck(
         id="A22",
         title="OpenCV has what it has in the baseline",
         why="A rebuild of OpenCV lost GStreamer.",
-        run=binaries.opencv,
+        run=_lazily("binaries.opencv"),
     ),
     AuditCheck(
         id="A23",
         title="size and layers are within their limits",
         why="Images grow again after they were made slim; the engine stops at 127 layers.",
-        run=stack.budget,
+        run=_lazily("stack.budget"),
     ),
 )
 # Not checks of an image but of the waivers themselves.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from jetpare.base.versions import version_rows
 from jetpare.compare.comparison import (
@@ -18,11 +19,13 @@ from jetpare.compare.comparison import (
     PathBytes,
     WasteFigures,
 )
-from jetpare.image import waste
 from jetpare.image.attribution import Attribution, Component, unowned
 from jetpare.image.inventory import Inventory, Settings
 from jetpare.image.layers import Listing
 from jetpare.image.version_sources import Told, told
+
+if TYPE_CHECKING:
+    from jetpare.image.waste import Waste
 
 LARGEST = 20  # of whatever is named one by one
 FAULTS = 3  # of an inventory that are told
@@ -48,6 +51,8 @@ class ImageContents:
 
 def contents(inventory: Inventory, listing: Listing | None, found: Attribution) -> ImageContents:
     """Sum up what *inventory* holds and whose it is; *listing*: of its layers, where those were read."""
+    from jetpare.image.waste import waste
+
     nobodys = unowned(inventory, found)
     size = sum(file.bytes for file in nobodys)
     return ImageContents(
@@ -61,7 +66,7 @@ def contents(inventory: Inventory, listing: Listing | None, found: Attribution) 
             share=size / inventory.bytes if inventory.bytes else 0.0,
             largest=tuple(PathBytes(path=file.path, bytes=file.bytes) for file in nobodys[:LARGEST]),
         ),
-        waste=wasted(waste.waste(inventory, listing)),
+        waste=wasted(waste(inventory, listing)),
         told=told(inventory),
         faults=inventory.faults,
     )
@@ -100,7 +105,7 @@ def grouped(components: Iterable[Component]) -> list[GroupBytes]:
     return sorted(groups, key=lambda group: (-group.bytes, group.name))
 
 
-def wasted(found: waste.Waste) -> WasteFigures:
+def wasted(found: Waste) -> WasteFigures:
     """The largest of what is wasted, and the sums of all."""
     sets = [
         DuplicateSet(bytes=each.bytes, size=each.size, count=len(each.paths), paths=each.paths[:LARGEST])

@@ -21,7 +21,6 @@ from jetpare.compare.differences import ContentDifferences, complete, difference
 from jetpare.compare.pull_size import Method, PullSize, pull_size
 from jetpare.engine import api, containers, image_store
 from jetpare.engine.model import Engine, ImageFacts
-from jetpare.image import ask
 from jetpare.image.inventory import Inventory
 from jetpare.image.kept import Held, HeldContents, kept
 from jetpare.image.layers import Listing
@@ -198,6 +197,8 @@ def _differences(
 
 def _owners(project: Project, inventories: Mapping[str, Held[Inventory]]) -> dict[str, Held[Mapping[str, str]]]:
     def load(held: Held[Inventory]) -> Mapping[str, str]:
+        from jetpare.image import ask
+
         return ask.owned(held, project.config.groups, state=project.state_path).owners
 
     return {name: Held(held.digest, partial(load, held)) for name, held in inventories.items()}
@@ -257,7 +258,7 @@ def look_into(
     Anything that fails becomes a note; the rest is still returned.
     """
     figures = _with_pull_size(project, running, figures, facts, looking)
-    state, groups = project.state_path, project.config.groups
+    state = project.state_path
     try:
         inventory = inventory_reader.hold(running, facts.id, state=state, say=looking.say)
         listing = _listing(project, running, facts, looking)
@@ -265,14 +266,21 @@ def look_into(
             state,
             "contents",
             [inventory.digest, listing.digest],
-            {"groups": groups},
-            lambda: contents(inventory.content, listing.content, ask.owned(inventory, groups, state=state)),
+            {"groups": project.config.groups},
+            lambda: _contents(project, inventory, listing),
             ImageContents,
         )
     except (JetpareError, OSError) as error:
         said = (*figures.notes, f"what is in it was not measured: {error}")
         return replace(figures, sizes={**figures.sizes, **_merged(running, figures)}, notes=said), None
     return with_contents(figures, found), inventory
+
+
+def _contents(project: Project, inventory: Held[Inventory], listing: Held[Listing]) -> ImageContents:
+    from jetpare.image import ask  # which a comparison of images that are known does not need
+
+    owned = ask.owned(inventory, project.config.groups, state=project.state_path)
+    return contents(inventory.content, listing.content, owned)
 
 
 def _listing(project: Project, running: Engine, facts: ImageFacts, looking: Looking) -> Held[Listing]:

@@ -24,7 +24,6 @@ from jetpare.base.errors import EngineError, RecordError
 from jetpare.engine import api, containers, image_store
 from jetpare.engine.model import Engine
 from jetpare.image import inventory
-from jetpare.image.collector import limits, main, tree
 from jetpare.image.inventory import Inventory, LayerInfo, Settings
 from jetpare.image.kept import Held, touch, trim
 from jetpare.image.read import in_container
@@ -138,6 +137,8 @@ def from_stream(docker: DockerClient, image_id: str, *, state: Path, say: Say) -
 
     Raises EngineError where that is no archive, or has no end.
     """
+    from jetpare.image.collector import limits, main, tree
+
     tell = teller(say)
     faults: list[str] = []
     state.mkdir(parents=True, exist_ok=True)
