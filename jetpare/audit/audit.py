@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import datetime as dt
 import fnmatch
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import import_module
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from jetpare import __version__
@@ -19,7 +20,7 @@ from jetpare.image.kept import kept
 
 if TYPE_CHECKING:
     from jetpare.audit.subjects import Candidate
-    from jetpare.engine.model import Engine
+    from jetpare.engine.model import Engine, ImageFacts
     from jetpare.project.plan import Plan
     from jetpare.project.project import Project
 
@@ -371,17 +372,18 @@ def run(
     running: Engine,
     *,
     images: Sequence[str] = (),
+    known: Mapping[str, ImageFacts | None] = MappingProxyType({}),
     say: Callable[[str], None] = lambda _: None,
 ) -> Audit:
     """Audit the images of *plan*, or *images*: names of build.toml, or references of any image in the engine.
 
     Images of build.toml that are not built are named in the result. What the checks find in an image is kept, by all
-    that they look at. *say* hears of images that are being read, which takes a minute for 5 GB. Raises RecordError for
-    a reference that is not there.
+    that they look at. *known*: by reference, what the engine said of images already. *say* hears of images that are
+    being read, which takes a minute for 5 GB. Raises RecordError for a reference that is not there.
     """
     from jetpare.audit import subjects
 
-    found, missing = subjects.candidates(project, plan, running, images, say=say)
+    found, missing = subjects.candidates(project, plan, running, images, known=known, say=say)
     return _result(
         [_kept(project, each) for each in found],
         [{"name": each.known["name"], "reference": each.known["reference"], "id": each.image_id} for each in found],

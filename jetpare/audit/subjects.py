@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property, partial
+from types import MappingProxyType
 from typing import Any
 
 from jetpare.audit.subject import Subject
@@ -59,33 +60,33 @@ def candidates(
     running: Engine,
     names: Sequence[str],
     *,
+    known: Mapping[str, ImageFacts | None] = MappingProxyType({}),
     say: Callable[[str], None] = lambda _: None,
 ) -> tuple[list[Candidate], tuple[str, ...]]:
     """Return the images to audit, and those of build.toml among them that are not built.
 
-    Raises RecordError for a reference that the engine does not have.
+    *known*: by reference, what the engine said of images already. Raises RecordError for a reference that the engine
+    does not have.
     """
-    built = [
-        image for record in project.ledger.readable() if record.profile == plan.profile_name for image in record.images
-    ]
-    asked = [(name, _facts(project, plan, running, name)) for name in names or tuple(plan.images)]
+
+    def facts_of(name: str) -> ImageFacts | None:
+        own = name in project.config.images
+        reference = naming.image_tag(project.config, name, plan.profile_name) if own else name
+        return known[reference] if reference in known else image_store.inspect_image(running, reference)
+
+    asked = [(name, facts_of(name)) for name in names or tuple(plan.images)]
     unknown = next((name for name, facts in asked if facts is None and name not in project.config.images), None)
     if unknown is not None:
         raise RecordError(f"there is no image {unknown!r}, neither in build.toml nor in the engine. `docker images`.")
-    baseline = _facts(project, plan, running, project.config.project.baseline)
-    held: dict[str, Held[Inventory]] = {}
-
-    def hold(image_id: str) -> Held[Inventory]:
-        if image_id not in held:
-            held[image_id] = inventory_reader.hold(running, image_id, state=project.state_path, say=say)
-        return held[image_id]
-
+    baseline = facts_of(project.config.project.baseline)
+    hold = cache(partial(inventory_reader.hold, running, state=project.state_path, say=say))
+    rows = _rows(project, plan)
     found = [
         Candidate(
             image_id=facts.id,
             inventory=hold(facts.id),
             baseline=None if baseline is None or baseline.id == facts.id else hold(baseline.id),
-            known=_known(project, plan, name, facts, next((row for row in built if row.id == facts.id), None)),
+            known=_known(project, plan, name, facts, rows.get(facts.id)),
         )
         for name, facts in asked
         if facts is not None
@@ -93,11 +94,10 @@ def candidates(
     return found, tuple(name for name, facts in asked if facts is None)
 
 
-def _facts(project: Project, plan: Plan, running: Engine, name: str) -> ImageFacts | None:
-    own = name in project.config.images
-    return image_store.inspect_image(
-        running, naming.image_tag(project.config, name, plan.profile_name) if own else name
-    )
+def _rows(project: Project, plan: Plan) -> dict[str | None, ImageRecord]:
+    """Return what the newest run of *plan*'s profile says of each image, by the image's id."""
+    records = [record for record in project.ledger.readable() if record.profile == plan.profile_name]
+    return {image.id: image for record in reversed(records) for image in reversed(record.images)}
 
 
 def _known(project: Project, plan: Plan, name: str, facts: ImageFacts, row: ImageRecord | None) -> dict[str, Any]:

@@ -124,7 +124,8 @@ def comparison(
     records = [record for record in records if plan is None or record.profile == plan.profile_name]
     images: list[ImageFigures] = []
     inventories: dict[str, Held[Inventory]] = {}
-    for each, found in _found(running, wanted, plan):
+    pairs = _found(running, wanted, plan)
+    for each, found in pairs:
         figures = _figures(each, found, records)
         if found is not None and looking is not None:
             figures, held = look_into(project, running, figures, found, looking)
@@ -132,7 +133,7 @@ def comparison(
         images.append(_with_verification(project, figures))
     findings = None
     if plan is not None and looking is not None:
-        findings = _findings(project, plan, running, [image.name for image in images], looking)
+        findings = _findings(project, plan, running, pairs, looking)
     loaded = HeldContents(inventories)
     whole = complete(
         _outline(running, images, records, baseline=wanted[0].name, plan=plan, findings=findings),
@@ -205,11 +206,17 @@ def _owners(project: Project, inventories: Mapping[str, Held[Inventory]]) -> dic
 
 
 def _findings(
-    project: Project, plan: Plan, running: Engine, names: Sequence[str], looking: Looking
+    project: Project,
+    plan: Plan,
+    running: Engine,
+    pairs: Sequence[tuple[Wanted, ImageFacts | None]],
+    looking: Looking,
 ) -> tuple[Mapping[str, Any], ...] | None:
-    """Return what the audit finds in the images *names* of *plan*; None where it could not be done."""
+    """Return what the audit finds in the images of *pairs*, those of *plan*; None where it could not be done."""
+    names = [each.name for each, _ in pairs]
+    known = {each.reference: found for each, found in pairs}
     try:
-        found = audit.run(project, plan, running, images=names, say=looking.say)
+        found = audit.run(project, plan, running, images=names, known=known, say=looking.say)
     except (JetpareError, OSError) as error:
         looking.say(f"The images were not audited: {error}")
         return None

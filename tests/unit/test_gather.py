@@ -215,6 +215,22 @@ def test_what_is_in_an_image_is_summed_up(project: Project, contents: Inventory)
     assert gathered(project, Looking()).inventories == {"cuda": contents}
 
 
+def test_the_engine_is_asked_once_about_each_image(
+    project: Project, contents: Inventory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    usual = image_store.inspect_image
+
+    def inspect(running: Engine, reference: str) -> ImageFacts | None:
+        asked.append(reference)
+        return usual(running, reference)
+
+    monkeypatch.setattr(image_store, "inspect_image", inspect)
+    assert contents
+    assert gathered(project, Looking()).comparison.findings is not None
+    assert len(asked) == len(set(asked)) == 2
+
+
 def test_two_merged_sizes_that_differ_are_told(
     project: Project, contents: Inventory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
