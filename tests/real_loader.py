@@ -110,7 +110,7 @@ def modelled(loader: Loader, elf: Elf) -> Listing:
 def headings(loader: Loader, process: Process) -> Mapping[tuple[Rule | None, str], str]:
     """What ld.so calls a rule and its folder: it knows each folder by the first search path from which it was read."""
     root = process.root
-    paths: list[tuple[Rule, tuple[str, ...]]] = [("default", loader.default), ("runpath", root.runpath)]
+    paths: list[tuple[Rule, tuple[str, ...]]] = [("default", loader.search.default), ("runpath", root.runpath)]
     paths += [("rpath", root.rpath), ("LD_LIBRARY_PATH", process.environment)]
     for each in process.objects[1:]:
         paths += [("rpath", each.rpath), ("runpath", each.runpath)]

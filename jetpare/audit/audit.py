@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import datetime as dt
 import fnmatch
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib import import_module
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from jetpare import __version__
-from jetpare.audit import binaries, configuration, data, duplicates, leftovers, libraries, packages, stack, users
 from jetpare.audit.subject import SEVERITIES, Evidence, Finding, NotMeasured, Severity, Subject
-from jetpare.config.schema import Waiver
-from jetpare.image.inventory import Inventory
+from jetpare.config.schema import AuditSettings, Waiver
+from jetpare.image.kept import kept
 
 if TYPE_CHECKING:
-    from jetpare.engine.model import Engine
+    from jetpare.audit.subjects import Candidate
+    from jetpare.engine.model import Engine, ImageFacts
     from jetpare.project.plan import Plan
     from jetpare.project.project import Project
 
@@ -38,120 +40,134 @@ class AuditCheck:
     run: Callable[[Subject], Iterable[Finding]]
 
 
+def _lazily(place: str) -> Callable[[Subject], Iterable[Finding]]:
+    """Return the check at *place*, 'MODULE.FUNCTION' of this package; its module is imported when it first runs.
+
+    What was kept is shown without any of them.
+    """
+    module, name = place.split(".")
+
+    def run(subject: Subject) -> Iterable[Finding]:
+        found: Iterable[Finding] = getattr(import_module(f"jetpare.audit.{module}"), name)(subject)
+        return found
+
+    return run
+
+
 CHECKS = (
     AuditCheck(
         id="A1",
         title="every library that is needed is found",
         why="cuDNN, CUPTI, OpenBLAS or libGL missing: an import fails, or a program does not start.",
-        run=libraries.linked,
+        run=_lazily("libraries.linked"),
     ),
     AuditCheck(
         id="A2",
         title="so do libraries that are loaded only when they are used",
         why="libnvdla_compiler missing: a provider of ONNX Runtime fell back to the CPU for 175 days, in silence.",
-        run=libraries.lazily_loaded,
+        run=_lazily("libraries.lazily_loaded"),
     ),
     AuditCheck(
         id="A3",
         title="libraries that others open by name are there",
         why="libnvrtc-builtins.so.12.6 missing: the first kernel that is compiled at run time fails.",
-        run=libraries.opened,
+        run=_lazily("libraries.opened"),
     ),
     AuditCheck(
         id="A4",
         title="every pattern matches, and no layer that should hold files is empty",
         why="A COPY that matched nothing was cached for ever as a fix that fixed nothing.",
-        run=stack.empty,
+        run=_lazily("stack.empty"),
     ),
     AuditCheck(
         id="A5",
         title="no content is there twice, links are links",
         why="2 GB of cuDNN, copied three times because a COPY followed its links.",
-        run=duplicates.copies,
+        run=_lazily("duplicates.copies"),
     ),
     AuditCheck(
         id="A6",
         title="no layer undoes another",
         why="A layer of 40 MB that only pinned a package again; files deleted a layer too late.",
-        run=stack.overwritten,
+        run=_lazily("stack.overwritten"),
     ),
     AuditCheck(
         id="A7",
         title="everything has users",
         why="GDAL compiled for nobody (100 MB), cmake in a runtime image (82 MB).",
-        run=users.unused,
+        run=_lazily("users.unused"),
     ),
     AuditCheck(
         id="A8",
         title="no symbols that only debuggers read",
         why="300 MB of symbols and debug sections.",
-        run=binaries.symbols,
+        run=_lazily("binaries.symbols"),
     ),
     AuditCheck(
         id="A9",
         title="GPU code is for the GPU of the target",
         why="flash-attn for sm_80 and sm_90 only: 390 MB that cannot start on sm_87.",
-        run=binaries.gpu_code,
+        run=_lazily("binaries.gpu_code"),
     ),
     AuditCheck(
         id="A10",
         title="nothing that builds, documents or tests",
         why="50 MB of torch/include; compilers, package lists and caches in a runtime image.",
-        run=leftovers.leftovers,
+        run=_lazily("leftovers.leftovers"),
     ),
     AuditCheck(
         id="A11",
         title="no file of a package is gone",
         why="A clean-up of */docs deleted code that is imported.",
-        run=packages.gone,
+        run=_lazily("packages.gone"),
     ),
     AuditCheck(
         id="A12",
         title="nothing is installed twice, torch is for CUDA",
         why="A CPU-only torch installed in silence; a second CUDA from pip beside the system's.",
-        run=duplicates.twice,
+        run=_lazily("duplicates.twice"),
     ),
     AuditCheck(
         id="A13",
         title="no path of the build, no dead link or script",
         why="cv2's configuration pointed at /build.",
-        run=data.remains,
+        run=_lazily("data.remains"),
     ),
     AuditCheck(
         id="A14",
         title="configured like the baseline",
         why="NVIDIA_* variables lost with the base image: the container got no GPU.",
-        run=configuration.settings,
+        run=_lazily("configuration.settings"),
     ),
     AuditCheck(
         id="A15",
         title="commands that others call are there",
         why="No lsmod: no hardware video.",
-        run=configuration.commands,
+        run=_lazily("configuration.commands"),
     ),
     AuditCheck(
         id="A16",
         title="data that programs look for is there",
         why="No tzdata: every local time is an exception.",
-        run=data.missing_data,
+        run=_lazily("data.missing_data"),
     ),
     AuditCheck(
         id="A17",
         title="versions go together",
         why="cuDNN 9.3 was loaded by a torch that was compiled against 9.8.",
-        run=packages.versions,
+        run=_lazily("packages.versions"),
     ),
     AuditCheck(
         id="A22",
         title="OpenCV has what it has in the baseline",
         why="A rebuild of OpenCV lost GStreamer.",
-        run=binaries.opencv,
+        run=_lazily("binaries.opencv"),
     ),
     AuditCheck(
         id="A23",
         title="size and layers are within their limits",
         why="Images grow again after they were made slim; the engine stops at 127 layers.",
-        run=stack.budget,
+        run=_lazily("stack.budget"),
     ),
 )
 # Not checks of an image but of the waivers themselves.
@@ -182,7 +198,6 @@ class Audit:
     fail_on: Severity
     rows: tuple[CheckResult, ...]
     findings: tuple[Finding, ...]
-    subjects: tuple[Subject, ...] = field(repr=False)  # what was audited, for the prune plan
 
     @property
     def open(self) -> tuple[Finding, ...]:
@@ -216,47 +231,80 @@ class Audit:
         }
 
 
-def audit(subjects: Sequence[Subject], *, now: dt.datetime, profile: str | None = None) -> Audit:
-    """Every check on every image, with the waivers of the first one's rules applied. A pure function."""
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What the checks found in one image, whatever is waived. ``broken``: the checks that could not cope with it."""
+
+    rows: tuple[CheckResult, ...]
+    findings: tuple[Finding, ...]
+    broken: tuple[str, ...] = ()
+
+
+def checked(subject: Subject) -> Checked:
+    """Run every check on *subject*. A pure function."""
     rows: list[CheckResult] = []
     findings: list[Finding] = []
-    for subject in subjects:
-        for check in CHECKS:
-            found, row = _one(check, subject)
-            rows.append(row)
-            findings += found
-    rules = subjects[0].rules if subjects else None
-    waived = list(_waive(findings, rules.waivers, rows, now.date())) if rules else []
+    broken: list[str] = []
+    for check in CHECKS:
+        found, row, failed = _one(check, subject)
+        rows.append(row)
+        findings += found
+        broken += [check.id] if failed else []
+    return Checked(rows=tuple(rows), findings=tuple(findings), broken=tuple(broken))
+
+
+def audit(subjects: Sequence[Subject], *, now: dt.datetime, profile: str | None = None) -> Audit:
+    """Run every check on every image, and apply the waivers of the first one's rules. A pure function."""
+    return _result(
+        [checked(each) for each in subjects],
+        [{"name": each.name, "reference": each.reference, "id": each.inventory.image_id} for each in subjects],
+        rules=subjects[0].rules if subjects else None,
+        now=now,
+        profile=profile,
+    )
+
+
+def _result(
+    images: Sequence[Checked],
+    names: Sequence[dict[str, str]],
+    *,
+    rules: AuditSettings | None,
+    now: dt.datetime,
+    profile: str | None,
+    missing: tuple[str, ...] = (),
+) -> Audit:
+    """Put together what was found in *images*, with the waivers of *rules* applied."""
+    rows = tuple(row for each in images for row in each.rows)
+    findings = [finding for each in images for finding in each.findings]
+    waived = list(_waive(findings, rules.waivers, rows, now.date())) if rules and images else []
     order = {severity: number for number, severity in enumerate(SEVERITIES)}
     numbers = {check.id: number for number, check in enumerate(CHECKS)}
     waived.sort(key=lambda each: (order[each.severity], numbers.get(each.id, 0), -(each.bytes or 0)))
     return Audit(
         generated=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         profile=profile,
-        images=tuple(
-            {"name": each.name, "reference": each.reference, "id": each.inventory.image_id} for each in subjects
-        ),
-        missing=(),
-        fail_on=rules.fail_on if rules else "error",
-        rows=tuple(rows),
+        images=tuple(names),
+        missing=missing,
+        fail_on=rules.fail_on if rules and images else "error",
+        rows=rows,
         findings=tuple(waived),
-        subjects=tuple(subjects),
     )
 
 
-def _one(check: AuditCheck, subject: Subject) -> tuple[list[Finding], CheckResult]:
-    """The findings of a check; those before it could not go on count too."""
+def _one(check: AuditCheck, subject: Subject) -> tuple[list[Finding], CheckResult, bool]:
+    """Return the findings of a check, those before it could not go on too, its result, and whether it failed."""
     found: list[Finding] = []
     try:
         for each in check.run(subject):
             found.append(each)  # noqa: PERF402 - what came before NotMeasured is kept
     except NotMeasured as error:
         if not found:
-            return [], CheckResult(image=subject.name, check=check.id, status=NOT_MEASURED, reason=str(error))
+            row = CheckResult(image=subject.name, check=check.id, status=NOT_MEASURED, reason=str(error))
+            return [], row, False
     except Exception as error:  # noqa: BLE001 - an image that one check cannot cope with does not cost the others
         why = f"this check failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        return found, CheckResult(image=subject.name, check=check.id, status=NOT_MEASURED, reason=why)
-    return found, CheckResult(image=subject.name, check=check.id, status=FOUND if found else OK)
+        return found, CheckResult(image=subject.name, check=check.id, status=NOT_MEASURED, reason=why), True
+    return found, CheckResult(image=subject.name, check=check.id, status=FOUND if found else OK), False
 
 
 # --- waivers
@@ -324,17 +372,36 @@ def run(
     running: Engine,
     *,
     images: Sequence[str] = (),
-    known: Iterable[Inventory] = (),
+    known: Mapping[str, ImageFacts | None] = MappingProxyType({}),
     say: Callable[[str], None] = lambda _: None,
 ) -> Audit:
     """Audit the images of *plan*, or *images*: names of build.toml, or references of any image in the engine.
 
-    Images of build.toml that are not built are named in the result. *known*: inventories that the caller has already.
-    *say* hears of others that are being taken, which takes a minute for an image of 5 GB. RecordError for a reference
-    that is not there.
+    Images of build.toml that are not built are named in the result. What the checks find in an image is kept, by all
+    that they look at. *known*: by reference, what the engine said of images already. *say* hears of images that are
+    being read, which takes a minute for 5 GB. Raises RecordError for a reference that is not there.
     """
     from jetpare.audit import subjects
 
-    found, missing = subjects.subjects(project, plan, running, images, known=known, say=say)
-    result = audit(found, now=dt.datetime.now(dt.timezone.utc), profile=plan.profile_name)
-    return replace(result, missing=missing)
+    found, missing = subjects.candidates(project, plan, running, images, known=known, say=say)
+    return _result(
+        [_kept(project, each) for each in found],
+        [{"name": each.known["name"], "reference": each.known["reference"], "id": each.image_id} for each in found],
+        rules=project.config.audit,
+        now=dt.datetime.now(dt.timezone.utc),
+        profile=plan.profile_name,
+        missing=missing,
+    )
+
+
+def _kept(project: Project, candidate: Candidate) -> Checked:
+    """Return what the checks find in *candidate*; what could not cope with it is tried again next time."""
+    return kept(
+        project.state_path,
+        "audit",
+        candidate.digests,
+        candidate.known,
+        lambda: checked(candidate.subject),
+        Checked,
+        lasts=lambda made: not made.broken,
+    )

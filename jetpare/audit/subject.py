@@ -8,17 +8,18 @@ import posixpath
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from packaging.utils import canonicalize_name
 
 from jetpare.base.units import MB
 from jetpare.config.schema import AuditSettings as Rules
 from jetpare.image.attribution import listed_by
-from jetpare.image.host_libraries import allowed
 from jetpare.image.inventory import Distribution, Elf, Inventory, Package
-from jetpare.image.linkage import Linkage, libraries, resolve
-from jetpare.image.needs import LINKS, RUNS, Use, uses
+
+if TYPE_CHECKING:
+    from jetpare.image.linkage import Linkage
+    from jetpare.image.needs import Use
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")  # the worst first
@@ -120,21 +121,30 @@ class Subject:
     @cached_property
     def libraries(self) -> Mapping[str, tuple[str, ...]]:
         """Every name under which a shared object can be asked for -> the real paths of the objects that have it."""
+        from jetpare.image.linkage import libraries
+
         return libraries(self.inventory)
 
     @cached_property
     def linkage(self) -> Linkage:
         """What every ELF file needs, and where the image's loader finds it."""
+        from jetpare.image.host_libraries import allowed
+        from jetpare.image.linkage import resolve
+
         return resolve(self.inventory, allow=allowed(self.rules.host_libraries))
 
     @cached_property
     def uses(self) -> tuple[Use, ...]:
         """Who needs whom: the image's graph of files, packages and distributions."""
+        from jetpare.image.needs import uses
+
         return uses(self.inventory, self.linkage)
 
     @cached_property
     def linked(self) -> frozenset[str]:
         """The files that another one links."""
+        from jetpare.image.needs import LINKS, RUNS
+
         return frozenset(use.used for use in self.uses if use.how in (LINKS, RUNS))
 
     @cached_property

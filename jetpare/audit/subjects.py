@@ -1,18 +1,22 @@
-"""From the engine, the run records and build.toml to the Subjects of an audit."""
+"""Gather the images of an audit from the engine, the run records and build.toml."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property, partial
+from types import MappingProxyType
 from typing import Any
 
 from jetpare.audit.subject import Subject
 from jetpare.base.errors import RecordError
+from jetpare.config.schema import AuditSettings
 from jetpare.config.values import CUDA_TARGET, MULTIARCH, architecture_of
 from jetpare.engine import image_store
 from jetpare.engine.model import Engine, ImageFacts
 from jetpare.image.inventory import Inventory
+from jetpare.image.kept import Held
 from jetpare.image.read import inventory_reader
 from jetpare.project import naming
 from jetpare.project.plan import Plan
@@ -22,72 +26,90 @@ from jetpare.records.ledger import ImageRecord
 
 PROBE = "/usr/share/jetpare/checks.json"
 COLLECTED = "cudnn"  # the stage that [collect] is for
+LOOKED_AT = ("host_libraries", "allow", "least_mb")  # of [audit], by the checks
 PRUNED = "slim"  # the stage that leaves out what [[prune]] names
 
 
-def subjects(
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """An image to audit: a Subject whose inventories are loaded when it is first asked for.
+
+    ``known``: the Subject's other fields.
+    """
+
+    image_id: str
+    inventory: Held[Inventory]
+    baseline: Held[Inventory] | None
+    known: Mapping[str, Any]
+
+    @cached_property
+    def subject(self) -> Subject:
+        """The Subject, with what the probe wrote into the image where no run record has it."""
+        baseline = self.baseline.content if self.baseline else None
+        return _measured(Subject(inventory=self.inventory.content, baseline=baseline, **self.known))
+
+    @property
+    def digests(self) -> tuple[str | None, ...]:
+        """The digests of what is loaded."""
+        return (self.inventory.digest, self.baseline.digest if self.baseline else "no baseline")
+
+
+def candidates(
     project: Project,
     plan: Plan,
     running: Engine,
     names: Sequence[str],
     *,
-    known: Iterable[Inventory] = (),
+    known: Mapping[str, ImageFacts | None] = MappingProxyType({}),
     say: Callable[[str], None] = lambda _: None,
-) -> tuple[list[Subject], tuple[str, ...]]:
-    """The images to audit, and those of build.toml among them that are not built.
+) -> tuple[list[Candidate], tuple[str, ...]]:
+    """Return the images to audit, and those of build.toml among them that are not built.
 
-    *known*: inventories that the caller has, which are not loaded again.
-    Raises RecordError for a reference that the engine does not have.
+    *known*: by reference, what the engine said of images already. Raises RecordError for a reference that the engine
+    does not have.
     """
-    built = [
-        image for record in project.ledger.readable() if record.profile == plan.profile_name for image in record.images
-    ]
-    baseline_name = project.config.project.baseline
-    baseline = _facts(project, plan, running, baseline_name)
 
-    taken = {each.image_id: each for each in known}
+    def facts_of(name: str) -> ImageFacts | None:
+        own = name in project.config.images
+        reference = naming.image_tag(project.config, name, plan.profile_name) if own else name
+        return known[reference] if reference in known else image_store.inspect_image(running, reference)
 
-    def take(image_id: str) -> Inventory:
-        if image_id not in taken:
-            taken[image_id] = inventory_reader.take(running, image_id, state=project.state_path, say=say)
-        return taken[image_id]
-
-    found: list[Subject] = []
-    missing: list[str] = []
-    for name in names or tuple(plan.images):
-        facts = _facts(project, plan, running, name)
-        if facts is None and name not in project.config.images:
-            raise RecordError(f"there is no image {name!r}, neither in build.toml nor in the engine. `docker images`.")
-        if facts is None:
-            missing.append(name)
-            continue
-        other = baseline if baseline is not None and baseline.id != facts.id else None
-        found.append(
-            Subject(
-                name=name,
-                reference=facts.reference,
-                inventory=take(facts.id),
-                rules=project.config.audit,
-                baseline=None if other is None else take(other.id),
-                baseline_name=baseline_name,
-                layers_bytes=facts.layers_bytes if facts.layers_exact else None,
-                **_known(project, plan, name, next((row for row in built if row.id == facts.id), None)),
-            )
+    asked = [(name, facts_of(name)) for name in names or tuple(plan.images)]
+    unknown = next((name for name, facts in asked if facts is None and name not in project.config.images), None)
+    if unknown is not None:
+        raise RecordError(f"there is no image {unknown!r}, neither in build.toml nor in the engine. `docker images`.")
+    baseline = facts_of(project.config.project.baseline)
+    hold = cache(partial(inventory_reader.hold, running, state=project.state_path, say=say))
+    rows = _rows(project, plan)
+    found = [
+        Candidate(
+            image_id=facts.id,
+            inventory=hold(facts.id),
+            baseline=None if baseline is None or baseline.id == facts.id else hold(baseline.id),
+            known=_known(project, plan, name, facts, rows.get(facts.id)),
         )
-    return [_measured(each) for each in found], tuple(missing)
+        for name, facts in asked
+        if facts is not None
+    ]
+    return found, tuple(name for name, facts in asked if facts is None)
 
 
-def _facts(project: Project, plan: Plan, running: Engine, name: str) -> ImageFacts | None:
-    own = name in project.config.images
-    return image_store.inspect_image(
-        running, naming.image_tag(project.config, name, plan.profile_name) if own else name
-    )
+def _rows(project: Project, plan: Plan) -> dict[str | None, ImageRecord]:
+    """Return what the newest run of *plan*'s profile says of each image, by the image's id."""
+    records = [record for record in project.ledger.readable() if record.profile == plan.profile_name]
+    return {image.id: image for record in reversed(records) for image in reversed(record.images)}
 
 
-def _known(project: Project, plan: Plan, name: str, row: ImageRecord | None) -> dict[str, Any]:
-    """What build.toml and the run records say of an image; what the profile says counts for any image."""
+def _known(project: Project, plan: Plan, name: str, facts: ImageFacts, row: ImageRecord | None) -> dict[str, Any]:
+    """Return what the engine, build.toml and the run records say of an image.
+
+    What the profile says counts for any image. The rules come without the waivers, which are for the findings.
+    """
     config, profile = project.config, plan.profile
-    known: dict[str, Any] = {"cuda": plan.wants_cuda, "gpu_arch": profile.gpu_arch, "provided": config.python.provided}
+    known: dict[str, Any] = {"name": name, "reference": facts.reference, "baseline_name": config.project.baseline}
+    known["rules"] = AuditSettings(**{key: getattr(config.audit, key) for key in LOOKED_AT})
+    known["layers_bytes"] = facts.layers_bytes if facts.layers_exact else None
+    known |= {"cuda": plan.wants_cuda, "gpu_arch": profile.gpu_arch, "provided": config.python.provided}
     known["requested"] = ("python3", *config.runtime.packages)
     if row is not None:
         known |= {"versions": row.versions, "checks": row.checks}
@@ -103,14 +125,14 @@ def _known(project: Project, plan: Plan, name: str, row: ImageRecord | None) -> 
 
 
 def fill(pattern: str, platform: str) -> str:
-    """A pattern of [collect] with its placeholders filled in for a platform."""
+    """Return a pattern of [collect] with its placeholders filled in for a platform."""
     architecture = architecture_of(platform)
     multiarch, cuda = MULTIARCH.get(architecture, "*"), CUDA_TARGET.get(architecture, "*")
     return pattern.replace("{multiarch}", multiarch).replace("{cuda_target}", cuda)
 
 
 def _measured(subject: Subject) -> Subject:
-    """*subject* with what the probe wrote into the image, where no run record has it."""
+    """Return *subject* with what the probe wrote into the image, where no run record has it."""
     if subject.versions or PROBE not in subject.inventory.texts:
         return subject
     try:

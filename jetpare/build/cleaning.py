@@ -32,7 +32,7 @@ def clean(project: Project, running: Engine, *, cache: bool) -> Iterator[str]:
             yield from _images(docker, project, private=running.private)
             if cache:
                 yield from _build_cache(docker, everything=running.private)
-        folders = ["reports", "secrets", "empty", "inventories", "layers", *(["downloads"] if cache else [])]
+        folders = ["reports", "secrets", "empty", "inventories", "layers", "kept", *(["downloads"] if cache else [])]
         for name in folders:
             shutil.rmtree(project.state_path / name, ignore_errors=True)
         # Not every file there: power.json says what has to be restored on the board.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from jetpare.audit.audit import Audit
     from jetpare.compare.gather import Gathered
     from jetpare.compare.pull_size import Method
-    from jetpare.image.needs import Image
+    from jetpare.engine.model import ImageFacts
+    from jetpare.image.ask import Explanation
     from jetpare.project.plan import Plan
     from jetpare.records.ledger import StageRecord
 
@@ -135,22 +137,20 @@ def verify(session: Session, *, images: tuple[str, ...], as_json: bool) -> None:
 
 def explain(session: Session, word: str, *, images: tuple[str, ...], layers: bool) -> None:
     """Say why *word* is in each of the images. Raises UnknownNameError where none has it."""
-    from jetpare.image import explain
     from jetpare.views import explanation_text, terminal
 
     close: list[str] = []
     lacking = []
     built = built_images(session, images)
     for name, reference in built.items():
-        image = look_into(session, reference, stream=layers)
-        subjects = explain.explain(image, word)
-        if subjects:
+        found = look_into(session, reference, word, stream=layers)
+        if found.subjects:
             terminal.show(
-                session.out, explanation_text.explanation(name, subjects, image_bytes=image.inventory.bytes), ""
+                session.out, explanation_text.explanation(name, found.subjects, image_bytes=found.image_bytes), ""
             )
         else:
             lacking.append(name)
-            close += explain.similar(image, word)
+            close += found.close
     if len(lacking) == len(built):
         hint = f" Did you mean {' or '.join(dict.fromkeys(close))}?" if close else ""
         raise UnknownNameError(
@@ -182,23 +182,33 @@ def built_images(session: Session, images: tuple[str, ...]) -> dict[str, str]:
     return there
 
 
-def look_into(session: Session, reference: str, *, stream: bool) -> Image:
-    """What is in an image, whose it is, and its layers; those from the engine's stream only if *stream*."""
-    from rich.progress import Progress
-
-    from jetpare.image import attribution, host_libraries, needs
+def look_into(session: Session, reference: str, word: str, *, stream: bool) -> Explanation:
+    """Explain *word* in an image; its layers are read from the engine's stream only if *stream*."""
+    from jetpare.engine import image_store
+    from jetpare.image import ask
     from jetpare.image.read import inventory_reader, layer_reader
 
-    state, config = session.project.state_path, session.project.config
-    inventory = inventory_reader.take(session.engine, reference, state=state, say=session.say)
-    total = sum(layer.size or 0 for layer in inventory.layers)
-    with Progress(console=session.err, transient=True, disable=not (stream and session.err.is_terminal)) as progress:
-        bar = progress.add_task(f"reading the layers of {reference}", total=total or None)
-        told = (lambda done: progress.update(bar, completed=done)) if stream else None
-        listing = layer_reader.take(session.engine, inventory.image_id, state=state, stream=told)
-    owned = attribution.attribute(inventory, groups=config.groups)
-    asked = needs.sources(config, inventory.settings.labels)
-    return needs.Image(inventory, owned, listing, asked, host_libraries.allowed(config.audit.host_libraries))
+    state = session.project.state_path
+    facts = image_store.inspect_image(session.engine, reference)
+    if facts is None:
+        raise RecordError(f"{reference}: the engine has no such image any more.")
+    inventory = inventory_reader.hold(session.engine, facts.id, state=state, say=session.say)
+    with stream_progress(session, facts, shown=stream) as told:
+        listing = layer_reader.hold(session.engine, facts.id, state=state, stream=told)
+    return ask.explanation(word, inventory, listing, session.project.config, state=state)
+
+
+@contextmanager
+def stream_progress(session: Session, facts: ImageFacts, *, shown: bool) -> Iterator[Callable[[int], None] | None]:
+    """Give what a stream of the image's layers tells its bytes to, a bar on a terminal; None where *shown* is False."""
+    if not shown:
+        yield None
+        return
+    from rich.progress import Progress
+
+    with Progress(console=session.err, transient=True, disable=not session.err.is_terminal) as progress:
+        bar = progress.add_task(f"reading the layers of {facts.reference}", total=facts.layers_bytes or None)
+        yield lambda done: progress.update(bar, completed=done)
 
 
 def audit(session: Session, *, images: tuple[str, ...], forms: Mapping[str, bool], output: str | None) -> None:
@@ -211,13 +221,25 @@ def audit(session: Session, *, images: tuple[str, ...], forms: Mapping[str, bool
         raise ConfigError(f"--{' and --'.join(chosen)}: one of them is wanted.")
     form = chosen[0] if chosen else "table"
     results.check_folder(output or "")
+    if form == "prune-plan":
+        results.deliver(session, prune_plan_text(session, images), output or "", "The audit")
+        return
     result = audit.run(session.project, comparable_plan(session), session.engine, images=images, say=session.say)
     if form == "table" and not output:
         terminal.show(session.out, audit_text.audit(result))
     else:
         results.deliver(session, _audit_text(result, form), output or "", "The audit")
-    if form != "prune-plan":
-        check_audit(session, result)
+    check_audit(session, result)
+
+
+def prune_plan_text(session: Session, images: tuple[str, ...]) -> str:
+    """Return what could go from the images, with rules for build.toml."""
+    from jetpare.audit import prune_plan, subjects
+    from jetpare.views import audit_text, terminal
+
+    found, _ = subjects.candidates(session.project, comparable_plan(session), session.engine, images, say=session.say)
+    plan = [item for each in found for item in prune_plan.items(each.subject)]
+    return f"{terminal.text(audit_text.prune_plan(plan))}{prune_plan.as_toml(plan)}\n"
 
 
 def check_audit(session: Session, result: Audit) -> None:
@@ -240,13 +262,9 @@ def _method(name: str) -> Method | None:
 
 
 def _audit_text(result: Audit, form: str) -> str:
-    """Return the audit as text: the tables, the documented JSON, SARIF, or what could go, with rules for build.toml."""
-    from jetpare.audit import prune_plan
+    """Return the audit as text: the tables, the documented JSON, or SARIF."""
     from jetpare.views import audit_text, sarif, terminal
 
-    if form == "prune-plan":
-        plan = [item for subject in result.subjects for item in prune_plan.items(subject)]
-        return f"{terminal.text(audit_text.prune_plan(plan))}{prune_plan.as_toml(plan)}\n"
     if form == "table":
         return terminal.text(audit_text.audit(result))
     return results.to_json(sarif.sarif(result) if form == "sarif" else result.as_dict())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from jetpare.base.versions import version_rows
 from jetpare.compare.comparison import (
@@ -18,29 +19,46 @@ from jetpare.compare.comparison import (
     PathBytes,
     WasteFigures,
 )
-from jetpare.image import waste
 from jetpare.image.attribution import Attribution, Component, unowned
-from jetpare.image.inventory import Inventory, LayerInfo
+from jetpare.image.inventory import Inventory, Settings
 from jetpare.image.layers import Listing
 from jetpare.image.version_sources import Told, told
+
+if TYPE_CHECKING:
+    from jetpare.image.waste import Waste
 
 LARGEST = 20  # of whatever is named one by one
 FAULTS = 3  # of an inventory that are told
 
 
-def with_contents(
-    figures: ImageFigures, inventory: Inventory, listing: Listing | None, found: Attribution
-) -> ImageFigures:
-    """*figures* with what *inventory* holds and whose it is; *listing*: of its layers, where those were read."""
+@dataclass(frozen=True, kw_only=True)
+class ImageContents:
+    """What one image holds, whatever else is known of the image: a function of its inventory, its layers and [groups].
+
+    ``instructions``: of its layers, by their digests. ``told``: what it says of itself. ``faults``: what could not be
+    read.
+    """
+
+    bytes: int
+    instructions: Mapping[str, str | None]
+    settings: Settings
+    components: tuple[Component, ...]
+    nobody: Nobody
+    waste: WasteFigures
+    told: Told
+    faults: tuple[str, ...]
+
+
+def contents(inventory: Inventory, listing: Listing | None, found: Attribution) -> ImageContents:
+    """Sum up what *inventory* holds and whose it is; *listing*: of its layers, where those were read."""
+    from jetpare.image.waste import waste
+
     nobodys = unowned(inventory, found)
-    own = Told() if any(row.measured for row in figures.versions) or figures.checks else told(inventory)
     size = sum(file.bytes for file in nobodys)
-    return replace(
-        figures,
-        sizes={**figures.sizes, "merged": inventory.bytes},
-        layers=tuple(_layers(figures.layers or (), inventory.layers)) or figures.layers,
-        config=inventory.settings,
-        groups=tuple(grouped(found.components)),
+    return ImageContents(
+        bytes=inventory.bytes,
+        instructions={layer.diff_id: layer.instruction for layer in inventory.layers},
+        settings=inventory.settings,
         components=found.components,
         nobody=Nobody(
             bytes=size,
@@ -48,10 +66,27 @@ def with_contents(
             share=size / inventory.bytes if inventory.bytes else 0.0,
             largest=tuple(PathBytes(path=file.path, bytes=file.bytes) for file in nobodys[:LARGEST]),
         ),
-        waste=wasted(waste.waste(inventory, listing)),
+        waste=wasted(waste(inventory, listing)),
+        told=told(inventory),
+        faults=inventory.faults,
+    )
+
+
+def with_contents(figures: ImageFigures, held: ImageContents) -> ImageFigures:
+    """Add what the image holds to *figures*. What the image says of itself counts only where no run measured it."""
+    own = Told() if any(row.measured for row in figures.versions) or figures.checks else held.told
+    return replace(
+        figures,
+        sizes={**figures.sizes, "merged": held.bytes},
+        layers=tuple(_layers(figures.layers or (), held.instructions)) or figures.layers,
+        config=held.settings,
+        groups=tuple(grouped(held.components)),
+        components=held.components,
+        nobody=held.nobody,
+        waste=held.waste,
         versions=version_rows(own.versions, _expected(figures)) if own.versions else figures.versions,
         checks=figures.checks or own.checks,
-        notes=(*figures.notes, *own.notes, *_faults(figures, inventory)),
+        notes=(*figures.notes, *own.notes, *_faults(figures, held)),
     )
 
 
@@ -70,7 +105,7 @@ def grouped(components: Iterable[Component]) -> list[GroupBytes]:
     return sorted(groups, key=lambda group: (-group.bytes, group.name))
 
 
-def wasted(found: waste.Waste) -> WasteFigures:
+def wasted(found: Waste) -> WasteFigures:
     """The largest of what is wasted, and the sums of all."""
     sets = [
         DuplicateSet(bytes=each.bytes, size=each.size, count=len(each.paths), paths=each.paths[:LARGEST])
@@ -85,17 +120,16 @@ def wasted(found: waste.Waste) -> WasteFigures:
     )
 
 
-def _layers(known: Sequence[LayerFigures], read: Sequence[LayerInfo]) -> Iterable[LayerFigures]:
-    """The layers with the instructions that made them; they are the same ones, from the bottom up."""
-    made = {layer.diff_id: layer.instruction for layer in read}
-    return (replace(layer, instruction=made.get(layer.diff_id)) for layer in known)
+def _layers(known: Sequence[LayerFigures], instructions: Mapping[str, str | None]) -> Iterable[LayerFigures]:
+    """Add to each layer the instruction that made it."""
+    return (replace(layer, instruction=instructions.get(layer.diff_id)) for layer in known)
 
 
-def _faults(figures: ImageFigures, inventory: Inventory) -> Iterable[str]:
-    """What could not be read; a merged size that is not the one of the run that built it."""
+def _faults(figures: ImageFigures, held: ImageContents) -> Iterable[str]:
+    """Say what could not be read, and where the merged size is not the one of the run that built the image."""
     merged = figures.sizes.get("merged")
-    if merged is not None and merged != inventory.bytes:
-        yield f"its files are {inventory.bytes} bytes, and were {merged} when it was built: one of the two was misread"
-    yield from (f"not read: {fault}" for fault in inventory.faults[:FAULTS])
-    if len(inventory.faults) > FAULTS:
-        yield f"not read: {len(inventory.faults) - FAULTS} more"
+    if merged is not None and merged != held.bytes:
+        yield f"its files are {held.bytes} bytes, and were {merged} when it was built: one of the two was misread"
+    yield from (f"not read: {fault}" for fault in held.faults[:FAULTS])
+    if len(held.faults) > FAULTS:
+        yield f"not read: {len(held.faults) - FAULTS} more"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -55,25 +55,47 @@ WHY = {
 }
 
 
-def complete(result: Comparison, inventories: Mapping[str, Inventory], *, min_saving_percent: float) -> Comparison:
-    """*result* with all that follows from its images, the baseline first. *inventories*: by image name, as far as had.
+@dataclass(frozen=True, kw_only=True)
+class ContentDifferences:
+    """In what the contents of several images differ; a function of their inventories and components."""
 
-    ``min_saving_percent``: of the baseline's layers, what an image has to save to be recommended.
+    packages: tuple[PackageRow, ...]
+    files: tuple[FileDifferences, ...]
+
+
+def differences(images: Sequence[ImageFigures], inventories: Mapping[str, Inventory]) -> ContentDifferences:
+    """Compare the contents of *images*, the baseline first; *inventories* by image name, as far as there are any."""
+    return ContentDifferences(
+        packages=packages(images, inventories), files=tuple(file_differences(images, inventories))
+    )
+
+
+def complete(
+    result: Comparison,
+    inventories: Mapping[str, Inventory],
+    *,
+    min_saving_percent: float,
+    compare: Callable[[Sequence[ImageFigures], Mapping[str, Inventory]], ContentDifferences] = differences,
+) -> Comparison:
+    """Return *result* with all that follows from its images, the baseline first.
+
+    *inventories*: by image name, as far as there are any. *min_saving_percent*: of the baseline's layers, what an image
+    has to save to be recommended. *compare*: what to use for `differences`, such as one that keeps its answers.
     """
     alone, shared = split_layers({image.name: _chain(image) for image in result.images if image.status == BUILT})
     images = [
         replace(image, sizes={**dict.fromkeys(SIZE_NAMES), **image.sizes, "alone": alone.get(image.name)})
         for image in sorted(result.images, key=lambda image: image.name != result.baseline)
     ]
-    ordered = {image.name: inventories[image.name] for image in images if image.name in inventories}
+    content = compare(images, inventories)
     known = replace(
         result,
         images=tuple(images),
         shared=shared,
         differences=tuple(size_differences(images)),
         waterfalls=tuple(waterfalls(images)),
-        packages=packages(images, ordered),
-        files=tuple(file_differences(images, ordered)),
+        packages=content.packages,
+        files=content.files,
         configuration=configuration({image.name: image.config for image in images if image.config is not None}),
     )
     return replace(known, verdict=judge(known, min_saving_percent=min_saving_percent))

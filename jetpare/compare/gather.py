@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from jetpare import __version__
@@ -14,13 +16,13 @@ from jetpare.base.errors import ConfigError, JetpareError, RecordError
 from jetpare.base.units import size_text
 from jetpare.base.versions import NOT_MEASURED, ImageCheck, version_rows
 from jetpare.compare.comparison import BUILT, MAX_LAYERS, NOT_BUILT, Comparison, ImageFigures, LayerFigures, StageTime
-from jetpare.compare.contents import with_contents
-from jetpare.compare.differences import complete
+from jetpare.compare.contents import ImageContents, contents, with_contents
+from jetpare.compare.differences import ContentDifferences, complete, differences
 from jetpare.compare.pull_size import Method, PullSize, pull_size
 from jetpare.engine import api, containers, image_store
 from jetpare.engine.model import Engine, ImageFacts
-from jetpare.image.attribution import attribute
 from jetpare.image.inventory import Inventory
+from jetpare.image.kept import Held, HeldContents, kept
 from jetpare.image.layers import Listing
 from jetpare.image.read import inventory_reader, layer_reader
 from jetpare.image.version_sources import check
@@ -49,9 +51,9 @@ class Wanted:
 
 @dataclass(frozen=True, kw_only=True)
 class Gathered:
-    """A comparison, and the inventories that it stands on, by image name, as far as they could be had.
+    """A comparison, and the inventories of its images by name, as far as there are any.
 
-    ``owners``: by image name, as `Attribution.owners`.
+    ``owners``: by image name, as `Attribution.owners`. Both are loaded when they are first looked into.
     """
 
     comparison: Comparison
@@ -113,62 +115,108 @@ def comparison(
     plan: Plan | None = None,
     looking: Looking | None = None,
 ) -> Gathered:
-    """The images side by side, the first one the baseline; *plan* where they are those of a profile.
+    """Return the images side by side, the first one the baseline; *plan* where they are those of a profile.
 
     Without *looking* nothing is said of what is in them. Raises RecordError for an image that is not there, unless it
     is one that a plan would build.
     """
     records = list(project.ledger.readable())
     records = [record for record in records if plan is None or record.profile == plan.profile_name]
-    held = [image_store.inspect_image(running, each.reference) for each in wanted]
-    for each, found in zip(wanted, held, strict=True):
-        if found is None and plan is None:
-            raise RecordError(
-                f"{each.reference}: the engine at {running.host} has no such image. `docker pull` gets one from a "
-                "registry, `invoke build-all` builds those of build.toml."
-            )
     images: list[ImageFigures] = []
-    inventories: dict[str, Inventory] = {}
-    owners: dict[str, Mapping[str, str]] = {}
-    for each, found in zip(wanted, held, strict=True):
+    inventories: dict[str, Held[Inventory]] = {}
+    pairs = _found(running, wanted, plan)
+    for each, found in pairs:
         figures = _figures(each, found, records)
         if found is not None and looking is not None:
-            figures, seen = look_into(project, running, figures, found, looking)
-            if seen is not None:
-                inventories[each.name], owners[each.name] = seen
+            figures, held = look_into(project, running, figures, found, looking)
+            inventories |= {each.name: held} if held else {}
         images.append(_with_verification(project, figures))
+    findings = None
+    if plan is not None and looking is not None:
+        findings = _findings(project, plan, running, pairs, looking)
+    loaded = HeldContents(inventories)
+    whole = complete(
+        _outline(running, images, records, baseline=wanted[0].name, plan=plan, findings=findings),
+        loaded,
+        min_saving_percent=project.config.verdict.min_saving_percent,
+        compare=lambda ordered, _: _differences(project.state_path, ordered, inventories),
+    )
+    return Gathered(comparison=whole, inventories=loaded, owners=HeldContents(_owners(project, inventories)))
+
+
+def _found(running: Engine, wanted: Sequence[Wanted], plan: Plan | None) -> Sequence[tuple[Wanted, ImageFacts | None]]:
+    """Return what the engine says of each image. Raises RecordError for one that no plan would build."""
+    pairs = [(each, image_store.inspect_image(running, each.reference)) for each in wanted]
+    missing = next((each for each, found in pairs if found is None), None)
+    if missing is not None and plan is None:
+        raise RecordError(
+            f"{missing.reference}: the engine at {running.host} has no such image. `docker pull` gets one from a "
+            "registry, `invoke build-all` builds those of build.toml."
+        )
+    return pairs
+
+
+def _outline(
+    running: Engine,
+    images: Sequence[ImageFigures],
+    records: Sequence[Record],
+    *,
+    baseline: str,
+    plan: Plan | None,
+    findings: tuple[Mapping[str, Any], ...] | None,
+) -> Comparison:
+    """Return the comparison of *images* without what follows from them."""
     facts = api.facts(running)
-    made = Comparison(
+    return Comparison(
         generated=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         tool={"name": "jetpare", "version": __version__},
         profile=plan.profile_name if plan else None,
         description=plan.profile.description if plan else "",
-        baseline=wanted[0].name,
+        baseline=baseline,
         engine={"version": facts.version_text, "store": facts.store, "platform": facts.platform},
         host=_host(images, records),
         caveat=CAVEAT if any((image.base or "").endswith(STAND_IN) for image in images) else None,
         images=tuple(images),
+        findings=findings,
         notes=(ON_THE_CPU,) if any(image.checks for image in images) and not any(map(_saw_a_gpu, images)) else (),
     )
-    if plan is not None and looking is not None:
-        made = replace(made, findings=_findings(project, plan, running, images, inventories.values(), looking))
-    limit = project.config.verdict.min_saving_percent
-    whole = complete(made, inventories, min_saving_percent=limit)
-    return Gathered(comparison=whole, inventories=inventories, owners=owners)
+
+
+def _differences(
+    state: Path, images: Sequence[ImageFigures], inventories: Mapping[str, Held[Inventory]]
+) -> ContentDifferences:
+    """Return `differences` of the images, kept by all that it looks at."""
+    return kept(
+        state,
+        "differences",
+        [held.digest for held in inventories.values()],
+        {"inventories": list(inventories), "images": [(image.name, image.components) for image in images]},
+        lambda: differences(images, HeldContents(inventories)),
+        ContentDifferences,
+    )
+
+
+def _owners(project: Project, inventories: Mapping[str, Held[Inventory]]) -> dict[str, Held[Mapping[str, str]]]:
+    def load(held: Held[Inventory]) -> Mapping[str, str]:
+        from jetpare.image import ask
+
+        return ask.owned(held, project.config.groups, state=project.state_path).owners
+
+    return {name: Held(held.digest, partial(load, held)) for name, held in inventories.items()}
 
 
 def _findings(
     project: Project,
     plan: Plan,
     running: Engine,
-    images: Iterable[ImageFigures],
-    inventories: Iterable[Inventory],
+    pairs: Sequence[tuple[Wanted, ImageFacts | None]],
     looking: Looking,
 ) -> tuple[Mapping[str, Any], ...] | None:
-    """Return what the audit finds in *images* of *plan*; None where it could not be done."""
-    names = [image.name for image in images]
+    """Return what the audit finds in the images of *pairs*, those of *plan*; None where it could not be done."""
+    names = [each.name for each, _ in pairs]
+    known = {each.reference: found for each, found in pairs}
     try:
-        found = audit.run(project, plan, running, images=names, known=inventories, say=looking.say)
+        found = audit.run(project, plan, running, images=names, known=known, say=looking.say)
     except (JetpareError, OSError) as error:
         looking.say(f"The images were not audited: {error}")
         return None
@@ -211,23 +259,43 @@ def _with_verification(project: Project, figures: ImageFigures) -> ImageFigures:
 
 def look_into(
     project: Project, running: Engine, figures: ImageFigures, facts: ImageFacts, looking: Looking
-) -> tuple[ImageFigures, tuple[Inventory, Mapping[str, str]] | None]:
-    """*figures* with all that takes a look into the image, its inventory, and who owns which file.
+) -> tuple[ImageFigures, Held[Inventory] | None]:
+    """Return *figures* with all that takes a look into the image, and its inventory.
 
-    What cannot be had is a note, and keeps nothing else.
+    Anything that fails becomes a note; the rest is still returned.
     """
     figures = _with_pull_size(project, running, figures, facts, looking)
+    state = project.state_path
     try:
-        inventory = inventory_reader.take(running, facts.id, state=project.state_path, say=looking.say)
+        inventory = inventory_reader.hold(running, facts.id, state=state, say=looking.say)
+        listing = _listing(project, running, facts, looking)
+        found = kept(
+            state,
+            "contents",
+            [inventory.digest, listing.digest],
+            {"groups": project.config.groups},
+            lambda: _contents(project, inventory, listing),
+            ImageContents,
+        )
     except (JetpareError, OSError) as error:
         said = (*figures.notes, f"what is in it was not measured: {error}")
         return replace(figures, sizes={**figures.sizes, **_merged(running, figures)}, notes=said), None
+    return with_contents(figures, found), inventory
+
+
+def _contents(project: Project, inventory: Held[Inventory], listing: Held[Listing]) -> ImageContents:
+    from jetpare.image import ask  # which a comparison of images that are known does not need
+
+    owned = ask.owned(inventory, project.config.groups, state=project.state_path)
+    return contents(inventory.content, listing.content, owned)
+
+
+def _listing(project: Project, running: Engine, facts: ImageFacts, looking: Looking) -> Held[Listing]:
+    """Return what each layer holds; without layers, and with the reason, where that fails."""
     try:
-        listing = layer_reader.take(running, facts.id, state=project.state_path, say=looking.say)
+        return layer_reader.hold(running, facts.id, state=project.state_path, say=looking.say)
     except (JetpareError, OSError) as error:
-        listing = Listing(image_id=facts.id, how=None, layers=None, reason=str(error))
-    found = attribute(inventory, groups=project.config.groups)
-    return with_contents(figures, inventory, listing, found), (inventory, found.owners)
+        return layer_reader.unlisted(facts.id, str(error))
 
 
 def _merged(running: Engine, figures: ImageFigures) -> Mapping[str, int | None]:

@@ -76,6 +76,131 @@ class Process:
     identities: dict[str, Object] = field(default_factory=dict)
 
 
+class Openable:
+    """What the loader of one image finds when it opens a path."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        self.inventory = inventory
+        self.machine = _MACHINES.get(inventory.platform.partition("/")[2].partition("/")[0], "")
+        self._opened: dict[str, tuple[str, Elf] | str | None] = {}
+
+    def open(self, found: str) -> tuple[str, Elf] | str | None:
+        """Return the file (its identity, what it is), or what is wrong with it; None for none, or another machine's."""
+        if found not in self._opened:
+            self._opened[found] = self._look(found)
+        return self._opened[found]
+
+    def _look(self, found: str) -> tuple[str, Elf] | str | None:
+        file = self.inventory.by_path.get(self.inventory.real_path(found) or "")
+        if file is None:
+            return None
+        if file.kind == "dir":
+            return "cannot read file data"
+        elf = self._elf(file)
+        if elf is None:
+            return "file too short" if file.size < _ELF_HEADER else "invalid ELF header"
+        if not self.loadable(elf):
+            return None
+        return (
+            (file.hardlink or file.path, elf)
+            if elf.type in ("exec", "dyn")
+            else "only ET_DYN and ET_EXEC can be loaded"
+        )
+
+    def _elf(self, file: File) -> Elf | None:
+        return self.inventory.elf_by_path.get(file.path) or self.inventory.elf_by_path.get(file.hardlink or file.path)
+
+    def foreign(self, path: str) -> bool:
+        """Return whether *path* is there and for another machine."""
+        real = self.inventory.real_path(path)
+        elf = self._elf(self.inventory.by_path[real]) if real else None
+        return elf is not None and not self.loadable(elf)
+
+    def loadable(self, elf: Elf) -> bool:
+        """Return whether *elf* is for this machine."""
+        return elf.machine == self.machine and elf.bits == 64  # noqa: PLR2004
+
+
+class SearchPaths:
+    """Where the loader of one image looks for a library: search paths, its cache, and its default folders."""
+
+    def __init__(self, inventory: Inventory, files: Openable) -> None:
+        self.inventory = inventory
+        self.files = files
+        self.lib, self.default = self._built_in()
+        self._cwd = inventory.settings.workdir or "/"
+        self._cache: dict[str, list[str]] = {}
+        for soname, path in inventory.loader_cache:
+            if _HWCAPS not in path:
+                self._cache.setdefault(soname, []).append(path)
+
+    def tries(self, process: Process, user: Object, name: str) -> Iterator[tuple[Rule, str]]:
+        """Yield the paths that are tried for *name*, in order, and by which rule."""
+        if "/" in name:
+            yield "path", posixpath.join(self._cwd, name)
+            return
+        if not name:
+            return
+        for rule, folders in self.rules(process, user):
+            if rule == "cache":
+                yield from ((rule, path) for path in self._cached(name))
+            for folder in folders:
+                yield rule, f"{folder}/{name}"
+
+    def rules(self, process: Process, user: Object) -> Iterator[tuple[Rule, tuple[str, ...]]]:
+        """Yield the folders that *user* searches, in order, and by which rule; none for the cache, which has paths."""
+        if not user.elf.runpath:
+            loaders = list(_chain(user))
+            for each in loaders if process.root in loaders else (*loaders, process.root):
+                yield "rpath", each.rpath
+        yield "LD_LIBRARY_PATH", process.environment
+        yield "runpath", user.runpath
+        yield "cache", ()
+        yield "default", self.default
+
+    def _cached(self, name: str) -> list[str]:
+        """Return the cache's first entry for this machine: only that is tried, whether its file is there or not."""
+        return [path for path in self._cache.get(name, ()) if not self.files.foreign(path)][:1]
+
+    def set_paths(self, process: Process, user: Object) -> None:
+        """Fill in the search paths that *user* brings: RPATH counts only where there is no RUNPATH."""
+        user.runpath = self.places(process, user, user.elf.runpath)
+        user.rpath = () if user.elf.runpath else self.places(process, user, user.elf.rpath)
+
+    def places(self, process: Process, user: Object, written: Iterable[str]) -> tuple[str, ...]:
+        """Return a search path's folders: tokens replaced, each once; an empty one is the working directory."""
+        entries = tuple(written)
+        if entries in ((), ("",)):
+            return ()
+        expanded = [self.expand(process, user, entry) if entry else self._cwd for entry in entries]
+        return tuple(dict.fromkeys(posixpath.join(self._cwd, entry.rstrip("/") or "/") for entry in expanded if entry))
+
+    def expand(self, process: Process, user: Object, text: str) -> str:
+        """Return *text* with $ORIGIN, $LIB and $PLATFORM replaced; '' where a setuid program may not use it."""
+        tokens = list(_TOKEN.finditer(text))
+        if not tokens:
+            return text
+        origin = posixpath.dirname(user.found)
+        values = {"ORIGIN": origin, "LIB": self.lib, "PLATFORM": self.files.machine}
+        expanded = _TOKEN.sub(lambda token: values[token[1] or token[2]], text)
+        uses_origin = [token for token in tokens if "ORIGIN" in (token[1], token[2])]
+        if process.secure and uses_origin:
+            first = all(
+                token.start() == 0 and text[token.end() : token.end() + 1] in ("", "/") for token in uses_origin
+            )
+            trusted = (posixpath.normpath(expanded) + "/").startswith(tuple(f"{folder}/" for folder in self.default))
+            if not first or (user is process.root and not trusted):
+                return ""
+        return expanded
+
+    def _built_in(self) -> tuple[str, tuple[str, ...]]:
+        """$LIB and the default folders as glibc was configured: Debian's and Ubuntu's, else upstream's and Fedora's."""
+        triplet = f"{self.files.machine}-linux-gnu"
+        if any(self.inventory.real_path(f"{lib}/{triplet}") for lib in ("/lib", "/usr/lib")):
+            return f"lib/{triplet}", (f"/lib/{triplet}", f"/usr/lib/{triplet}", "/lib", "/usr/lib")
+        return "lib64", ("/lib64", "/usr/lib64")
+
+
 class Loader:
     """ld.so of one image.
 
@@ -94,23 +219,17 @@ class Loader:
         self.inventory = inventory
         self.env = inventory.settings.env if env is None else env
         self.allow = allow or {}
-        self.machine = _MACHINES.get(inventory.platform.partition("/")[2].partition("/")[0], "")
-        self.lib, self.default = self._built_in()
+        self.files = Openable(inventory)
+        self.search = SearchPaths(inventory, self.files)
         self.interpreter = self._usual_interpreter()
         self._left = _NEEDS
-        self._cwd = inventory.settings.workdir or "/"
-        self._opened: dict[str, tuple[str, Elf] | str | None] = {}
         self._hosts: dict[str, str | None] = {}
-        self._cache: dict[str, list[str]] = {}
-        for soname, path in inventory.loader_cache:
-            if _HWCAPS not in path:
-                self._cache.setdefault(soname, []).append(path)
 
     def why_not(self, elf: Elf) -> str | None:
         """Why this loader has nothing to do with *elf*; None if it has."""
         if elf.type not in ("exec", "dyn"):
             return f"of type {elf.type}: nothing that is loaded"
-        if not self._loadable(elf):
+        if not self.files.loadable(elf):
             return f"for {elf.machine}, {elf.bits} bits"
         if elf.interpreter and not posixpath.basename(elf.interpreter).startswith("ld-linux"):
             return f"for another loader: {elf.interpreter}"
@@ -129,7 +248,7 @@ class Loader:
         process = Process(root=root, secure=secure)
         if not secure:
             places = re.split("[:;]", self.env.get("LD_LIBRARY_PATH", "")) if self.env.get("LD_LIBRARY_PATH") else []
-            process.environment = self._places(process, root, places)
+            process.environment = self.search.places(process, root, places)
         self._enter(process, root)
         self._enter_interpreter(process, elf.interpreter or self.interpreter)
         for name in self._preloads(process):
@@ -148,9 +267,13 @@ class Loader:
     def searched(self, process: Process, user: Object, name: str) -> tuple[str, ...]:
         """Where *user* looks for *name*, in order, each once: folders, the cache; for a name with a slash that path."""
         if "/" in name:
-            return tuple(found for _, found in self._tries(process, user, self._expand(process, user, name)))
+            return tuple(
+                found for _, found in self.search.tries(process, user, self.search.expand(process, user, name))
+            )
         places = [
-            place for rule, places in self._rules(process, user) for place in (places if rule != "cache" else (_CACHE,))
+            place
+            for rule, places in self.search.rules(process, user)
+            for place in (places if rule != "cache" else (_CACHE,))
         ]
         return tuple(dict.fromkeys(places))
 
@@ -162,101 +285,32 @@ class Loader:
 
     def notes(self) -> Iterator[str]:
         """What about this image's loader is worth knowing."""
-        if not self.machine:
+        if not self.files.machine:
             yield f"{self.inventory.platform}: no rules for this platform, so nothing was resolved"
         if self._left < 0:
             yield f"more than {_NEEDS} names to follow: of the later files only their own were resolved"
         if not self.inventory.loader_cache:
             yield "no /etc/ld.so.cache: folders of /etc/ld.so.conf are not searched"
-        if self.interpreter and self._open(self.interpreter) is None:
+        if self.interpreter and self.files.open(self.interpreter) is None:
             yield f"{self.interpreter}: programs name it as their interpreter, and it is not there"
-
-    # --- where it looks
-
-    def _built_in(self) -> tuple[str, tuple[str, ...]]:
-        """$LIB and the default folders as glibc was configured: Debian's and Ubuntu's, else upstream's and Fedora's."""
-        triplet = f"{self.machine}-linux-gnu"
-        if any(self.inventory.real_path(f"{lib}/{triplet}") for lib in ("/lib", "/usr/lib")):
-            return f"lib/{triplet}", (f"/lib/{triplet}", f"/usr/lib/{triplet}", "/lib", "/usr/lib")
-        return "lib64", ("/lib64", "/usr/lib64")
 
     def _usual_interpreter(self) -> str | None:
         """What loads a library by itself: the interpreter that most programs of the image name."""
         counted = Counter(elf.interpreter for elf in self.inventory.elfs if elf.interpreter and not self.why_not(elf))
         return counted.most_common(1)[0][0] if counted else None
 
-    def _tries(self, process: Process, user: Object, name: str) -> Iterator[tuple[Rule, str]]:
-        """The paths that are tried for *name*, in order, and by which rule."""
-        if "/" in name:
-            yield "path", posixpath.join(self._cwd, name)
-            return
-        if not name:
-            return
-        for rule, folders in self._rules(process, user):
-            if rule == "cache":
-                yield from ((rule, path) for path in self._cached(name))
-            for folder in folders:
-                yield rule, f"{folder}/{name}"
-
-    def _rules(self, process: Process, user: Object) -> Iterator[tuple[Rule, tuple[str, ...]]]:
-        if not user.elf.runpath:
-            loaders = list(_chain(user))
-            for each in loaders if process.root in loaders else (*loaders, process.root):
-                yield "rpath", each.rpath
-        yield "LD_LIBRARY_PATH", process.environment
-        yield "runpath", user.runpath
-        yield "cache", ()
-        yield "default", self.default
-
-    def _cached(self, name: str) -> list[str]:
-        """The cache's first entry for this machine: only that one is tried, whether its file is still there or not."""
-        return [path for path in self._cache.get(name, ()) if not self._foreign(path)][:1]
-
-    def _set_paths(self, process: Process, user: Object) -> None:
-        """RPATH counts only where there is no RUNPATH."""
-        user.runpath = self._places(process, user, user.elf.runpath)
-        user.rpath = () if user.elf.runpath else self._places(process, user, user.elf.rpath)
-
-    def _places(self, process: Process, user: Object, written: Iterable[str]) -> tuple[str, ...]:
-        """A search path's folders: tokens replaced, each once; an empty one is the working directory."""
-        entries = tuple(written)
-        if entries in ((), ("",)):
-            return ()
-        expanded = [self._expand(process, user, entry) if entry else self._cwd for entry in entries]
-        return tuple(dict.fromkeys(posixpath.join(self._cwd, entry.rstrip("/") or "/") for entry in expanded if entry))
-
-    def _expand(self, process: Process, user: Object, text: str) -> str:
-        """*text* with $ORIGIN, $LIB and $PLATFORM replaced; '' where a setuid program may not use it."""
-        tokens = list(_TOKEN.finditer(text))
-        if not tokens:
-            return text
-        origin = posixpath.dirname(user.found)
-        values = {"ORIGIN": origin, "LIB": self.lib, "PLATFORM": self.machine}
-        expanded = _TOKEN.sub(lambda token: values[token[1] or token[2]], text)
-        uses_origin = [token for token in tokens if "ORIGIN" in (token[1], token[2])]
-        if process.secure and uses_origin:
-            first = all(
-                token.start() == 0 and text[token.end() : token.end() + 1] in ("", "/") for token in uses_origin
-            )
-            trusted = (posixpath.normpath(expanded) + "/").startswith(tuple(f"{folder}/" for folder in self.default))
-            if not first or (user is process.root and not trusted):
-                return ""
-        return expanded
-
     def _preloads(self, process: Process) -> list[str]:
         wanted = "" if process.secure else self.env.get("LD_PRELOAD", "")
         return [*re.split(r"[\s:]+", wanted), *re.split(r"[\s:]+", self.inventory.texts.get(_PRELOAD, ""))]
 
-    # --- what it loads
-
     def _map(self, process: Process, user: Object, name: str, *, enter: bool = True) -> NeededLibrary:
         """As glibc's _dl_map_object: an object that is known by *name* already, else the first file that fits."""
-        asked = self._expand(process, user, name)
+        asked = self.search.expand(process, user, name)
         known = process.names.get(asked)
         if known is not None:
             return NeededLibrary(user=user, name=name, object=known, rule="loaded")
-        for rule, found in self._tries(process, user, asked):
-            opened = self._open(found)
+        for rule, found in self.search.tries(process, user, asked):
+            opened = self.files.open(found)
             if opened is None:
                 continue
             if isinstance(opened, str):
@@ -276,7 +330,7 @@ class Loader:
         return NeededLibrary(user=user, name=name, host=self.host(name))
 
     def _enter(self, process: Process, new: Object) -> None:
-        self._set_paths(process, new)
+        self.search.set_paths(process, new)
         process.objects.append(new)
         if new.identity:
             process.identities[new.identity] = new
@@ -286,7 +340,7 @@ class Loader:
 
     def _enter_interpreter(self, process: Process, path: str | None) -> None:
         """The loader is an object of the process too, known by its soname and by what the program calls it."""
-        opened = self._open(path) if path else None
+        opened = self.files.open(path) if path else None
         if path is None or not isinstance(opened, tuple):
             return
         identity, elf = opened
@@ -294,41 +348,6 @@ class Loader:
         for name in (path, elf.soname):
             if name:
                 process.names.setdefault(name, process.interpreter)
-
-    def _open(self, found: str) -> tuple[str, Elf] | str | None:
-        """The file (its identity, what it is), what is wrong with it, or None: not there, or for another machine."""
-        if found not in self._opened:
-            self._opened[found] = self._look(found)
-        return self._opened[found]
-
-    def _look(self, found: str) -> tuple[str, Elf] | str | None:
-        file = self.inventory.by_path.get(self.inventory.real_path(found) or "")
-        if file is None:
-            return None
-        if file.kind == "dir":
-            return "cannot read file data"
-        elf = self._elf(file)
-        if elf is None:
-            return "file too short" if file.size < _ELF_HEADER else "invalid ELF header"
-        if not self._loadable(elf):
-            return None
-        return (
-            (file.hardlink or file.path, elf)
-            if elf.type in ("exec", "dyn")
-            else "only ET_DYN and ET_EXEC can be loaded"
-        )
-
-    def _elf(self, file: File) -> Elf | None:
-        return self.inventory.elf_by_path.get(file.path) or self.inventory.elf_by_path.get(file.hardlink or file.path)
-
-    def _foreign(self, path: str) -> bool:
-        """Whether *path* is there and for another machine."""
-        real = self.inventory.real_path(path)
-        elf = self._elf(self.inventory.by_path[real]) if real else None
-        return elf is not None and not self._loadable(elf)
-
-    def _loadable(self, elf: Elf) -> bool:
-        return elf.machine == self.machine and elf.bits == 64  # noqa: PLR2004
 
 
 def _chain(user: Object | None) -> Iterator[Object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
@@ -11,10 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from jetpare.base.versions import NOT_MEASURED
-from jetpare.build.doctor import Diagnosis
 from jetpare.project.plan import Plan
 from jetpare.records.ledger import CROSS_BUILT, EMULATED, Record, StageRecord
 from jetpare.views.rows import seconds_text
+
+if TYPE_CHECKING:
+    from jetpare.build.doctor import Diagnosis
 
 FILE_WIDTH = 100  # columns of a table in a file or a pipe
 STYLES = {

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from jetpare.audit import audit
+from jetpare.audit import audit, subjects
 from jetpare.audit.subject import Finding, Subject
 from jetpare.engine import api, image_store
 from jetpare.engine.model import Engine
@@ -27,6 +27,15 @@ NOW = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)
 @pytest.fixture(scope="module")
 def project() -> Project:
     return open_project(ROOT, dict(os.environ))
+
+
+@pytest.fixture(scope="module")
+def whole(running: Engine, project: Project, rehearsal: str) -> Subject:
+    """Return the good image cuda, as it is audited."""
+    assert rehearsal
+    plan = project.plan(profile="rehearsal", architecture=api.facts(running).arch)
+    found, _ = subjects.candidates(project, plan, running, ["cuda"])
+    return found[0].subject
 
 
 @pytest.fixture(scope="module")
@@ -91,9 +100,8 @@ def subject(running: Engine, good: Subject, reference: str, project: Project) ->
     ("broken", "built"), [(each, each) for each in BREAKS], ids=lambda each: each.name, indirect=["built"]
 )
 def test_a_broken_image_has_exactly_the_expected_findings_more(
-    broken: Break, built: dict[str, str], good: audit.Audit, running: Engine, project: Project
+    broken: Break, built: dict[str, str], whole: Subject, running: Engine, project: Project
 ) -> None:
-    whole = next(each for each in good.subjects if each.name == "cuda")
     whole = replace(whole, **broken.known)
     worse = subject(running, whole, built["image"], project)
     if broken.baseline:

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jetpare.config.load import load_config
-from jetpare.image.attribution import WRITTEN_BY, Component, attribute, unowned
+from jetpare.image.attribution import Component, attribute, unowned
 from jetpare.image.inventory import Distribution, File, Inventory, Package
+from jetpare.image.known_files import WRITTEN_BY
 from tests.conftest import ROOT
 from tests.inventories import image
 

@@ -10,6 +10,7 @@ from jetpare.base.errors import CheckError
 from jetpare.build import cleaning
 from jetpare.build.shell import stage_image
 from jetpare.engine import containers, image_store
+from jetpare.image import kept
 from jetpare.records.ledger import Ledger
 from tests.fakes import digest, opened
 from tests.unit.conftest import DEBIAN, Workshop
@@ -118,3 +119,12 @@ def test_the_records_stay(workshop: Workshop) -> None:
     assert not (state / "bake.json").exists()
     assert (state / "power.json").exists()
     assert [record.id for record, _ in Ledger(state).records() if record] == [made.id]
+
+
+def test_answers_that_were_kept_go_with_the_inventories(workshop: Workshop) -> None:
+    folders = [workshop.project.state_path / name for name in ("inventories", "layers", kept.FOLDER)]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "x.json.gz").touch()
+    clean(workshop)
+    assert not any(folder.exists() for folder in folders)

@@ -171,9 +171,7 @@ def test_what_programs_read_has_no_colour(
     monkeypatch.delenv("NO_COLOR", raising=False)
     workshop.build(workshop.plan())
     capsys.readouterr()
-    report = Audit(
-        generated="", profile="mini", images=(), missing=(), fail_on="error", rows=(), findings=(), subjects=()
-    )
+    report = Audit(generated="", profile="mini", images=(), missing=(), fail_on="error", rows=(), findings=())
     monkeypatch.setattr(audit, "run", lambda *_a, **_k: report)
     monkeypatch.setattr(verify, "run", lambda *_a, **_k: Outcome(images=(), differing=(), unused=()))
     with suppress(RecordError):  # there is nothing to audit; what was found was written before

@@ -24,6 +24,7 @@ from jetpare.engine import api, containers, image_store
 from jetpare.engine.model import Engine, EngineFacts, ImageFacts, LayerFacts
 from jetpare.image import layers
 from jetpare.image.inventory import Inventory, LayerInfo
+from jetpare.image.kept import Held
 from jetpare.image.read import inventory_reader, layer_reader
 from jetpare.project.project import Project
 from jetpare.records import ledger
@@ -179,7 +180,7 @@ def test_a_later_failure_is_told(project: Project) -> None:
 
 @pytest.fixture
 def contents(monkeypatch: pytest.MonkeyPatch) -> Inventory:
-    """What xray.take says is in every image."""
+    """Return what every image holds."""
     held = image(
         {"/usr/bin/x": 90, "/usr/lib/y": 51},
         layers=(
@@ -189,8 +190,8 @@ def contents(monkeypatch: pytest.MonkeyPatch) -> Inventory:
         faults=("/a: torn", "/b: torn", "/c: torn", "/d: torn"),
     )
     unread = layers.Listing(image_id="x", how=None, layers=None, reason="not asked for")
-    monkeypatch.setattr(inventory_reader, "take", lambda *_, **__: held)
-    monkeypatch.setattr(layer_reader, "take", lambda *_, **__: unread)
+    monkeypatch.setattr(inventory_reader, "hold", lambda *_, **__: Held.of(held))
+    monkeypatch.setattr(layer_reader, "hold", lambda *_, **__: Held.of(unread))
     monkeypatch.setattr(gather, "pull_size", lambda *_, **__: PullSize(bytes=60, how="from the store"))
     return held
 
@@ -214,26 +215,27 @@ def test_what_is_in_an_image_is_summed_up(project: Project, contents: Inventory)
     assert gathered(project, Looking()).inventories == {"cuda": contents}
 
 
-def test_an_inventory_is_loaded_once_for_a_comparison_and_its_audit(
+def test_the_engine_is_asked_once_about_each_image(
     project: Project, contents: Inventory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken: list[str] = []
+    asked: list[str] = []
+    usual = image_store.inspect_image
 
-    def take(_: object, reference: str, **__: object) -> Inventory:
-        taken.append(reference)
-        return replace(contents, image_id=reference)
+    def inspect(running: Engine, reference: str) -> ImageFacts | None:
+        asked.append(reference)
+        return usual(running, reference)
 
-    monkeypatch.setattr(inventory_reader, "take", take)
-    made = gathered(project, Looking()).comparison
-    assert made.findings is not None
-    assert taken == [CUDA.id]
+    monkeypatch.setattr(image_store, "inspect_image", inspect)
+    assert contents
+    assert gathered(project, Looking()).comparison.findings is not None
+    assert len(asked) == len(set(asked)) == 2
 
 
 def test_two_merged_sizes_that_differ_are_told(
     project: Project, contents: Inventory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(project, "20250101-000000", *(stage(name, 2.0) for name in STAGES))
-    monkeypatch.setattr(inventory_reader, "take", lambda *_, **__: image({"/usr/bin/x": 7}))
+    monkeypatch.setattr(inventory_reader, "hold", lambda *_, **__: Held.of(image({"/usr/bin/x": 7})))
     assert contents.bytes == 141
     assert "its files are 7 bytes, and were 141 when it was built" in looked(project).notes[0]
 
@@ -245,7 +247,7 @@ def test_an_inventory_that_fails_keeps_no_size_away(
         raise EngineError("the container died")
 
     assert contents
-    monkeypatch.setattr(inventory_reader, "take", broken)
+    monkeypatch.setattr(inventory_reader, "hold", broken)
     found = looked(project)
     assert (found.sizes["layers"], found.sizes["merged"], found.sizes["pull"]) == (150, 140, 60)
     assert (found.groups, found.components, found.nobody) == (None, None, None)
@@ -260,7 +262,7 @@ def test_layers_and_pull_sizes_that_cannot_be_had_are_reasons(
     def broken(*_: object, **__: object) -> None:
         raise PermissionError(13, "no")
 
-    monkeypatch.setattr(layer_reader, "take", broken)
+    monkeypatch.setattr(layer_reader, "hold", broken)
     monkeypatch.setattr(gather, "pull_size", broken)
     found = looked(project)
     assert found.sizes["merged"] == contents.bytes

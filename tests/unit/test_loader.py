@@ -69,10 +69,10 @@ def test_the_default_folders_are_those_of_the_images_distribution(
     program = elf("/bin/x", machine=machine, needed=("liba.so",), runpath=("/opt/$LIB",))
     inventory = image({folder: File(path=folder, kind="dir")}, elfs=[program], platform=platform)
     loader = Loader(inventory)
-    assert " ".join(loader.default) == default
+    assert " ".join(loader.search.default) == default
     process = loader.start(program)
     searched = loader.searched(process, process.root, "liba.so")
-    assert searched == (f"/opt/{loader.lib}", "/etc/ld.so.cache", *loader.default)
+    assert searched == (f"/opt/{loader.search.lib}", "/etc/ld.so.cache", *loader.search.default)
 
 
 @pytest.mark.parametrize(

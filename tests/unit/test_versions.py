@@ -7,7 +7,7 @@ import json
 import pytest
 
 from jetpare.base.versions import ImageCheck
-from jetpare.compare.contents import with_contents
+from jetpare.compare.contents import contents, with_contents
 from jetpare.image.attribution import attribute
 from jetpare.image.inventory import Distribution, Package
 from jetpare.image.version_sources import BY_FILES, BY_REPORT, REPORT, told
@@ -84,11 +84,11 @@ def test_the_release_file_of_a_jetson() -> None:
 
 def test_a_record_is_believed_before_the_image() -> None:
     held = image({"/x": 1}, texts={REPORT: json.dumps(CONTENT)})
-    found = attribute(held, groups={})
-    known = with_contents(figures("cuda"), held, None, found)
+    found = contents(held, None, attribute(held, groups={}))
+    known = with_contents(figures("cuda"), found)
     assert known.checks == CHECKS
     assert BY_REPORT not in known.notes
-    unknown = with_contents(figures("cuda", versions=(), checks=()), held, None, found)
+    unknown = with_contents(figures("cuda", versions=(), checks=()), found)
     assert [row.component for row in unknown.versions] == ["gdal", "tensorrt"]
     assert [check.name for check in unknown.checks] == ["gdal"]
     assert BY_REPORT in unknown.notes

@@ -3,5 +3,5 @@
 An image is not trusted: what comes back is validated before it is used.
 
 Imports: image, image.collector, engine, config, base.
-Start reading: take.py.
+Start reading: inventory_reader.py.
 """

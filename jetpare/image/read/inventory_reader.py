@@ -10,7 +10,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import os
 import tarfile
 import time
 import zlib
@@ -25,8 +24,8 @@ from jetpare.base.errors import EngineError, RecordError
 from jetpare.engine import api, containers, image_store
 from jetpare.engine.model import Engine
 from jetpare.image import inventory
-from jetpare.image.collector import limits, main, tree
 from jetpare.image.inventory import Inventory, LayerInfo, Settings
+from jetpare.image.kept import Held, touch, trim
 from jetpare.image.read import in_container
 from jetpare.image.read.answer import READER, NoAnswerError, Say, Tables, check_bytes, teller
 from jetpare.image.read.in_container import TOTAL_SECONDS, program
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 
 FOLDER = "inventories"
 KEPT_INVENTORIES = 24
-UNFINISHED_SECONDS = 3600.0  # after which a file that is being written is one that was left behind
+HEAD_BYTES = 200  # of a file, which say who wrote it
 STREAM_SECONDS = 1800.0
 COMPRESSION = 3
 
@@ -50,15 +49,43 @@ def take(running: Engine, reference: str, *, state: Path, say: Say = lambda _: N
     """
     with api.client(running, timeout=TOTAL_SECONDS) as docker:
         image = _inspect(docker, reference)
-        path = state / FOLDER / f"{str(image['Id']).rpartition(':')[2]}.json.gz"
-        found = _load(path, str(image["Id"]), say)
-        if found is None:
-            found = _read(docker, image, state=state, say=say)
-            try:
-                _store(path, found)
-            except OSError as error:
-                say(f"{path}: not kept ({error.strerror or error}); the image is read again next time")
-    return found
+        return _taken(docker, image, state=state, say=say).content
+
+
+def hold(running: Engine, image_id: str, *, state: Path, say: Say = lambda _: None) -> Held[Inventory]:
+    """Return the inventory of the image *image_id* (an id, not a name), not decoded where *state* has it.
+
+    An image that was not read before is read now. Raises what `take` raises.
+    """
+    path = _path(state, image_id)
+    with suppress(OSError, EOFError, zlib.error):
+        data = path.read_bytes()
+        if _is_ours(zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress(data, HEAD_BYTES)):
+            touch(path)
+            return Held(
+                hashlib.sha256(data).hexdigest(),
+                lambda: _decoded(path, data, image_id, say) or take(running, image_id, state=state, say=say),
+            )
+    with api.client(running, timeout=TOTAL_SECONDS) as docker:
+        return _taken(docker, _inspect(docker, image_id), state=state, say=say)
+
+
+def _path(state: Path, image_id: str) -> Path:
+    return state / FOLDER / f"{image_id.rpartition(':')[2]}.json.gz"
+
+
+def _taken(docker: DockerClient, image: Mapping[str, Any], *, state: Path, say: Say) -> Held[Inventory]:
+    """Return the inventory of *image*, an engine's JSON, from *state* or else read now."""
+    path = _path(state, str(image["Id"]))
+    found = _load(path, str(image["Id"]), say)
+    if found is not None:
+        return Held.of(found)
+    read, digest = _read(docker, image, state=state, say=say), None
+    try:
+        digest = hashlib.sha256(_store(path, read)).hexdigest()
+    except OSError as error:
+        say(f"{path}: not kept ({error.strerror or error}); the image is read again next time")
+    return Held.of(read, digest)
 
 
 def _inspect(docker: DockerClient, reference: str) -> Mapping[str, Any]:
@@ -110,6 +137,8 @@ def from_stream(docker: DockerClient, image_id: str, *, state: Path, say: Say) -
 
     Raises EngineError where that is no archive, or has no end.
     """
+    from jetpare.image.collector import limits, main, tree
+
     tell = teller(say)
     faults: list[str] = []
     state.mkdir(parents=True, exist_ok=True)
@@ -218,37 +247,45 @@ def reader() -> str:
 
 def _load(path: Path, image_id: str, say: Say) -> Inventory | None:
     try:
-        content = gzip.decompress(path.read_bytes())
-        made_by = READER.match(content)
-        if made_by and made_by[1].decode() != reader():
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        _tell_damaged(path, error, say)
+        return None
+    touch(path)
+    return _decoded(path, data, image_id, say)
+
+
+def _decoded(path: Path, data: bytes, image_id: str, say: Say) -> Inventory | None:
+    """Return the inventory in *data*, the content of *path*; None where it is damaged, or another reader's."""
+    try:
+        content = gzip.decompress(data)
+        if not _is_ours(content):
             return None
         found = inventory.loads(content)
         if found.image_id != image_id:
             raise ValueError(f"it is of {found.image_id}")  # noqa: TRY301
-    except FileNotFoundError:
-        return None
     except (OSError, ValueError, EOFError, RecursionError, zlib.error) as error:
-        say(f"{path}: damaged ({error}); the image is read again")
+        _tell_damaged(path, error, say)
         return None
-    with suppress(OSError):
-        os.utime(path)  # so that the ones in use are kept longest
     return found
 
 
-def _store(path: Path, taken: Inventory) -> None:
-    data = json.dumps({"reader": reader(), **taken.as_dict()}, separators=(",", ":")).encode()
-    files.write_atomically(path, gzip.compress(data, COMPRESSION, mtime=0))
-    kept = sorted(path.parent.glob("*.json.gz"), key=_changed, reverse=True)
-    left = [
-        each for each in path.parent.glob(f"{files.TEMPORARY}*") if time.time() - _changed(each) > UNFINISHED_SECONDS
-    ]
-    for old in kept[KEPT_INVENTORIES:] + left:
-        old.unlink(missing_ok=True)
+def _is_ours(content: bytes) -> bool:
+    """Return whether this version of the reader wrote what begins with *content*, or nobody says who did."""
+    made_by = READER.match(content)
+    return made_by is None or made_by[1].decode() == reader()
 
 
-def _changed(path: Path) -> float:
-    """When *path* was written; now where another jetpare has just removed it."""
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:
-        return time.time()
+def _tell_damaged(path: Path, error: Exception, say: Say) -> None:
+    say(f"{path}: damaged ({error}); the image is read again")
+
+
+def _store(path: Path, taken: Inventory) -> bytes:
+    """Write *taken* to *path*, and return the file's content."""
+    content = json.dumps({"reader": reader(), **taken.as_dict()}, separators=(",", ":")).encode()
+    data = gzip.compress(content, COMPRESSION, mtime=0)
+    files.write_atomically(path, data)
+    trim(path.parent, "*.json.gz", KEPT_INVENTORIES)
+    return data

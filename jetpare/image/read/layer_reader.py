@@ -16,6 +16,7 @@ import stat
 import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import starmap
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -29,6 +30,7 @@ from jetpare.engine.containers import CHUNK, members
 from jetpare.engine.disk import data_roots
 from jetpare.engine.model import Engine
 from jetpare.image.inventory import Count, decoded, uncollected
+from jetpare.image.kept import Held
 from jetpare.image.layers import EntryKind, LayerEntry, LayerListing, Listing
 
 SCHEMA: Literal["jetpare.layers/1"] = "jetpare.layers/1"
@@ -57,10 +59,43 @@ def take(
     where the listing cannot be kept. Raises
     EngineError when the engine does not answer; everything else that is in the way is the answer's ``reason``.
     """
-    cache = state / "layers" / f"{image_id.removeprefix('sha256:')}.json.gz"
-    known = load(cache, image_id)
-    if known is not None:
-        return known
+    cache = _path(state, image_id)
+    return load(cache, image_id) or _sourced(running, image_id, cache, state=state, stream=stream, say=say).content
+
+
+def hold(
+    running: Engine,
+    image_id: str,
+    *,
+    state: Path,
+    stream: Progress | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Held[Listing]:
+    """Return what `take` does, not decoded where *state* has it; otherwise the layers are read now."""
+    cache = _path(state, image_id)
+    with suppress(OSError):
+        data = cache.read_bytes()
+        return Held(
+            hashlib.sha256(data).hexdigest(),
+            lambda: _decoded(data, image_id) or take(running, image_id, state=state, stream=stream, say=say),
+        )
+    return _sourced(running, image_id, cache, state=state, stream=stream, say=say)
+
+
+def _path(state: Path, image_id: str) -> Path:
+    return state / "layers" / f"{image_id.removeprefix('sha256:')}.json.gz"
+
+
+def _sourced(
+    running: Engine,
+    image_id: str,
+    cache: Path,
+    *,
+    state: Path,
+    stream: Progress | None,
+    say: Callable[[str], None],
+) -> Held[Listing]:
+    """Return the listing by the first source that has it."""
     reasons = []
     for source in (_from_disk, _from_engine):
         try:
@@ -69,11 +104,18 @@ def take(
             reasons.append(str(error))
         else:
             try:
-                save(found, cache)
+                digest = hashlib.sha256(save(found, cache)).hexdigest()
             except OSError as error:
+                digest = None
                 say(f"{cache}: not kept ({error.strerror or error})")
-            return found
-    return Listing(image_id=image_id, how=None, layers=None, reason="; ".join(reasons))
+            return Held.of(found, digest)
+    return unlisted(image_id, "; ".join(reasons))
+
+
+def unlisted(image_id: str, reason: str) -> Held[Listing]:
+    """Return a listing without layers, of which nothing but the *reason* can be told."""
+    listing = Listing(image_id=image_id, how=None, layers=None, reason=reason)
+    return Held.of(listing, f"no layers: {reason}")
 
 
 # --- the engine's folders
@@ -307,20 +349,29 @@ def _layer_names(texts: Mapping[str, bytes], diff_ids: Sequence[str]) -> list[st
 # --- the cache
 
 
-def save(listing: Listing, path: Path) -> None:
-    """Replace *path* with *listing*."""
+def save(listing: Listing, path: Path) -> bytes:
+    """Replace *path* with *listing*, and return its new content."""
     layers = [
         {"diff_id": layer.diff_id, "rows": [astuple(row) for row in layer.entries]} for layer in listing.layers or ()
     ]
     content = {"schema": SCHEMA, "image_id": listing.image_id, "how": listing.how, "layers": layers}
-    write_atomically(path, gzip.compress(json.dumps(content, separators=(",", ":")).encode(), 3, mtime=0))
+    data = gzip.compress(json.dumps(content, separators=(",", ":")).encode(), 3, mtime=0)
+    write_atomically(path, data)
+    return data
 
 
-@uncollected()
 def load(path: Path, image_id: str) -> Listing | None:
     """Return what `save` wrote for *image_id*; None where that is missing, damaged or of another form."""
     try:
-        content = decoded(gzip.decompress(path.read_bytes()), _KeptListing)
+        return _decoded(path.read_bytes(), image_id)
+    except OSError:
+        return None
+
+
+@uncollected()
+def _decoded(data: bytes, image_id: str) -> Listing | None:
+    try:
+        content = decoded(gzip.decompress(data), _KeptListing)
     except (OSError, EOFError, zlib.error, ValueError, RecursionError):
         return None
     if content.image_id != image_id:
