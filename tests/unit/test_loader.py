@@ -404,7 +404,7 @@ def test_an_entry_of_the_cache_for_another_machine_is_passed_over() -> None:
 def test_multiarch_folders_may_be_in_lib_alone() -> None:
     folder = "/lib/x86_64-linux-gnu"
     loader = Loader(image({folder: File(path=folder, kind="dir")}))
-    assert (loader.lib, loader.default[0]) == ("lib/x86_64-linux-gnu", folder)
+    assert (loader.search.lib, loader.search.default[0]) == ("lib/x86_64-linux-gnu", folder)
 
 
 def test_a_library_alone_is_loaded_by_the_interpreter_that_most_programs_name() -> None:

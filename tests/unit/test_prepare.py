@@ -214,7 +214,7 @@ def test_without_a_registry_a_base_is_made_here(empty: FakeDocker, monkeypatch: 
 def test_without_a_registry_and_apt_a_person_has_to_load_it(empty: FakeDocker, monkeypatch: pytest.MonkeyPatch) -> None:
     empty.faults["inspect_distribution"] = APIError("no such host")
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
-    with pytest.raises(ToolError, match=rf"no such host.*tag it {DEBIAN}"):
+    with pytest.raises(ToolError, match=rf"no such host.*docker tag debian:bookworm-slim {DEBIAN}"):
         made_base(empty, Programs(empty), monkeypatch, [])
 
 
