@@ -1,6 +1,6 @@
 """Count how often an interleaved session of A and B is wrong, over simulated sessions of which the truth is known.
 
-usage: .venv/bin/python benchmarks/false_alarms.py [--sessions N] [--seed N]      about 2 minutes; starts nothing
+usage: .venv/bin/python benchmarks/false_alarms.py [--sessions N] [--seed N]    2 minutes of a processor; starts nothing
 
 The first table compares methods on sessions of A against itself, where each difference that a method sees is a false
 alarm. The second says what jetpare.base.paired finds of a true slowdown, by the number of blocks. A block is a turn of
@@ -51,8 +51,9 @@ class Noise:
     burst: float  # the largest burst; they last 15 samples in the mean
 
 
-# The last two are like what a busy machine of two cores showed in a real A/A session of eight blocks: intervals of
-# -13 % to +1 % by wall time and -4 % to +1 % by CPU time. The second table says how wide they are here.
+# The last two are set after a real A/A session of eight blocks on a busy machine of two cores, whose percentile
+# bootstrap (narrower than an exact interval) went from -13 % to +1 % by wall time, from -4 % to +1 % by CPU time. The
+# second table says how wide the exact intervals are here.
 NOISES = {
     "quiet": Noise(drift=0.01, second=0, process=0.005, wander=0.005, sample=0.01, outliers=0.02, bursts=0, burst=0),
     "drift": Noise(drift=0.4, second=0.02, process=0.005, wander=0.02, sample=0.01, outliers=0.02, bursts=0, burst=0),
