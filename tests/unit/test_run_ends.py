@@ -372,6 +372,24 @@ def test_a_stage_has_what_the_sensors_said_while_it_ran(workshop: Workshop, monk
     assert len(taken) > len(workshop.bake.calls)
 
 
+def test_a_sample_is_taken_before_each_input_and_each_call(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    before: list[int] = []
+    monkeypatch.setattr(watch.HostWatch, "take_sample", lambda _: before.append(len(workshop.bake.calls)))
+    workshop.build(workshop.plan("cuda"))
+    assert before == [0, *range(len(workshop.bake.calls))]  # debian, which bake does not make, and then each call
+
+
+@pytest.mark.parametrize(("error", "said"), [(RuntimeError("a bug"), "a bug"), (RuntimeError(), "RuntimeError")])
+def test_an_unforeseen_error_is_recorded_as_what_it_says(workshop: Workshop, error: Exception, said: str) -> None:
+    workshop.bake.outcomes["cuda-gdal"] = Baked(raises=error)
+    with pytest.raises(RuntimeError):
+        workshop.build(workshop.plan("cuda"))
+    record = workshop.newest()
+    assert (record.status, record.failure) == (ledger.FAILED, said)
+    assert statuses(workshop)["cuda/gdal"] == ledger.FAILED
+    assert row_of(workshop, "cuda/runtime").reason == said
+
+
 # --- a shell
 
 
