@@ -36,7 +36,7 @@ class Journal:
         """Write the first record, and make the folders next to it."""
         self._ledger.write(self.record)  # first: a folder without a record reads as a damaged one
         for name in FOLDERS:
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
+            (self.folder / name).mkdir(exist_ok=True)
 
     def put(self, **changes: Any) -> None:  # noqa: ANN401 - fields of Record
         """Change the record and write it. Raises OSError, but not after a failure; `close` then writes it again."""

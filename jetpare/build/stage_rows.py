@@ -120,7 +120,6 @@ def _keep_report(run: BuildRun, node: Node) -> Path | None:
     if not exported.is_dir():
         return None
     kept = run.journal.folder / "reports" / node.target
-    shutil.rmtree(kept, ignore_errors=True)
     shutil.move(exported, kept)
     return kept
 

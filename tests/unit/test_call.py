@@ -139,6 +139,14 @@ def test_what_buildx_says_without_a_step_is_the_failure(make: Any, workshop: Wor
     assert call.metadata == {}
 
 
+def test_the_last_word_counts_though_its_line_has_no_end(make: Any, workshop: Workshop) -> None:
+    workshop.bake.outcomes["cuda-gdal"] = Baked(status=1, data=b"ERROR: the disk is gone")
+    call = make("cuda/gdal")
+    call.run()
+    assert call.text == ["ERROR: the disk is gone"]
+    assert call.failure.error == "the disk is gone"
+
+
 def test_a_program_that_says_nothing_leaves_no_failure_to_name(make: Any, workshop: Workshop) -> None:
     workshop.bake.outcomes["cuda-gdal"] = Baked(status=1, data=stream(*vertex("[gdal 1/2] RUN a")))
     call = make("cuda/gdal")

@@ -139,6 +139,18 @@ def test_a_base_system_of_another_architecture_is_marked(
     assert row_of(workshop, "cuda/gdal").marks == ("emulated on linux/amd64",)
 
 
+def test_a_builder_of_this_machines_kind_is_not_marked(mini: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = mini / "build.toml"
+    table = "[profiles.mini.contexts]\n"
+    file.write_text(file.read_text().replace(table, f'{table}builder = {{ suite = "bookworm" }}\n'))
+    workshop = make_workshop(mini, {"HOME": str(mini)}, monkeypatch)
+    monkeypatch.setattr(bootstrap, "bootstrap_base", lambda *_, **__: bootstrap.Base(id=digest("x"), how="pulled"))
+    plan = workshop.project.plan(profile="mini", architecture="amd64", platform="linux/arm64", only="cuda/gdal")
+    workshop.build(plan)
+    assert row_of(workshop, "inputs/builder").marks == ()
+    assert row_of(workshop, "inputs/debian").marks == ("emulated on linux/amd64",)
+
+
 # --- with which programs
 
 

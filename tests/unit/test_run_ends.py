@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from docker.errors import DockerException
 
-from jetpare.base.errors import BuildError, ConfigError, EngineError, Interrupted, RecordError
+from jetpare.base.errors import BuildError, ConfigError, EngineError, Interrupted, RecordError, SpaceError
 from jetpare.board.sensors import Sampler
 from jetpare.build import bootstrap, buildx, cudnn, schedule, stage_rows, tagging, watch
 from jetpare.build.cudnn import CudnnFit
@@ -206,7 +206,7 @@ def test_a_helper_stage_that_fails_in_one_solve_is_that_of_the_node_that_needs_i
 
 def test_a_helper_stage_counts_once_where_a_later_image_is_made_of_it_too(workshop: Workshop) -> None:
     """Slim is made of runtime, and so of its helper; the time is that of runtime alone."""
-    for node in (node for node in workshop.plan("cuda", "slim").nodes if node.baked):
+    for node in (node for node in workshop.plan("slim").nodes if node.baked):
         for target in (node.target, f"{node.target}-report"):
             known = workshop.bake.outcomes.get(target, Baked())
             workshop.bake.outcomes[target] = replace(known, data=b"\n")
@@ -217,7 +217,7 @@ def test_a_helper_stage_counts_once_where_a_later_image_is_made_of_it_too(worksh
     ]
     data = "".join(json.dumps(each) + "\n" for each in events).encode()
     workshop.bake.outcomes["slim-slim"] = Baked(data=data)
-    workshop.build(workshop.plan("cuda", "slim"), PARALLEL)
+    workshop.build(workshop.plan("slim"), PARALLEL)
     assert row_of(workshop, "slim/runtime").seconds == pytest.approx(2.0)
     assert row_of(workshop, "slim/slim").seconds == 0.0
 
@@ -370,6 +370,43 @@ def test_a_stage_has_what_the_sensors_said_while_it_ran(workshop: Workshop, monk
     assert row_of(workshop, "cuda/gdal").telemetry is not None
     assert row_of(workshop, "cuda/python").telemetry is None  # it did not run
     assert len(taken) > len(workshop.bake.calls)
+
+
+def test_a_sample_is_taken_before_each_input_and_each_call(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    before: list[int] = []
+    monkeypatch.setattr(watch.HostWatch, "take_sample", lambda _: before.append(len(workshop.bake.calls)))
+    workshop.build(workshop.plan("cuda"))
+    assert before == [0, *range(len(workshop.bake.calls))]  # debian, which bake does not make, and then each call
+
+
+@pytest.mark.parametrize(("error", "said"), [(RuntimeError("a bug"), "a bug"), (RuntimeError(), "RuntimeError")])
+def test_an_unforeseen_error_is_recorded_as_what_it_says(workshop: Workshop, error: Exception, said: str) -> None:
+    workshop.bake.outcomes["cuda-gdal"] = Baked(raises=error)
+    with pytest.raises(RuntimeError):
+        workshop.build(workshop.plan("cuda"))
+    record = workshop.newest()
+    assert (record.status, record.failure) == (ledger.FAILED, said)
+    assert statuses(workshop)["cuda/gdal"] == ledger.FAILED
+    assert row_of(workshop, "cuda/runtime").reason == said
+
+
+def test_the_base_digest_of_a_stand_in_is_its_id(workshop: Workshop) -> None:
+    (image,) = workshop.build(workshop.plan("cuda")).images
+    assert image.base == "l4t-cuda (stand-in)"
+    assert image.base_digest is not None
+    assert image.base_digest == workshop.docker.named("jetpare-mini/l4t-cuda:mini")
+
+
+def test_a_disk_that_is_too_small_stops_a_run_before_it_starts(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10))
+    workshop.engine = opened(workshop.docker, host="unix:///x")
+    workshop.docker.root = str(workshop.project.root)
+    workshop.project = replace(workshop.project, environ={"HOME": "/", "JETPARE_SYSROOT": str(workshop.project.root)})
+    with pytest.raises(SpaceError):
+        workshop.build(workshop.plan("cuda"))
+    assert list(Ledger(workshop.project.state_path).records()) == []
 
 
 # --- a shell
