@@ -191,7 +191,7 @@ def look_into(session: Session, reference: str, word: str, *, stream: bool) -> E
     state = session.project.state_path
     facts = image_store.inspect_image(session.engine, reference)
     if facts is None:
-        raise RecordError(f"{reference}: the engine has no such image any more.")
+        raise RecordError(f"{reference}: the image was removed meanwhile. `docker images` lists those that are left.")
     inventory = inventory_reader.hold(session.engine, facts.id, state=state, say=session.say)
     with stream_progress(session, facts, shown=stream) as told:
         listing = layer_reader.hold(session.engine, facts.id, state=state, stream=told)

@@ -26,10 +26,11 @@ from jetpare.image.kept import Held, HeldContents
 from jetpare.image.layers import LayerEntry, LayerListing, Listing
 from jetpare.image.read import inventory_reader, layer_reader
 from jetpare.project.project import Project
+from jetpare.records.ledger import ImageRecord
 from tests.comparisons import INVENTORIES, figures
 from tests.conftest import MINI
 from tests.inventories import elf, image
-from tests.unit.test_gather import CUDA, ENGINE
+from tests.unit.test_gather import CUDA, ENGINE, run
 
 BARE = image({"/usr/local/bin/x": 2_000_000, "/usr/bin/x": 1})
 
@@ -432,6 +433,24 @@ def test_a_key_of_the_audit_holds_all_that_a_check_is_given(
     assert len(digests) == 2
     assert given - set(key) <= {"versions", "checks", "pruned", "collect", "expected", "budget"}, "those have defaults"
     assert key["rules"].waivers == ()
+
+
+def test_an_audit_follows_what_the_newest_run_measured(audited: Callable[..., audit.Audit], project: Project) -> None:
+    def reported(run_id: str, gdal: str) -> None:
+        made = ImageRecord(name="cuda", reference="x", id="sha256:cuda", status="ok", versions={"gdal": gdal})
+        run(project, run_id, images=(made,))
+
+    def measured() -> Any:
+        plan = project.plan(profile="mini", architecture="amd64")
+        ((candidate,), _) = subjects.candidates(project, plan, ENGINE, ["cuda"])
+        return candidate.known["versions"]
+
+    first = outcome(audited())
+    reported("20250101-000000", "1.0")
+    assert measured() == {"gdal": "1.0"}
+    reported("20250102-000000", "0.1")
+    assert measured() == {"gdal": "0.1"}
+    assert outcome(audited()) != first
 
 
 def test_waivers_apply_to_what_was_kept(audited: Callable[..., audit.Audit], project: Project) -> None:
