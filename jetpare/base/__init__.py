@@ -1,4 +1,4 @@
-"""Errors, processes, files, units, versions, text: what every other package may use.
+"""Errors, processes, files, units, versions, text, paired measurements: what every other package may use.
 
 Nothing here knows what an image is.
 

@@ -17,11 +17,10 @@ from typing import Any
 from jetpare.build import base_settings
 from jetpare.build.base_settings import Settings
 from jetpare.config.schema import Config, Prune
-from jetpare.config.values import BUILDER, CUDA_TARGET, INPUTS, MULTIARCH, WHEELS, architecture_of
+from jetpare.config.values import BUILDER, CUDA_TARGET, INPUTS, LABEL_PROJECT, MULTIARCH, WHEELS, architecture_of
 from jetpare.project.naming import (
     BASE,
     BASE_SETTINGS,
-    LABEL_PROJECT,
     NEW_ROOT,
     REBUILD_PREFIX,
     SECRETS,

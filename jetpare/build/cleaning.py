@@ -12,11 +12,10 @@ from jetpare.base.errors import ConfigError
 from jetpare.base.units import size_text
 from jetpare.build import ownership
 from jetpare.build.shell import LABEL_SHELL
-from jetpare.config.values import CUDA_TARGET
+from jetpare.config.values import CUDA_TARGET, LABEL_PROJECT
 from jetpare.engine import api, containers, image_store
 from jetpare.engine.model import Engine
 from jetpare.project import naming
-from jetpare.project.naming import LABEL_PROJECT
 from jetpare.project.plan import NodeKind
 from jetpare.project.project import Project
 from jetpare.records import ledger

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from jetpare import __version__
-from jetpare.base.files import write_atomically
+from jetpare.base.files import json_object, write_atomically
 from jetpare.build import bake, base_settings, inputs
+from jetpare.config.values import LABEL_PROJECT
 from jetpare.engine.model import Engine
-from jetpare.project import naming
 from jetpare.project.plan import Node, Plan
 from jetpare.project.project import Project
 from jetpare.records import ledger
 from jetpare.records.ledger import Record, StageRecord
-from jetpare.records.reports import read_json
 
 UNCHANGED = "unchanged"
 REBUILD = "rebuild.json"  # PROFILE/LABEL of stages that were built again -> run: later builds use what came out
@@ -51,7 +50,7 @@ def options(project: Project, plan: Plan, request: Request, *, run: str, revisio
 def rebuilt(project: Project, plan: Plan) -> dict[str, Any]:
     """By label, the run that last built a stage of this profile again although nothing had changed."""
     prefix = f"{plan.profile_name}/"
-    known = read_json(project.state_path / REBUILD)
+    known = json_object(project.state_path / REBUILD)
     return {key.removeprefix(prefix): run for key, run in known.items() if key.startswith(prefix)}
 
 
@@ -80,7 +79,7 @@ def image_labels(project_name: str, plan: Plan, image: str, revision: str | None
         "org.opencontainers.image.revision": revision or "",
         "org.opencontainers.image.base.name": base.image or f"{table.base} (stand-in)",
         "org.opencontainers.image.base.digest": base.digest or "",
-        naming.LABEL_PROJECT: project_name,
+        LABEL_PROJECT: project_name,
         "jetpare.version": __version__,
         "jetpare.image": image,
         "jetpare.profile": plan.profile_name,
@@ -119,7 +118,7 @@ def keep_rebuilds(project: Project, plan: Plan, request: Request, *, run: str) -
     """Remember that *run* built stages again that had not changed, so that later builds use what came out."""
     if not request.again:
         return
-    known = read_json(project.state_path / REBUILD)
+    known = json_object(project.state_path / REBUILD)
     known |= {f"{plan.profile_name}/{label}": run for label in request.again}
     write_atomically(project.state_path / REBUILD, json.dumps(known) + "\n")
 

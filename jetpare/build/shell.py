@@ -12,7 +12,7 @@ from jetpare.build import bake, buildx, network
 from jetpare.build.guards import check_engine
 from jetpare.build.request import Request, options
 from jetpare.build.secret_files import build_secrets
-from jetpare.config.values import INPUTS
+from jetpare.config.values import INPUTS, LABEL_PROJECT
 from jetpare.engine import api, containers, image_store
 from jetpare.engine.model import Engine
 from jetpare.events import figures
@@ -82,7 +82,7 @@ def _definition(project: Project, plan: Plan, node: Node, reference: str) -> dic
     content["target"][node.target] |= {
         "target": node.name,
         "output": [f"type=docker,name={reference}"],
-        "labels": {naming.LABEL_PROJECT: project.config.project.name, LABEL_SHELL: shell_label()},
+        "labels": {LABEL_PROJECT: project.config.project.name, LABEL_SHELL: shell_label()},
     }
     return content
 

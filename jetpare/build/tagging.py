@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from jetpare.base.errors import BuildError, CheckError, EngineError, JetpareError
+from jetpare.base.files import json_object
 from jetpare.build import ownership
 from jetpare.build.call import BakeCall
 from jetpare.build.guards import check_faults, version_faults
@@ -20,7 +21,6 @@ from jetpare.project import naming
 from jetpare.project.plan import Node
 from jetpare.records import ledger
 from jetpare.records.ledger import ImageRecord
-from jetpare.records.reports import read_json
 
 SIZES = ("layers", "layers_bytes", "merged_bytes")
 
@@ -64,7 +64,7 @@ def _image_id(run: BuildRun, node: Node, call: BakeCall) -> str:
 
 def _checked(run: BuildRun, node: Node, image_id: str, timeline: Timeline) -> tuple[ImageRecord, list[str]]:
     """Return the record of the image, with what its own checks say, and a line for each thing that is wrong."""
-    probe = read_json(run.journal.folder / "reports" / node.target / "checks.json")
+    probe = json_object(run.journal.folder / "reports" / node.target / "checks.json")
     versions = {str(k): v for k, v in dict(probe.get("versions") or {}).items()}
     expected = dict(run.plan.profile.expect)
     checks = tuple(probe.get("checks") or ())

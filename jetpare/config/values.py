@@ -36,6 +36,7 @@ KNOWN_OWNERS = (
 OTHER_GROUP = "other"
 # The checks that may be waived; jetpare.audit has them, and says what each is.
 KNOWN_CHECKS = tuple(f"A{number}" for number in (*range(1, 18), 22, 23))
+LABEL_PROJECT = "jetpare.project"  # the label of whatever a project makes in an engine: the project's name
 GDAL_BUILDS = ("unity", "plain")
 # What the plan and the bake definition call what is no image's: no image may take these names away.
 INPUTS = "inputs"

@@ -48,6 +48,7 @@ from functools import cached_property
 from packaging.utils import canonicalize_name
 
 from jetpare.config.schema import Config
+from jetpare.config.values import LABEL_PROJECT
 from jetpare.image.attribution import Attribution, Component, distribution_keys, package_keys, packaged
 from jetpare.image.host_libraries import HOST_LIBRARIES
 from jetpare.image.inventory import Inventory, Package
@@ -174,7 +175,7 @@ class Sources:
 
 def sources(config: Config, labels: Mapping[str, str]) -> Sources:
     """Return what *config* asks for in an image with these *labels*; nothing where it is not of this project."""
-    if labels.get("jetpare.project") != config.project.name:
+    if labels.get(LABEL_PROJECT) != config.project.name:
         return Sources()
     return Sources(
         packages=config.runtime.packages,

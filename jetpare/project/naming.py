@@ -15,7 +15,6 @@ BASE_SETTINGS = "base-settings"  # the named context that has the base's setting
 NEW_ROOT = "slim"  # the stage that starts from BASE_SETTINGS
 
 
-LABEL_PROJECT = "jetpare.project"
 LABEL_REVISION = "org.opencontainers.image.revision"
 REBUILD_PREFIX = "REBUILD_"
 

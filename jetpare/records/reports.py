@@ -1,24 +1,15 @@
-"""Read the report that a stage leaves."""
+"""Read the report that a stage leaves. What is missing or damaged counts as not reported."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file that a stage brought out; empty where it is missing or no object."""
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+from jetpare.base.files import json_object
 
 
 def cache_counts(report: Path | None) -> tuple[int, int] | None:
-    """Ccache's (hits, cacheable calls) of the run that made a stage, from its record."""
-    counts = read_json(report / "gdal.json").get("ccache") if report else None
+    """Return ccache's (hits, cacheable calls) in the run that made a stage; None where its report has none."""
+    counts = json_object(report / "gdal.json").get("ccache") if report else None
     if not isinstance(counts, dict):
         return None
     hits, misses = int(counts.get("hits") or 0), int(counts.get("misses") or 0)
@@ -26,12 +17,12 @@ def cache_counts(report: Path | None) -> tuple[int, int] | None:
 
 
 def tree_bytes(report: Path | None, stage: str) -> int | None:
-    """The bytes of the tree that *stage* leaves, where its record tells."""
-    found = read_json(report / f"{stage}.json").get("tree_bytes") if report else None
+    """Return the bytes of the tree that *stage* leaves; None where its report does not say."""
+    found = json_object(report / f"{stage}.json").get("tree_bytes") if report else None
     return found if isinstance(found, int) else None
 
 
 def fallback(report: Path | None) -> list[str]:
-    """Why GDAL was not compiled as build.toml asks for, from the stage's record; mostly nothing."""
-    found = read_json(report / "gdal.json") if report else {}
+    """Return why GDAL was not compiled as build.toml asks, as at most one line."""
+    found = json_object(report / "gdal.json") if report else {}
     return [f"{found.get('build')} build: {found['why']}"] if found.get("why") else []

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jetpare.base.files import json_object
 from jetpare.events import figures
 from jetpare.events.decode import EventDecoder
 from jetpare.events.recorder import Recorder
 from jetpare.events.step_names import StepKind
 from jetpare.events.steps import Interval, Step, Timeline, merge
 from jetpare.records.ledger import INTERRUPTED, RUNNING, Record, StageRecord
-from jetpare.records.reports import cache_counts, read_json
+from jetpare.records.reports import cache_counts
 from jetpare.records.samples import SAMPLES_FILE, Sample, StageTelemetry, read_samples, summarise
 
 NINJA_FIELDS = 5
@@ -154,7 +155,7 @@ def replay(path: Path) -> Timeline:
 def _stage(row: StageRecord, replayed: Timeline | None, folder: Path) -> Stage:
     # What a stage that was found in the cache brings out is of the run that made it.
     report = folder / row.report if row.report and row.cache != "cached" else None
-    phases = read_json(report / "gdal.json").get("milliseconds") if report else None
+    phases = json_object(report / "gdal.json").get("milliseconds") if report else None
     return Stage(
         row=row,
         steps=_steps(row, replayed) if replayed else (),
