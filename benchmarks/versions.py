@@ -1,10 +1,12 @@
 """Time a command of two checkouts in turn, and say whether this one is slower than the other.
 
 usage: .venv/bin/python benchmarks/versions.py OLD [--aa] [--blocks N] [--runs N] [--seed N] [--tolerance SHARE]
-                                               [--samples FILE] [--records N] [--] [COMMAND...]
+                                               [--samples FILE] [--records N] [--old-root FOLDER] [--] [COMMAND...]
 
 OLD is the folder of the other checkout, with its own .venv. COMMAND (default: plan) is what follows `invoke`. Both run
 it on the project of this checkout, or of JETPARE_ROOT; with --records, on a copy that has the newest run that often.
+Name another project for OLD with --old-root where the two versions read build.toml or .jetpare differently: they would
+make each other's kept results anew.
 A block is 1 warm-up and --runs runs of each checkout in turn, in an order decided by the seed. With --aa, OLD runs
 against itself first: what differs then is noise. On a machine with other work, CPU time counts. 'undecided' means that
 the interval is too wide: take more --blocks (at least 6; benchmarks/false_alarms.py says what how many can find).
@@ -108,6 +110,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tolerance", type=float, default=0.05)
     parser.add_argument("--samples", type=Path)
     parser.add_argument("--records", type=int, default=0)
+    parser.add_argument("--old-root", type=Path)
     parser.add_argument("command", nargs="*", default=["plan"])
     return parser.parse_intermixed_args()
 
@@ -117,6 +120,7 @@ def main() -> None:
     asked = arguments()
     root = Path(os.environ.get("JETPARE_ROOT") or HERE)
     old, new = asked.old.resolve(), HERE
+    roots = {new: root, old: asked.old_root.resolve() if asked.old_root else root}
     turns = interleaved(blocks=asked.blocks, pairs=WARMUPS + asked.runs, seed=asked.seed)
     sessions: dict[str, dict[Side, Path]] = {"old/old": {"A": old, "B": old}} if asked.aa else {}
     sessions["new/old"] = {"A": old, "B": new}
@@ -124,9 +128,12 @@ def main() -> None:
     print(f"seed {asked.seed} decides the order; {len(turns)} runs in each session", flush=True)
     with ExitStack() as stack:
         if asked.records:
-            root = copied(root, asked.records, Path(stack.enter_context(tempfile.TemporaryDirectory())))
+            roots = {
+                checkout: copied(root, asked.records, Path(stack.enter_context(tempfile.TemporaryDirectory())))
+                for checkout, root in roots.items()
+            }
         for name, sides in sessions.items():
-            kept[name] = [times(sides[turn.side], asked.command, root) for turn in turns]
+            kept[name] = [times(sides[turn.side], asked.command, roots[sides[turn.side]]) for turn in turns]
             for measure, found in ratios(turns, kept[name]).items():
                 floor = f"noise floor {noise_floor(found):.1%}"
                 said = f"{verdict(found, tolerance=asked.tolerance)} (tolerance {asked.tolerance:.1%})"
