@@ -64,6 +64,13 @@ class Session:
         return discovery.find(state=self.project.state_path, environ=self.environ)
 
     @cached_property
+    def architecture(self) -> str:
+        """The engine's architecture, asked for once. Raises EngineError if no engine answers."""
+        from jetpare.engine import api
+
+        return api.facts(self.engine).arch
+
+    @cached_property
     def out(self) -> Console:
         """The console for results."""
         from rich.console import Console
@@ -96,10 +103,8 @@ class Session:
 
     def engine_plan(self, *, images: tuple[str, ...] = (), only: str | None = None) -> Plan:
         """Return the plan on the engine's architecture; faults of build.toml are raised before the engine is asked."""
-        from jetpare.engine import api
-
         self.plan_of(images=images, only=only, architecture=host_architecture())
-        return self.plan_of(images=images, only=only, architecture=api.facts(self.engine).arch)
+        return self.plan_of(images=images, only=only, architecture=self.architecture)
 
     def profile_flag(self) -> str:
         """Return ' --profile NAME' if a profile was given."""
@@ -126,10 +131,9 @@ def damaged_records(project: Project) -> list[str]:
 def engine_architecture(session: Session) -> str:
     """Return the engine's architecture, or this machine's if no engine answers."""
     from jetpare.base.errors import JetpareError
-    from jetpare.engine import api
 
     try:
-        return api.facts(session.engine).arch
+        return session.architecture
     except JetpareError:
         return host_architecture()
 

@@ -136,10 +136,12 @@ class Recorder:
         self._began: float | None = None  # the first time in the stream: buildx's own look at the definition
         self._now = 0.0  # the latest time in the stream
         self._lock = threading.RLock()
+        self._timeline: Timeline | None = None  # as it is until the next event
 
     def add(self, event: Event) -> None:
         """Take in one event."""
         with self._lock:
+            self._timeline = None
             for each in _list(event, "vertexes"):
                 self._vertex(each)
             for each in _list(event, "statuses"):
@@ -154,9 +156,12 @@ class Recorder:
                 self._flush(vertex)
 
     def timeline(self) -> Timeline:
-        """All vertices as they stand. What still runs ends at the latest time in the stream."""
+        """Return all vertices as steps. What still runs ends at the latest time in the stream."""
         with self._lock:
-            return Timeline(steps=tuple(self._step(vertex) for vertex in self._vertices.values() if vertex.places))
+            if self._timeline is None:  # a view asks once for each of its rows after a batch of events
+                steps = (self._step(vertex) for vertex in self._vertices.values() if vertex.places)
+                self._timeline = Timeline(steps=tuple(steps))
+            return self._timeline
 
     def activity(self, *, stage: str | None, target: str) -> Activity:
         """Return what *stage* (None: any) of *target* is doing."""
