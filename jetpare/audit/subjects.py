@@ -49,9 +49,9 @@ class Candidate:
         return _measured(Subject(inventory=self.inventory.content, baseline=baseline, **self.known))
 
     @property
-    def digests(self) -> tuple[str | None, ...]:
-        """The digests of what is loaded."""
-        return (self.inventory.digest, self.baseline.digest if self.baseline else "no baseline")
+    def held(self) -> tuple[Held[Any], ...]:
+        """What the Subject is made of; an answer without a baseline is another one."""
+        return (self.inventory, self.baseline or Held.of(None, "no baseline"))
 
 
 def candidates(

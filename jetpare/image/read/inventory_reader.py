@@ -62,9 +62,11 @@ def hold(running: Engine, image_id: str, *, state: Path, say: Say = lambda _: No
         data = path.read_bytes()
         if _is_ours(zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress(data, HEAD_BYTES)):
             touch(path)
-            return Held(
-                hashlib.sha256(data).hexdigest(),
-                lambda: _decoded(path, data, image_id, say) or take(running, image_id, state=state, say=say),
+            return Held.of_file(
+                path,
+                data,
+                lambda: _decoded(path, data, image_id, say),
+                lambda: take(running, image_id, state=state, say=say),
             )
     with api.client(running, timeout=TOTAL_SECONDS) as docker:
         return _taken(docker, _inspect(docker, image_id), state=state, say=say)

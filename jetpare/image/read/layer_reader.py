@@ -75,9 +75,11 @@ def hold(
     cache = _path(state, image_id)
     with suppress(OSError):
         data = cache.read_bytes()
-        return Held(
-            hashlib.sha256(data).hexdigest(),
-            lambda: _decoded(data, image_id) or take(running, image_id, state=state, stream=stream, say=say),
+        return Held.of_file(
+            cache,
+            data,
+            lambda: _decoded(data, image_id),
+            lambda: take(running, image_id, state=state, stream=stream, say=say),
         )
     return _sourced(running, image_id, cache, state=state, stream=stream, say=say)
 
