@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import gzip
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from jetpare.image import ask, kept
 from jetpare.image.inventory import Distribution, Inventory
 from jetpare.image.kept import Held, HeldContents
 from jetpare.image.layers import LayerEntry, LayerListing, Listing
-from jetpare.image.read import inventory_reader, layer_reader
+from jetpare.image.read import inventory_reader, layer_reader, reader_id
 from jetpare.project.project import Project
 from jetpare.records.ledger import ImageRecord
 from tests.comparisons import INVENTORIES, figures
@@ -204,7 +205,7 @@ def test_an_image_is_read_where_there_is_no_inventory(
     if fault == "damaged":
         path.write_bytes(b"x")
     if fault == "another reader":
-        monkeypatch.setattr(inventory_reader, "reader", lambda: "f" * 16)
+        monkeypatch.setattr(reader_id, "reader", lambda: "f" * 16)
     monkeypatch.setattr(api, "client", no_client)
     monkeypatch.setattr(inventory_reader, "_inspect", lambda *_: {"Id": BARE.image_id})
     monkeypatch.setattr(inventory_reader, "_read", lambda *_, **__: BARE)
@@ -260,6 +261,21 @@ def test_a_kept_listing_is_known_without_being_decoded(tmp_path: Path, monkeypat
     third = layer_reader.hold(ENGINE, "sha256:1", state=tmp_path)
     assert third.digest != first.digest
     assert third.content == LISTING
+
+
+def test_a_listing_of_another_reader_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = replace(LISTING, layers=())
+    monkeypatch.setattr(layer_reader, "_from_disk", lambda *_, **__: old)
+    layer_reader.hold(ENGINE, "sha256:1", state=tmp_path)
+    monkeypatch.setattr(layer_reader, "_from_disk", lambda *_, **__: LISTING)
+    monkeypatch.setattr(reader_id, "reader", lambda: "f" * 16)
+    held = layer_reader.hold(ENGINE, "sha256:1", state=tmp_path)
+    assert (held.content, held.digest is None) == (LISTING, False)
+    content = json.loads(gzip.decompress((tmp_path / "layers/1.json.gz").read_bytes()))
+    del content["reader"]  # as earlier versions wrote it
+    content["layers"] = []
+    (tmp_path / "layers/1.json.gz").write_bytes(gzip.compress(json.dumps(content).encode()))
+    assert layer_reader.hold(ENGINE, "sha256:1", state=tmp_path).content == LISTING
 
 
 @pytest.mark.parametrize("damage", [b"x", gzip.compress(b"{}")], ids=["no archive", "another form"])

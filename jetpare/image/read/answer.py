@@ -16,7 +16,6 @@ BY_FILES = ("overlay2", "fuse-overlayfs", "vfs")  # stores whose sizes of layers
 SLACK_BYTES = 16 << 20
 READ = tuple(name for name in (*inventory.TABLES, *inventory.LISTS) if name != "layers")  # what is read in an image
 TABLE_NAME = re.compile(rb'\s*\[\s*"(\w+)"')  # a line of the collector
-READER = re.compile(rb'\{\s*"reader"\s*:\s*"(\w+)"')  # a file that was kept
 
 
 class NoAnswerError(Exception):

@@ -32,6 +32,7 @@ from jetpare.engine.model import Engine
 from jetpare.image.inventory import Count, decoded, uncollected
 from jetpare.image.kept import Held
 from jetpare.image.layers import EntryKind, LayerEntry, LayerListing, Listing
+from jetpare.image.read import reader_id
 
 SCHEMA: Literal["jetpare.layers/1"] = "jetpare.layers/1"
 WHITEOUT, OPAQUE, AUFS = ".wh.", ".wh..wh..opq", ".wh..wh."  # OCI image-spec, layer.md
@@ -75,12 +76,13 @@ def hold(
     cache = _path(state, image_id)
     with suppress(OSError):
         data = cache.read_bytes()
-        return Held.of_file(
-            cache,
-            data,
-            lambda: _decoded(data, image_id),
-            lambda: take(running, image_id, state=state, stream=stream, say=say),
-        )
+        if reader_id.wrote(data):
+            return Held.of_file(
+                cache,
+                data,
+                lambda: _decoded(data, image_id),
+                lambda: take(running, image_id, state=state, stream=stream, say=say),
+            )
     return _sourced(running, image_id, cache, state=state, stream=stream, say=say)
 
 
@@ -356,14 +358,15 @@ def save(listing: Listing, path: Path) -> bytes:
     layers = [
         {"diff_id": layer.diff_id, "rows": [astuple(row) for row in layer.entries]} for layer in listing.layers or ()
     ]
-    content = {"schema": SCHEMA, "image_id": listing.image_id, "how": listing.how, "layers": layers}
+    content: dict[str, Any] = {reader_id.KEY: reader_id.reader(), "schema": SCHEMA, "image_id": listing.image_id}
+    content |= {"how": listing.how, "layers": layers}
     data = gzip.compress(json.dumps(content, separators=(",", ":")).encode(), 3, mtime=0)
     write_atomically(path, data)
     return data
 
 
 def load(path: Path, image_id: str) -> Listing | None:
-    """Return what `save` wrote for *image_id*; None where that is missing, damaged or of another form."""
+    """Return what `save` wrote for *image_id*; None where it is missing, damaged, or of another form or reader."""
     try:
         return _decoded(path.read_bytes(), image_id)
     except OSError:
@@ -376,7 +379,7 @@ def _decoded(data: bytes, image_id: str) -> Listing | None:
         content = decoded(gzip.decompress(data), _KeptListing)
     except (OSError, EOFError, zlib.error, ValueError, RecursionError):
         return None
-    if content.image_id != image_id:
+    if content.image_id != image_id or content.reader != reader_id.reader():
         return None
     layers = tuple(
         LayerListing(diff_id=each.diff_id, entries=tuple(starmap(LayerEntry, each.rows))) for each in content.layers
@@ -390,6 +393,7 @@ class _KeptLayer(Struct):
 
 
 class _KeptListing(Struct):
+    reader: str
     schema: Literal["jetpare.layers/1"]
     image_id: str
     how: Literal["overlay2", "stream"] | None
