@@ -8,11 +8,12 @@ import posixpath
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from packaging.utils import canonicalize_name
 
 from jetpare.base.units import MB
+from jetpare.base.versions import ImageCheck
 from jetpare.config.schema import AuditSettings as Rules
 from jetpare.image.attribution import listed_by
 from jetpare.image.inventory import Distribution, Elf, Inventory, Package
@@ -91,7 +92,7 @@ class Subject:
     requested: tuple[str, ...] = ()
     expected: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str | None] = field(default_factory=dict)
-    checks: tuple[Mapping[str, Any], ...] = ()
+    checks: tuple[ImageCheck, ...] = ()
 
     @property
     def least(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
@@ -10,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from jetpare.audit.subject import Subject
+from jetpare.base import probe_report
 from jetpare.base.errors import RecordError
 from jetpare.config.schema import AuditSettings
 from jetpare.config.values import CUDA_TARGET, MULTIARCH, architecture_of
@@ -18,13 +18,13 @@ from jetpare.engine.model import Engine, ImageFacts
 from jetpare.image.inventory import Inventory
 from jetpare.image.kept import Held
 from jetpare.image.read import inventory_reader
+from jetpare.image.version_sources import check
 from jetpare.project import naming
 from jetpare.project.plan import Plan
 from jetpare.project.project import Project
 from jetpare.records import budget
 from jetpare.records.ledger import ImageRecord
 
-PROBE = "/usr/share/jetpare/checks.json"
 COLLECTED = "cudnn"  # the stage that [collect] is for
 LOOKED_AT = ("host_libraries", "allow", "least_mb")  # of [audit], by the checks
 PRUNED = "slim"  # the stage that leaves out what [[prune]] names
@@ -112,7 +112,7 @@ def _known(project: Project, plan: Plan, name: str, facts: ImageFacts, row: Imag
     known |= {"cuda": plan.wants_cuda, "gpu_arch": profile.gpu_arch, "provided": config.python.provided}
     known["requested"] = ("python3", *config.runtime.packages)
     if row is not None:
-        known |= {"versions": row.versions, "checks": row.checks}
+        known |= {"versions": row.versions, "checks": tuple(map(check, row.checks))}
     if name not in config.images:
         return known
     known["expected"] = dict(profile.expect)
@@ -133,13 +133,5 @@ def fill(pattern: str, platform: str) -> str:
 
 def _measured(subject: Subject) -> Subject:
     """Return *subject* with what the probe wrote into the image, where no run record has it."""
-    if subject.versions or PROBE not in subject.inventory.texts:
-        return subject
-    try:
-        report: Mapping[str, Any] = json.loads(subject.inventory.texts[PROBE])
-        versions, checks = dict(report["versions"]), tuple(report["checks"])
-    except (ValueError, KeyError, TypeError, RecursionError):  # a file of that name that is no report of ours
-        return subject
-    ours = all(isinstance(each, (str, type(None))) for each in versions.values())
-    ours = ours and all(isinstance(each, dict) for each in checks)
-    return replace(subject, versions=versions, checks=checks) if ours else subject
+    report = None if subject.versions else probe_report.parsed(subject.inventory.texts.get(probe_report.PLACE, ""))
+    return replace(subject, versions=report.versions, checks=report.checks) if report else subject

@@ -301,5 +301,10 @@ class _KeptSizes:
 
 
 def _table(tables: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the table *name* of what was kept, without what is damaged: it is found out again."""
     found = tables.get(name)
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        return {}
+    if name == MANIFESTS:
+        return {key: value for key, value in found.items() if isinstance(value, dict)}
+    return {key: value for key, value in found.items() if type(value) is int and value >= 0}

@@ -86,6 +86,24 @@ def test_an_image_that_fails_its_checks_is_recorded_but_not_tagged(workshop: Wor
     assert image.id in workshop.docker.held
 
 
+@pytest.mark.parametrize(
+    "report",
+    [
+        [],
+        {"versions": ["gdal"], "checks": []},
+        {"versions": {"gdal": 2.0}, "checks": []},
+        {"versions": {}, "checks": ["demo"]},
+        {"versions": {}, "checks": 3},
+    ],
+)
+def test_a_report_that_is_damaged_is_no_success(workshop: Workshop, report: object) -> None:
+    workshop.bake.outcomes["cuda-runtime-report"] = Baked(files={"checks.json": report})
+    with pytest.raises(CheckError, match="its checks left no report that can be read"):
+        workshop.build(workshop.plan("cuda"))
+    (image,) = workshop.newest().images
+    assert (image.status, image.versions, image.checks) == (ledger.FAILED, {}, ())
+
+
 @pytest.mark.parametrize("fault", [DockerException("the engine is gone"), OSError(5, "Input/output error")])
 def test_a_good_image_is_tagged_and_recorded_though_its_sizes_cannot_be_measured(
     workshop: Workshop, fault: Exception
