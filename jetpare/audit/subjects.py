@@ -12,7 +12,7 @@ from jetpare.audit.subject import Subject
 from jetpare.base import probe_report
 from jetpare.base.errors import RecordError
 from jetpare.config.schema import AuditSettings
-from jetpare.config.values import CUDA_TARGET, MULTIARCH, architecture_of
+from jetpare.config.values import filled
 from jetpare.engine import image_store
 from jetpare.engine.model import Engine, ImageFacts
 from jetpare.image.inventory import Inventory
@@ -117,18 +117,12 @@ def _known(project: Project, plan: Plan, name: str, facts: ImageFacts, row: Imag
         return known
     known["expected"] = dict(profile.expect)
     known["budget"] = budget.allowed_bytes(profile.budget, name)
+    fill = partial(filled, platform=plan.platform, unknown="*")
     if PRUNED in config.images[name].stages:
-        known["pruned"] = tuple(fill(pattern, plan.platform) for rule in config.prune for pattern in rule.paths)
+        known["pruned"] = tuple(fill(pattern) for rule in config.prune for pattern in rule.paths)
     if COLLECTED in config.images[name].stages:
-        known["collect"] = tuple(fill(pattern, plan.platform) for pattern in config.collect.required)
+        known["collect"] = tuple(map(fill, config.collect.required))
     return known
-
-
-def fill(pattern: str, platform: str) -> str:
-    """Return a pattern of [collect] with its placeholders filled in for a platform."""
-    architecture = architecture_of(platform)
-    multiarch, cuda = MULTIARCH.get(architecture, "*"), CUDA_TARGET.get(architecture, "*")
-    return pattern.replace("{multiarch}", multiarch).replace("{cuda_target}", cuda)
 
 
 def _measured(subject: Subject) -> Subject:

@@ -272,3 +272,15 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 def architecture_of(platform: str) -> str:
     """'linux/arm64/v8' -> 'arm64'."""
     return platform.split("/")[1]
+
+
+def filled(pattern: str, platform: str, *, unknown: str) -> str:
+    """Return a pattern of [collect] or [[prune]] with its placeholders filled in for *platform*.
+
+    *unknown*: what takes their place for an architecture that has no such name.
+    """
+    architecture = architecture_of(platform)
+    places = {"{multiarch}": MULTIARCH, "{cuda_target}": CUDA_TARGET}
+    for placeholder, names in places.items():
+        pattern = pattern.replace(placeholder, names.get(architecture, unknown))
+    return pattern

@@ -156,13 +156,6 @@ def test_a_required_pattern_that_matches_nothing() -> None:
     assert said(stack.empty(subject(inventory, collect=patterns))) == {"error usr/include/a*.h"}
 
 
-def test_placeholders_of_patterns() -> None:
-    assert (
-        subjects.fill("usr/lib/{multiarch}/x/{cuda_target}", "linux/arm64/v8")
-        == "usr/lib/aarch64-linux-gnu/x/aarch64-linux"
-    )
-
-
 def test_bytes_that_later_layers_hide() -> None:
     inventory = image({"/a": 100 * MB})
     assert only(stack.overwritten(subject(inventory, layers_bytes=140 * MB))).bytes == 40 * MB
