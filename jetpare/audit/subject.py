@@ -245,13 +245,6 @@ def _fits(names: list[str], parts: list[str]) -> bool:
     return bool(names) and fnmatch.fnmatchcase(names[0], parts[0]) and _fits(names[1:], parts[1:])
 
 
-def some(words: Iterable[str], most: int = 3) -> str:
-    """'a, b, c and 5 more'."""
-    names = list(words)
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
-
-
 def libraries_folder(elf: Elf) -> bool:
     """Whether a wheel's repair tool put it there: a folder NAME.libs, whose files must stay as they are."""
     return posixpath.dirname(elf.path).endswith(".libs")

@@ -20,14 +20,12 @@ from jetpare.image.kept import Held
 from jetpare.image.read import inventory_reader
 from jetpare.image.version_sources import check
 from jetpare.project import naming
-from jetpare.project.plan import Plan
+from jetpare.project.plan import CUDNN, Plan
 from jetpare.project.project import Project
 from jetpare.records import budget
 from jetpare.records.ledger import ImageRecord
 
-COLLECTED = "cudnn"  # the stage that [collect] is for
 LOOKED_AT = ("host_libraries", "allow", "least_mb")  # of [audit], by the checks
-PRUNED = "slim"  # the stage that leaves out what [[prune]] names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,9 +116,9 @@ def _known(project: Project, plan: Plan, name: str, facts: ImageFacts, row: Imag
     known["expected"] = dict(profile.expect)
     known["budget"] = budget.allowed_bytes(profile.budget, name)
     fill = partial(filled, platform=plan.platform, unknown="*")
-    if PRUNED in config.images[name].stages:
+    if naming.NEW_ROOT in config.images[name].stages:
         known["pruned"] = tuple(fill(pattern) for rule in config.prune for pattern in rule.paths)
-    if COLLECTED in config.images[name].stages:
+    if CUDNN in config.images[name].stages:
         known["collect"] = tuple(map(fill, config.collect.required))
     return known
 

@@ -58,7 +58,7 @@ def stage_arguments(config: Config, plan: Plan, cache_id: str) -> dict[str, dict
     fill = partial(filled, platform=plan.platform, unknown="")
     collect = [*map(fill, config.collect.required), *(f"{fill(pattern)} ?" for pattern in config.collect.optional)]
     return {
-        "cudnn": {
+        CUDNN: {
             **cached,
             **_cudnn_arguments(config, plan),
             "CUDNN_TREE": CUDNN,  # an image without this stage adds nothing to its base
@@ -83,7 +83,7 @@ def stage_arguments(config: Config, plan: Plan, cache_id: str) -> dict[str, dict
             "PYTHON_CUDA": "1" if plan.wants_cuda else "0",
         },
         "runtime": {**cached, "RUNTIME_PACKAGES": " ".join(config.runtime.packages)},
-        "slim": {"PRUNE": json.dumps([_placed(rule, fill) for rule in config.prune])},
+        NEW_ROOT: {"PRUNE": json.dumps([_placed(rule, fill) for rule in config.prune])},
         INPUTS: {**cached, "GDAL_VERSION": plan.profile.gdal},
     }
 

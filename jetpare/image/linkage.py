@@ -165,13 +165,13 @@ def _dlopens(image: _Image, process: Process, optional: Sequence[Dispensable]) -
     own = {elf.soname, posixpath.basename(elf.path), *elf.needed}
     found = [_dlopen(image, process, name) for name in elf.strings if name not in own]
     there = {
-        _stem(need.name): need.object.elf.path for need in process.needs if need.object and need.user is process.root
+        stem(need.name): need.object.elf.path for need in process.needs if need.object and need.user is process.root
     }
-    there |= {_stem(each.name): each.path for each in found if each.path is not None}
+    there |= {stem(each.name): each.path for each in found if each.path is not None}
     for each in found:
         if each.status != "missing":
             yield each
-        elif other := there.get(_stem(each.name)) or image.versioned(each.name):
+        elif other := there.get(stem(each.name)) or image.versioned(each.name):
             yield Dlopen(user=each.user, name=each.name, status="alternative", path=other)
         elif why := next((entry.why for entry in optional if entry.covers(each.user, each.name)), None):
             yield Dlopen(user=each.user, name=each.name, status="optional", by=why)
@@ -193,8 +193,8 @@ def _dlopen(image: _Image, process: Process, name: str) -> Dlopen:
     return Dlopen(user=user, name=name, status="missing")
 
 
-def _stem(name: str) -> str:
-    """Without its version: libcudnn of libcudnn.so.9."""
+def stem(name: str) -> str:
+    """Return the name of a library, or of its path, without its version: libcudnn of libcudnn.so.9."""
     return posixpath.basename(name).partition(".so")[0]
 
 
@@ -230,7 +230,7 @@ class _Image:
 
     @cached_property
     def _versions(self) -> Mapping[str, str]:
-        return {f"{_stem(name)}.so": paths[0] for name, paths in self._named.items() if ".so." in name}
+        return {f"{stem(name)}.so": paths[0] for name, paths in self._named.items() if ".so." in name}
 
     def _fits(self, path: str, name: str) -> bool:
         return "/" not in name.strip("/") or path.endswith("/" + name.lstrip("/"))

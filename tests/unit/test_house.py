@@ -6,6 +6,7 @@ Who may import whom is a contract in pyproject.toml, which `lint-imports` checks
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,6 +49,15 @@ def test_a_module_name_means_one_thing() -> None:
     for path in MODULES:
         if path.name != "__init__.py":
             places[path.stem].append(str(path.relative_to(ROOT)))
+    assert several(places) == {}
+
+
+def test_a_path_in_an_image_is_written_once() -> None:
+    places = defaultdict(list)
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and re.fullmatch(r"/usr/share/jetpare/[\w.-]+", str(node.value)):
+                places[str(node.value)].append(f"{path.relative_to(ROOT)}:{node.lineno}")
     assert several(places) == {}
 
 
