@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from jetpare.build import base_settings
-from jetpare.build.base_settings import Settings
+from jetpare.build.base_settings import BaseSettings
 from jetpare.config.schema import Config, Prune
 from jetpare.config.values import BUILDER, INPUTS, LABEL_PROJECT, WHEELS, architecture_of, filled
 from jetpare.project.naming import (
@@ -46,7 +46,7 @@ class Options:
         default_factory=dict
     )  # by label: a value that is new when it is to be built again
     labels: Mapping[str, Mapping[str, str]] | None = None  # OCI labels by image
-    base_settings: Mapping[str, Settings] = field(default_factory=dict)  # by image: of the base that NEW_ROOT needs
+    base_settings: Mapping[str, BaseSettings] = field(default_factory=dict)  # by image: of the base that NEW_ROOT needs
 
 
 def stage_arguments(config: Config, plan: Plan, cache_id: str) -> dict[str, dict[str, str]]:

@@ -56,7 +56,7 @@ def rebuilt(project: Project, plan: Plan) -> dict[str, Any]:
 
 def settings_of_bases(
     project: Project, plan: Plan, running: Engine, nodes: Sequence[Node]
-) -> dict[str, base_settings.Settings]:
+) -> dict[str, base_settings.BaseSettings]:
     """Return, by image, the settings of its base, for those of *nodes* that start from nothing but these.
 
     Raises EngineError where a base is neither in the engine nor in its registry.

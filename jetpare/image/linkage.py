@@ -17,9 +17,9 @@ from typing import Literal
 
 from jetpare.image.host_libraries import HOST_LIBRARIES, OPTIONAL_LIBRARIES, Dispensable
 from jetpare.image.inventory import Distribution, Elf, Inventory
-from jetpare.image.loader import Loader, NeededLibrary, Process, Rule
+from jetpare.image.loader import Loader, NeededLibrary, Process, SearchRule
 
-Status = Literal["found", "company", "host", "broken", "missing"]
+EdgeStatus = Literal["found", "company", "host", "broken", "missing"]
 DlopenStatus = Literal["found", "company", "elsewhere", "host", "alternative", "optional", "missing"]
 
 
@@ -37,9 +37,9 @@ class Edge:
 
     user: str
     name: str
-    status: Status
+    status: EdgeStatus
     path: str | None = None
-    rule: Rule | None = None
+    rule: SearchRule | None = None
     by: str | None = None
     searched: tuple[str, ...] = ()
     elsewhere: tuple[str, ...] = ()
@@ -122,7 +122,7 @@ def _edges(image: _Image, process: Process) -> Iterator[Edge]:
         found = process.interpreter
         path, rule = (found.elf.path, found.rule) if found else (None, None)
         searched = () if found else (elf.interpreter,)
-        status: Status = "found" if found else "missing"
+        status: EdgeStatus = "found" if found else "missing"
         yield Edge(user=elf.path, name=elf.interpreter, status=status, path=path, rule=rule, searched=searched)
     for need in process.needs:
         if need.user is process.root:

@@ -18,12 +18,13 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Strict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jetpare.base.errors import BusyError
 from jetpare.base.files import write_atomically
+from jetpare.config.values import Many
 from jetpare.records.samples import StageTelemetry
 
 SCHEMA = 1
@@ -32,9 +33,7 @@ OK, SKIPPED, WAITING = "ok", "skipped", "waiting"
 # How a stage was built for a machine of another kind: the beginning of a mark, before "on PLATFORM".
 CROSS_BUILT, EMULATED = "cross-built", "emulated"
 
-T = TypeVar("T")
 _Stamp = tuple[int, int, int]  # inode, size and time of change: another one after each write
-Many = Annotated[tuple[T, ...], Strict(strict=False)]
 
 
 class RecordRow(BaseModel):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
+from jetpare.base.callbacks import Say
 from jetpare.image import inventory
 
-Say = Callable[[str], None]
 Tables = dict[str, list[Any]]
 PLEASANT_SECONDS = 2.0  # between two lines on how far it is
 BY_FILES = ("overlay2", "fuse-overlayfs", "vfs")  # stores whose sizes of layers are the sums of their files' bytes

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jetpare.base import files
+from jetpare.base.callbacks import Say
 from jetpare.base.errors import EngineError, RecordError
 from jetpare.engine import api, containers, image_store
 from jetpare.engine.model import Engine
@@ -26,7 +27,7 @@ from jetpare.image import inventory
 from jetpare.image.inventory import Inventory, LayerInfo, Settings
 from jetpare.image.kept import Held, touch, trim
 from jetpare.image.read import in_container, reader_id
-from jetpare.image.read.answer import NoAnswerError, Say, Tables, check_bytes, teller
+from jetpare.image.read.answer import NoAnswerError, Tables, check_bytes, teller
 from jetpare.image.read.in_container import TOTAL_SECONDS
 
 if TYPE_CHECKING:

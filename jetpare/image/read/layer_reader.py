@@ -39,7 +39,7 @@ WHITEOUT, OPAQUE, AUFS = ".wh.", ".wh..wh..opq", ".wh..wh."  # OCI image-spec, l
 OVERLAY_XATTRS = ("trusted.overlay.", "user.overlay.")  # the second: of a rootless engine
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"  # what such streams begin with
 JSON_BYTES = 8 << 20  # no manifest or configuration is larger
-Progress = Callable[[int], None]  # bytes of the stream read so far
+BytesRead = Callable[[int], None]  # bytes of the stream read so far
 
 
 class Unreadable(Exception):  # noqa: N818 - the reason why a source gives no listing
@@ -51,7 +51,7 @@ def take(
     image_id: str,
     *,
     state: Path,
-    stream: Progress | None = None,
+    stream: BytesRead | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Listing:
     """What each layer of the image *image_id* (an id, not a name) holds; from the cache in *state* where it is there.
@@ -69,7 +69,7 @@ def hold(
     image_id: str,
     *,
     state: Path,
-    stream: Progress | None = None,
+    stream: BytesRead | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Held[Listing]:
     """Return what `take` does, not decoded where *state* has it; otherwise the layers are read now."""
@@ -96,7 +96,7 @@ def _sourced(
     cache: Path,
     *,
     state: Path,
-    stream: Progress | None,
+    stream: BytesRead | None,
     say: Callable[[str], None],
 ) -> Held[Listing]:
     """Return the listing by the first source that has it."""
@@ -125,7 +125,7 @@ def unlisted(image_id: str, reason: str) -> Held[Listing]:
 # --- the engine's folders
 
 
-def _from_disk(running: Engine, image_id: str, *, state: Path, stream: Progress | None) -> Listing:  # noqa: ARG001
+def _from_disk(running: Engine, image_id: str, *, state: Path, stream: BytesRead | None) -> Listing:  # noqa: ARG001
     from jetpare.engine import image_store
 
     facts = image_store.inspect_image(running, image_id)
@@ -223,7 +223,7 @@ def _entries(found: Iterable[tuple[str, EntryKind, int, object]]) -> tuple[Layer
 # --- the engine's stream
 
 
-def _from_engine(running: Engine, image_id: str, *, state: Path, stream: Progress | None) -> Listing:  # noqa: ARG001
+def _from_engine(running: Engine, image_id: str, *, state: Path, stream: BytesRead | None) -> Listing:  # noqa: ARG001
     from jetpare.engine import api, image_store
 
     if stream is None:
@@ -237,7 +237,7 @@ def _from_engine(running: Engine, image_id: str, *, state: Path, stream: Progres
     return Listing(image_id=image_id, how="stream", layers=layers)
 
 
-def _counted(chunks: Iterable[bytes], progress: Progress) -> Iterator[bytes]:
+def _counted(chunks: Iterable[bytes], progress: BytesRead) -> Iterator[bytes]:
     done = 0
     for chunk in chunks:
         done += len(chunk)
