@@ -20,6 +20,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from jetpare.base.callbacks import Say  # noqa: E402
 from jetpare.base.units import GB  # noqa: E402
 from jetpare.engine import api, discovery  # noqa: E402
 from jetpare.engine.model import Engine  # noqa: E402
@@ -65,7 +66,7 @@ def main() -> None:
     ends: list[tuple[int, float]] = []
     gather = answer.gather
 
-    def listening(lines: Iterable[bytes], say: answer.Say) -> answer.Tables:
+    def listening(lines: Iterable[bytes], say: Say) -> answer.Tables:
         """Hears what the collector says of its memory and its time."""
 
         def heard() -> Iterator[bytes]:

@@ -17,7 +17,7 @@ from typing import Any
 from jetpare.engine.model import Engine
 from jetpare.image.inventory import Elf, Inventory
 from jetpare.image.linkage import unmet
-from jetpare.image.loader import Loader, Process, Rule
+from jetpare.image.loader import Loader, Process, SearchRule
 
 SECONDS = 600
 # One file a line of the input.
@@ -107,15 +107,15 @@ def modelled(loader: Loader, elf: Elf) -> Listing:
     )
 
 
-def headings(loader: Loader, process: Process) -> Mapping[tuple[Rule | None, str], str]:
+def headings(loader: Loader, process: Process) -> Mapping[tuple[SearchRule | None, str], str]:
     """What ld.so calls a rule and its folder: it knows each folder by the first search path from which it was read."""
     root = process.root
-    paths: list[tuple[Rule, tuple[str, ...]]] = [("default", loader.search.default), ("runpath", root.runpath)]
+    paths: list[tuple[SearchRule, tuple[str, ...]]] = [("default", loader.search.default), ("runpath", root.runpath)]
     paths += [("rpath", root.rpath), ("LD_LIBRARY_PATH", process.environment)]
     for each in process.objects[1:]:
         paths += [("rpath", each.rpath), ("runpath", each.runpath)]
-    first: dict[str, Rule] = {}
-    called: dict[tuple[Rule | None, str], str] = {}
+    first: dict[str, SearchRule] = {}
+    called: dict[tuple[SearchRule | None, str], str] = {}
     for rule, folders in paths:
         for folder in folders:
             called[rule, folder] = first.setdefault(folder, rule)

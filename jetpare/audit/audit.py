@@ -399,7 +399,7 @@ def _kept(project: Project, candidate: Candidate) -> Checked:
     return kept(
         project.state_path,
         "audit",
-        candidate.digests,
+        candidate.held,
         candidate.known,
         lambda: checked(candidate.subject),
         Checked,

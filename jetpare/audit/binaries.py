@@ -7,7 +7,8 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from jetpare.audit.subject import Evidence, Finding, NotMeasured, Subject, libraries_folder, some
+from jetpare.audit.subject import Evidence, Finding, NotMeasured, Subject, libraries_folder
+from jetpare.base.text import some
 from jetpare.base.units import size_text
 from jetpare.image.inventory import Elf
 from jetpare.image.needs import LINKS, MISSES, NAMES

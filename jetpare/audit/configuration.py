@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from jetpare.audit.subject import Evidence, FileTree, Finding, NotMeasured, Severity, Subject, some
+from jetpare.audit.subject import Evidence, FileTree, Finding, NotMeasured, Severity, Subject
+from jetpare.base.text import some
 from jetpare.image.inventory import Inventory
 
 # Without these the container runtime mounts no GPU.

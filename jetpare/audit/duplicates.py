@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 from packaging.utils import canonicalize_name
 
-from jetpare.audit.subject import Evidence, Finding, Severity, Subject, some
+from jetpare.audit.subject import Evidence, Finding, Severity, Subject
+from jetpare.base.text import some
 from jetpare.base.units import size_text
 from jetpare.image.inventory import Distribution, Elf
 from jetpare.image.waste import duplicates

@@ -7,7 +7,8 @@ import posixpath
 from collections import defaultdict
 from collections.abc import Iterator
 
-from jetpare.audit.subject import Evidence, Finding, Subject, some
+from jetpare.audit.subject import Evidence, Finding, Subject
+from jetpare.base.text import some
 from jetpare.image.linkage import Edge
 
 

@@ -104,9 +104,8 @@ def versions(image: Subject) -> Iterator[Finding]:
         if row.status == DIFFERS:
             yield _version(image, name, f"{name} is {row.measured}, expected {expected}", "build.toml [expect]")
     for check in image.checks:
-        if check.get("status") == "failed":
-            name = str(check.get("name"))
-            yield _version(image, name, f"the check '{name}' failed while it was built", str(check.get("detail")))
+        if check.status == "failed":
+            yield _version(image, check.name, f"the check '{check.name}' failed while it was built", check.detail)
     yield from _compiled(image)
     for each in image.inventory.distributions:
         yield from _requirements(image, each)

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 
 from jetpare.audit.binaries import strippable
 from jetpare.audit.leftovers import found
-from jetpare.audit.subject import Subject, some
+from jetpare.audit.subject import Subject
 from jetpare.audit.users import Graph
+from jetpare.base.text import some
 from jetpare.base.units import size_text
 from jetpare.image.inventory import Inventory
 from jetpare.image.waste import duplicates

@@ -8,11 +8,12 @@ import posixpath
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from packaging.utils import canonicalize_name
 
 from jetpare.base.units import MB
+from jetpare.base.versions import ImageCheck
 from jetpare.config.schema import AuditSettings as Rules
 from jetpare.image.attribution import listed_by
 from jetpare.image.inventory import Distribution, Elf, Inventory, Package
@@ -91,7 +92,7 @@ class Subject:
     requested: tuple[str, ...] = ()
     expected: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str | None] = field(default_factory=dict)
-    checks: tuple[Mapping[str, Any], ...] = ()
+    checks: tuple[ImageCheck, ...] = ()
 
     @property
     def least(self) -> int:
@@ -242,13 +243,6 @@ def _fits(names: list[str], parts: list[str]) -> bool:
     if parts[0] == "**":
         return _fits(names, parts[1:]) or (bool(names) and _fits(names[1:], parts))
     return bool(names) and fnmatch.fnmatchcase(names[0], parts[0]) and _fits(names[1:], parts[1:])
-
-
-def some(words: Iterable[str], most: int = 3) -> str:
-    """'a, b, c and 5 more'."""
-    names = list(words)
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
 
 
 def libraries_folder(elf: Elf) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
@@ -10,24 +9,23 @@ from types import MappingProxyType
 from typing import Any
 
 from jetpare.audit.subject import Subject
+from jetpare.base import probe_report
 from jetpare.base.errors import RecordError
 from jetpare.config.schema import AuditSettings
-from jetpare.config.values import CUDA_TARGET, MULTIARCH, architecture_of
+from jetpare.config.values import filled
 from jetpare.engine import image_store
 from jetpare.engine.model import Engine, ImageFacts
 from jetpare.image.inventory import Inventory
 from jetpare.image.kept import Held
 from jetpare.image.read import inventory_reader
+from jetpare.image.version_sources import check
 from jetpare.project import naming
-from jetpare.project.plan import Plan
+from jetpare.project.plan import CUDNN, Plan
 from jetpare.project.project import Project
 from jetpare.records import budget
 from jetpare.records.ledger import ImageRecord
 
-PROBE = "/usr/share/jetpare/checks.json"
-COLLECTED = "cudnn"  # the stage that [collect] is for
 LOOKED_AT = ("host_libraries", "allow", "least_mb")  # of [audit], by the checks
-PRUNED = "slim"  # the stage that leaves out what [[prune]] names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +47,9 @@ class Candidate:
         return _measured(Subject(inventory=self.inventory.content, baseline=baseline, **self.known))
 
     @property
-    def digests(self) -> tuple[str | None, ...]:
-        """The digests of what is loaded."""
-        return (self.inventory.digest, self.baseline.digest if self.baseline else "no baseline")
+    def held(self) -> tuple[Held[Any], ...]:
+        """What the Subject is made of; an answer without a baseline is another one."""
+        return (self.inventory, self.baseline or Held.of(None, "no baseline"))
 
 
 def candidates(
@@ -112,34 +110,20 @@ def _known(project: Project, plan: Plan, name: str, facts: ImageFacts, row: Imag
     known |= {"cuda": plan.wants_cuda, "gpu_arch": profile.gpu_arch, "provided": config.python.provided}
     known["requested"] = ("python3", *config.runtime.packages)
     if row is not None:
-        known |= {"versions": row.versions, "checks": row.checks}
+        known |= {"versions": row.versions, "checks": tuple(map(check, row.checks))}
     if name not in config.images:
         return known
     known["expected"] = dict(profile.expect)
     known["budget"] = budget.allowed_bytes(profile.budget, name)
-    if PRUNED in config.images[name].stages:
-        known["pruned"] = tuple(fill(pattern, plan.platform) for rule in config.prune for pattern in rule.paths)
-    if COLLECTED in config.images[name].stages:
-        known["collect"] = tuple(fill(pattern, plan.platform) for pattern in config.collect.required)
+    fill = partial(filled, platform=plan.platform, unknown="*")
+    if naming.NEW_ROOT in config.images[name].stages:
+        known["pruned"] = tuple(fill(pattern) for rule in config.prune for pattern in rule.paths)
+    if CUDNN in config.images[name].stages:
+        known["collect"] = tuple(map(fill, config.collect.required))
     return known
-
-
-def fill(pattern: str, platform: str) -> str:
-    """Return a pattern of [collect] with its placeholders filled in for a platform."""
-    architecture = architecture_of(platform)
-    multiarch, cuda = MULTIARCH.get(architecture, "*"), CUDA_TARGET.get(architecture, "*")
-    return pattern.replace("{multiarch}", multiarch).replace("{cuda_target}", cuda)
 
 
 def _measured(subject: Subject) -> Subject:
     """Return *subject* with what the probe wrote into the image, where no run record has it."""
-    if subject.versions or PROBE not in subject.inventory.texts:
-        return subject
-    try:
-        report: Mapping[str, Any] = json.loads(subject.inventory.texts[PROBE])
-        versions, checks = dict(report["versions"]), tuple(report["checks"])
-    except (ValueError, KeyError, TypeError, RecursionError):  # a file of that name that is no report of ours
-        return subject
-    ours = all(isinstance(each, (str, type(None))) for each in versions.values())
-    ours = ours and all(isinstance(each, dict) for each in checks)
-    return replace(subject, versions=versions, checks=checks) if ours else subject
+    report = None if subject.versions else probe_report.parsed(subject.inventory.texts.get(probe_report.PLACE, ""))
+    return replace(subject, versions=report.versions, checks=report.checks) if report else subject

@@ -15,10 +15,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from jetpare.audit.subject import Evidence, Finding, Subject, some
+from jetpare.audit.subject import Evidence, Finding, Subject
+from jetpare.base.text import some
 from jetpare.base.units import size_text
 from jetpare.image.attribution import distribution_keys, package_keys, packaged
 from jetpare.image.inventory import Elf, Package
+from jetpare.image.linkage import stem
 from jetpare.image.needs import LINKS, MISSES, NAMES, Use
 
 # Packages of these sections are there for others; any other one is there because somebody wants it.
@@ -140,7 +142,7 @@ class Graph:
     def loose(self) -> Mapping[str, str]:
         """ELF files and links to libraries that no package owns -> their unit."""
         libraries = {
-            elf.path: f"library:{posixpath.dirname(elf.path)}/{_stem(elf.path)}"
+            elf.path: f"library:{posixpath.dirname(elf.path)}/{stem(elf.path)}"
             for elf in self.inventory.elfs
             if elf.path not in self.image.owners and not elf.interpreter and elf.soname
         }
@@ -232,10 +234,6 @@ class Graph:
     def _words(self, unit: str) -> str:
         """Return what a person calls a unit: the package's name, or the library's."""
         return self.named.get(unit) or posixpath.basename(unit.partition(":")[2])
-
-
-def _stem(path: str) -> str:
-    return posixpath.basename(path).split(".so")[0]
 
 
 def _prefix(path: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -22,3 +23,10 @@ def suggest(word: str, known: Any) -> str:  # noqa: ANN401 - any iterable of nam
     """', did you mean X?' where something is close, else ''."""
     close = difflib.get_close_matches(word, [str(name) for name in known], n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def some(words: Iterable[str], most: int = 3) -> str:
+    """Return *words* in one line, and how many there are beyond *most*: 'a, b, c and 5 more'."""
+    names = list(words)
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest

@@ -16,7 +16,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jetpare.base import files, process
+from jetpare.base.callbacks import Say
 from jetpare.base.errors import BusyError, JetpareError, PowerError, StrictPowerError
 from jetpare.base.text import suggest
 from jetpare.board.host import Host, read_optional
@@ -49,8 +50,6 @@ SCHEMA = 1
 
 MAXN, KEEP = "maxn", "keep"
 SLACK = 0.98  # a measured clock that is lower than promised by no more than this is rounding
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)

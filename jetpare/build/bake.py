@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from jetpare.build import base_settings
-from jetpare.build.base_settings import Settings
+from jetpare.build.base_settings import BaseSettings
 from jetpare.config.schema import Config, Prune
-from jetpare.config.values import BUILDER, CUDA_TARGET, INPUTS, LABEL_PROJECT, MULTIARCH, WHEELS, architecture_of
+from jetpare.config.values import BUILDER, INPUTS, LABEL_PROJECT, WHEELS, architecture_of, filled
 from jetpare.project.naming import (
     BASE,
     BASE_SETTINGS,
@@ -45,7 +46,7 @@ class Options:
         default_factory=dict
     )  # by label: a value that is new when it is to be built again
     labels: Mapping[str, Mapping[str, str]] | None = None  # OCI labels by image
-    base_settings: Mapping[str, Settings] = field(default_factory=dict)  # by image: of the base that NEW_ROOT needs
+    base_settings: Mapping[str, BaseSettings] = field(default_factory=dict)  # by image: of the base that NEW_ROOT needs
 
 
 def stage_arguments(config: Config, plan: Plan, cache_id: str) -> dict[str, dict[str, str]]:
@@ -54,11 +55,10 @@ def stage_arguments(config: Config, plan: Plan, cache_id: str) -> dict[str, dict
     cached = {"CACHE_ID": f"{config.project.name}-{architecture}-{cache_id}"}
     if plan.cross:
         cached |= {"BUILDER": BUILDER, "BUILDER_PLATFORM": plan.builder_platform, "CROSS": architecture}
-    places = {"multiarch": MULTIARCH.get(architecture, ""), "cuda_target": CUDA_TARGET.get(architecture, "")}
-    collect = [pattern.format_map(places) for pattern in config.collect.required]
-    collect += [f"{pattern.format_map(places)} ?" for pattern in config.collect.optional]
+    fill = partial(filled, platform=plan.platform, unknown="")
+    collect = [*map(fill, config.collect.required), *(f"{fill(pattern)} ?" for pattern in config.collect.optional)]
     return {
-        "cudnn": {
+        CUDNN: {
             **cached,
             **_cudnn_arguments(config, plan),
             "CUDNN_TREE": CUDNN,  # an image without this stage adds nothing to its base
@@ -83,15 +83,15 @@ def stage_arguments(config: Config, plan: Plan, cache_id: str) -> dict[str, dict
             "PYTHON_CUDA": "1" if plan.wants_cuda else "0",
         },
         "runtime": {**cached, "RUNTIME_PACKAGES": " ".join(config.runtime.packages)},
-        "slim": {"PRUNE": json.dumps([_placed(rule, places) for rule in config.prune])},
+        NEW_ROOT: {"PRUNE": json.dumps([_placed(rule, fill) for rule in config.prune])},
         INPUTS: {**cached, "GDAL_VERSION": plan.profile.gdal},
     }
 
 
-def _placed(rule: Prune, places: Mapping[str, str]) -> dict[str, Any]:
+def _placed(rule: Prune, fill: Callable[[str], str]) -> dict[str, Any]:
     """Return a rule of [[prune]] as scripts/image/prune.py reads it."""
     patterns = {"paths": rule.paths, "strip": rule.strip}
-    found: dict[str, Any] = {kind: [each.format_map(places) for each in named] for kind, named in patterns.items()}
+    found: dict[str, Any] = {kind: list(map(fill, named)) for kind, named in patterns.items()}
     return found | {"reason": rule.reason}
 
 

@@ -18,7 +18,7 @@ from jetpare.engine import api, image_store
 from jetpare.engine.model import Engine
 
 T = TypeVar("T")
-Settings = Mapping[str, Any]  # the `Config` of an image as engines and registries write it (OCI image specification)
+BaseSettings = Mapping[str, Any]  # the `Config` of an image, as the OCI image specification has it
 REGISTRY_SECONDS = 60.0
 RECORD = "/usr/share/jetpare/base-settings.json"  # the settings that were handed on, in the image
 
@@ -71,7 +71,7 @@ class _RegistryImage(TypedDict, total=False):
 HANDED_ON = tuple(_Settings.__annotations__)
 
 
-def read(running: Engine, reference: str, *, platform: str) -> Settings:
+def read(running: Engine, reference: str, *, platform: str) -> BaseSettings:
     """Return the settings of the image *reference*: as the engine has it, else as its registry has it.
 
     Raises EngineError where neither has it for *platform*, or where one gives something else than settings.
@@ -89,7 +89,7 @@ def read(running: Engine, reference: str, *, platform: str) -> Settings:
     return _of_registry(running, reference, platform)
 
 
-def _of_registry(running: Engine, reference: str, platform: str) -> Settings:
+def _of_registry(running: Engine, reference: str, platform: str) -> BaseSettings:
     argv = [running.docker, "buildx", "imagetools", "inspect", "--format", "{{json .Image}}", reference]
     try:
         answer = json.loads(process.run(argv, env=running.env, timeout=REGISTRY_SECONDS))
@@ -120,7 +120,7 @@ def _typed(answer: object, kind: type[T], command: str, reference: str) -> T:
         ) from error
 
 
-def dockerfile(settings: Settings) -> tuple[str, dict[str, str]]:
+def dockerfile(settings: BaseSettings) -> tuple[str, dict[str, str]]:
     """Return a Dockerfile that makes an image with *settings* and nothing but their record, and its build arguments.
 
     Free text goes into build arguments, which need no quoting: a value may hold quotes, dollar signs and line ends.

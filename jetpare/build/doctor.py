@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 
-Status = Literal["ok", "warning", "failed"]
+DiagnosisStatus = Literal["ok", "warning", "failed"]
 
 JOB_BYTES = 1.5 * 1024**3  # one compiler process of GDAL, at its largest
 INDEX_SECONDS = 5.0
@@ -40,7 +40,7 @@ class Diagnosis:
     """One line of the doctor's report; ``advice`` is empty if there is nothing to do."""
 
     name: str
-    status: Status
+    status: DiagnosisStatus
     detail: str
     advice: str = ""
 
@@ -303,7 +303,7 @@ def check_index(url: str | None, settings: NetworkSettings) -> Diagnosis:
             return Diagnosis(name="index", status="failed", detail=detail, advice=advice)
         code = answer.status_code
         answer.close()
-    status: Status = "ok"
+    status: DiagnosisStatus = "ok"
     if code >= requests.codes.bad_request:
         status = "failed" if code >= requests.codes.server_error else "warning"
     said = "answers" if status == "ok" else f"answers with HTTP {code}"

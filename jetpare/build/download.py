@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import RawIOBase
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from jetpare.base import files
+from jetpare.base.callbacks import TellBytes
 from jetpare.base.errors import DownloadError, HostError, SpaceError
 from jetpare.build import network
 from jetpare.build.network import NetworkSettings
@@ -28,15 +29,13 @@ PIECE = 1 << 20
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 STRONG_VALIDATOR = re.compile(r'"[^"]*"')  # RFC 9110: If-Range takes no weak one, such as W/"1"
 
-Tell = Callable[[int, int | None], None]
-
 
 class _MirrorError(Exception):
     """A mirror sent something that cannot be used."""
 
 
 def fetch(
-    urls: Sequence[str], *, sha256: str, folder: Path, settings: NetworkSettings, tell: Tell
+    urls: Sequence[str], *, sha256: str, folder: Path, settings: NetworkSettings, tell: TellBytes
 ) -> tuple[Path, bool]:
     """Download the archive into *folder*, and return its path and whether anything was downloaded.
 
@@ -108,7 +107,7 @@ class _Partial:
         self.note.unlink(missing_ok=True)
 
 
-def _from_mirror(url: str, partial: _Partial, *, sha256: str, settings: NetworkSettings, tell: Tell) -> str:
+def _from_mirror(url: str, partial: _Partial, *, sha256: str, settings: NetworkSettings, tell: TellBytes) -> str:
     """Download *url* into *partial* and return the sha256.
 
     A transfer that breaks off is resumed after growing waits, at most RETRIES times without a whole PIECE in between.
@@ -138,7 +137,7 @@ def _from_mirror(url: str, partial: _Partial, *, sha256: str, settings: NetworkS
             wait = min(network.LONGEST_WAIT_SECONDS, 2 * wait + network.BACKOFF_SECONDS)
 
 
-def _transfer(url: str, partial: _Partial, settings: NetworkSettings, tell: Tell) -> None:
+def _transfer(url: str, partial: _Partial, settings: NetworkSettings, tell: TellBytes) -> None:
     """Request the rest of *url*, or all of it, and append the answer to *partial*."""
     import requests
 
@@ -165,7 +164,7 @@ def _transfer(url: str, partial: _Partial, settings: NetworkSettings, tell: Tell
                 raise _MirrorError(f"it sent {done - have} of {rest} bytes")
 
 
-def _keep(answer: Response, path: Path, done: int, total: int | None, tell: Tell) -> int:
+def _keep(answer: Response, path: Path, done: int, total: int | None, tell: TellBytes) -> int:
     """Append each piece to *path* as soon as it comes, so that a break loses none; return the size."""
     with _our_disk(path):
         file = path.open("ab", buffering=0)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from jetpare.base import probe_report
 from jetpare.base.errors import SpaceError, ToolError
 from jetpare.base.units import GB
-from jetpare.base.versions import DIFFERS, version_rows
+from jetpare.base.versions import DIFFERS, ImageCheck, version_rows
 from jetpare.build import doctor, ownership
 from jetpare.engine import disk
 from jetpare.engine.model import Engine, EngineFacts
@@ -54,8 +54,8 @@ def version_faults(measured: Mapping[str, str | None], expected: Mapping[str, st
     return [f"{row.component} is {row.measured}, expected {row.expected}" for row in rows if row.status == DIFFERS]
 
 
-def check_faults(checks: Sequence[Mapping[str, Any]]) -> list[str]:
+def check_faults(checks: Sequence[ImageCheck]) -> list[str]:
     """A line for every check that failed, and one where there is no report at all: silence is no success."""
     if not checks:
-        return ["its checks left no report (/usr/share/jetpare/checks.json)"]
-    return [f"{check.get('name')}: {check.get('detail')}" for check in checks if check.get("status") == "failed"]
+        return [f"its checks left no report that can be read ({probe_report.PLACE})"]
+    return [f"{check.name}: {check.detail}" for check in checks if check.status == "failed"]

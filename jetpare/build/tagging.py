@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
+from jetpare.base import probe_report
 from jetpare.base.errors import BuildError, CheckError, EngineError, JetpareError
-from jetpare.base.files import json_object
 from jetpare.build import ownership
 from jetpare.build.call import BakeCall
 from jetpare.build.guards import check_faults, version_faults
@@ -64,10 +65,9 @@ def _image_id(run: BuildRun, node: Node, call: BakeCall) -> str:
 
 def _checked(run: BuildRun, node: Node, image_id: str, timeline: Timeline) -> tuple[ImageRecord, list[str]]:
     """Return the record of the image, with what its own checks say, and a line for each thing that is wrong."""
-    probe = json_object(run.journal.folder / "reports" / node.target / "checks.json")
-    versions = {str(k): v for k, v in dict(probe.get("versions") or {}).items()}
+    report = probe_report.load(run.journal.folder / "reports" / node.target / "checks.json")
+    versions, checks = (report.versions, report.checks) if report else ({}, ())
     expected = dict(run.plan.profile.expect)
-    checks = tuple(probe.get("checks") or ())
     wrong = version_faults(versions, expected) + check_faults(checks)
     base = run.plan.images[node.group].base
     image = ImageRecord(
@@ -80,7 +80,7 @@ def _checked(run: BuildRun, node: Node, image_id: str, timeline: Timeline) -> tu
         base_digest=_base_digest(run, base, timeline),
         versions=versions,
         expected=expected,
-        checks=checks,
+        checks=tuple(map(asdict, checks)),
     )
     return image, wrong
 

@@ -12,7 +12,7 @@ from jetpare.cli import image_tasks, results, run_tasks
 from jetpare.cli.session import Session, engine_architecture
 
 if TYPE_CHECKING:
-    from jetpare.build.base_settings import Settings
+    from jetpare.build.base_settings import BaseSettings
     from jetpare.build.request import Request
     from jetpare.project.plan import Plan
     from jetpare.records.ledger import Record, StageRecord
@@ -187,7 +187,7 @@ def dry_definition(session: Session, plan: Plan, request: Request) -> Mapping[st
     from jetpare.build.request import options, settings_of_bases
     from jetpare.project.project import source_revision
 
-    settings: Mapping[str, Settings] = {}
+    settings: Mapping[str, BaseSettings] = {}
     if any(bake.starts_from_settings(plan, node) for node in plan.nodes):
         try:
             settings = settings_of_bases(session.project, plan, session.engine, plan.nodes)

@@ -29,7 +29,7 @@ MAX_LAYERS = 127  # what the overlay file system of an engine can stack
 
 MET, NOT_MET = "met", "not met"
 RECOMMENDED, NOT_RECOMMENDED, NO_RECOMMENDATION = "recommended", "not recommended", "no recommendation"
-Outcome = Literal["met", "not met", "not measured"]
+RuleOutcome = Literal["met", "not met", "not measured"]
 Recommendation = Literal["recommended", "not recommended", "no recommendation"]
 Change = Literal["added", "removed", "changed", "same"]
 
@@ -283,7 +283,7 @@ class Rule:
     rule: str  # built, checks, budget, versions, saving, audit
     title: str
     image: str
-    outcome: Outcome
+    outcome: RuleOutcome
     evidence: str
 
 

@@ -189,7 +189,7 @@ def _differences(
     return kept(
         state,
         "differences",
-        [held.digest for held in inventories.values()],
+        list(inventories.values()),
         {"inventories": list(inventories), "images": [(image.name, image.components) for image in images]},
         lambda: differences(images, HeldContents(inventories)),
         ContentDifferences,
@@ -202,7 +202,7 @@ def _owners(project: Project, inventories: Mapping[str, Held[Inventory]]) -> dic
 
         return ask.owned(held, project.config.groups, state=project.state_path).owners
 
-    return {name: Held(held.digest, partial(load, held)) for name, held in inventories.items()}
+    return {name: Held(None, partial(load, held)) for name, held in inventories.items()}
 
 
 def _findings(
@@ -272,7 +272,7 @@ def look_into(
         found = kept(
             state,
             "contents",
-            [inventory.digest, listing.digest],
+            [inventory, listing],
             {"groups": project.config.groups},
             lambda: _contents(project, inventory, listing),
             ImageContents,

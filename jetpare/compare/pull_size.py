@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from jetpare.base import process
+from jetpare.base.callbacks import TellBytes
 from jetpare.base.errors import EngineError, ToolError
 from jetpare.base.files import json_object, update_json
 from jetpare.base.units import size_text
@@ -30,7 +31,6 @@ from jetpare.engine.model import Engine, ImageFacts
 from jetpare.image.read import layer_reader
 
 Method = Literal["gzip", "zstd"]
-Tell = Callable[[int, int | None], None]
 
 GZIP_LEVEL = 6  # what `docker push` and BuildKit use: the default level of Go's gzip
 ZSTD_LEVEL = 3  # BuildKit's and zstd's own default
@@ -56,7 +56,7 @@ class PullSize:
 
 
 def pull_size(
-    running: Engine, image: ImageFacts, *, state: Path, compute: Method | None = None, tell: Tell = lambda *_: None
+    running: Engine, image: ImageFacts, *, state: Path, compute: Method | None = None, tell: TellBytes = lambda *_: None
 ) -> PullSize:
     """The compressed size of *image*: what a store or a registry says, or, with *compute*, by that compression.
 
@@ -168,7 +168,7 @@ def _last_line(text: str) -> str:
 # --- figures that are made
 
 
-def _computed(running: Engine, image: ImageFacts, kept: _KeptSizes, *, method: Method, tell: Tell) -> PullSize:
+def _computed(running: Engine, image: ImageFacts, kept: _KeptSizes, *, method: Method, tell: TellBytes) -> PullSize:
     table = METHODS[method]
     known: Mapping[str, int] = kept.table(table)
     if not {image.id, *image.layer_ids} <= known.keys():
@@ -201,7 +201,7 @@ def _no_room(running: Engine, image: ImageFacts, state: Path) -> str:
 
 
 def _measured(
-    running: Engine, image: ImageFacts, *, method: Method, known: Mapping[str, int], tell: Tell
+    running: Engine, image: ImageFacts, *, method: Method, known: Mapping[str, int], tell: TellBytes
 ) -> dict[str, int]:
     """Compressed bytes by layer, and the plain bytes of the config by the image's id."""
     total = image_store.content_bytes(running, image) if image.store == "containerd" else image.layers_bytes
@@ -231,7 +231,7 @@ def _measured(
     }
 
 
-def _after(before: int, total: int | None, tell: Tell) -> Callable[[int], None]:
+def _after(before: int, total: int | None, tell: TellBytes) -> Callable[[int], None]:
     return lambda done: tell(before + done, total)
 
 
@@ -301,5 +301,10 @@ class _KeptSizes:
 
 
 def _table(tables: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the table *name* of what was kept, without what is damaged: it is found out again."""
     found = tables.get(name)
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        return {}
+    if name == MANIFESTS:
+        return {key: value for key, value in found.items() if isinstance(value, dict)}
+    return {key: value for key, value in found.items() if type(value) is int and value >= 0}

@@ -22,9 +22,9 @@ from jetpare.compare.comparison import (
     Comparison,
     Difference,
     ImageFigures,
-    Outcome,
     Recommendation,
     Rule,
+    RuleOutcome,
     Verdict,
 )
 
@@ -47,7 +47,7 @@ class RuleFinding:
     """One rule's result: the rule in words, its outcome and evidence; ``told``: words for a headline, unless met."""
 
     title: str
-    outcome: Outcome
+    outcome: RuleOutcome
     evidence: str
     told: str = ""
 
@@ -151,7 +151,7 @@ def budget(case: Case) -> RuleFinding | None:
     if size is None:
         return RuleFinding(title=title, outcome="not measured", evidence=NOT_MEASURED, told="its size was not measured")
     said = f"{size_text(size)} of {size_text(image.budget)}"
-    outcome: Outcome = "not met" if image.over_budget else "met"
+    outcome: RuleOutcome = "not met" if image.over_budget else "met"
     return RuleFinding(title=title, outcome=outcome, evidence=said, told=f"is over its budget ({said})")
 
 
@@ -183,7 +183,7 @@ def saving(case: Case) -> RuleFinding | None:
     if case.saving is None:
         return RuleFinding(title=title, outcome="not measured", evidence=NOT_MEASURED, told="its size was not measured")
     said = f"{size_text(abs(case.saving.saved))} ({abs(case.saving.percent):.1f} %) {case.saving.words}"
-    outcome: Outcome = "met" if case.saving.percent >= case.min_saving_percent else "not met"
+    outcome: RuleOutcome = "met" if case.saving.percent >= case.min_saving_percent else "not met"
     return RuleFinding(title=title, outcome=outcome, evidence=said, told=f"should be at least {least} smaller")
 
 

@@ -24,21 +24,21 @@ from jetpare.config.values import (
     AnyPath,
     AptPin,
     CheckId,
-    Component,
+    ComponentName,
     Define,
-    Digest,
-    Distribution,
+    DistributionName,
     Driver,
     GdalBuild,
     Gigabytes,
     GpuArch,
     GroupName,
+    ImageDigest,
     ImageReference,
     Many,
     Member,
     Name,
     NonEmpty,
-    Package,
+    PackageName,
     Pattern,
     Pin,
     Platform,
@@ -147,7 +147,7 @@ class Gdal(Table):
     raster_drivers: Many[Driver] = ()
     vector_drivers: Many[Driver] = ()
     cmake: Many[Define] = ()
-    packages: NonEmpty[Package]
+    packages: NonEmpty[PackageName]
 
 
 class Python(Table):
@@ -155,7 +155,7 @@ class Python(Table):
 
     uv: VersionText
     requirements: NonEmpty[Pin]
-    provided: Many[Distribution] = ()
+    provided: Many[DistributionName] = ()
     wheels: Many[AnyPath] = ()
 
 
@@ -213,7 +213,7 @@ class VerdictSettings(Table):
 class Runtime(Table):
     """[runtime]: distribution packages beyond those that the stages find by themselves."""
 
-    packages: NonEmpty[Package]
+    packages: NonEmpty[PackageName]
 
 
 class Waiver(Table):
@@ -247,7 +247,7 @@ class Context(Table):
     """The content of a named context in a Dockerfile. Exactly one of image, suite, target, urls, folder is given."""
 
     image: ImageReference | None = None
-    digest: Digest | None = None
+    digest: ImageDigest | None = None
     suite: Name | None = None
     dockerfile: RelativePath | None = None
     target: Name | None = None
@@ -295,7 +295,7 @@ class Profile(Table):
     disk_gb: Gigabytes
     gpu_arch: GpuArch | None = None
     contexts: dict[Name, Context] = Field(min_length=1)
-    expect: dict[Component, str] = Field(default_factory=dict)
+    expect: dict[ComponentName, str] = Field(default_factory=dict)
     budget: Budget = Budget()
 
     @field_validator("expect")

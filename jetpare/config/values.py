@@ -242,7 +242,7 @@ T = TypeVar("T")
 Many = Annotated[tuple[T, ...], Strict(strict=False)]  # TOML's arrays are lists
 NonEmpty = Annotated[tuple[T, ...], Strict(strict=False), Field(min_length=1)]
 Sha256 = Annotated[str, AfterValidator(_sha256)]
-Digest = Annotated[str, AfterValidator(_digest)]
+ImageDigest = Annotated[str, AfterValidator(_digest)]
 VersionText = Annotated[str, AfterValidator(check_version)]
 Pin = Annotated[str, AfterValidator(_pin)]
 AptPin = Annotated[str, AfterValidator(_apt_pin)]
@@ -250,8 +250,8 @@ Suite = Annotated[str, AfterValidator(_suite)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
 Platform = Annotated[str, AfterValidator(_platform)]
 Name = Annotated[str, AfterValidator(_name)]
-Package = Annotated[str, AfterValidator(_package)]
-Distribution = Annotated[str, AfterValidator(_distribution)]
+PackageName = Annotated[str, AfterValidator(_package)]
+DistributionName = Annotated[str, AfterValidator(_distribution)]
 Url = Annotated[str, AfterValidator(_url)]
 Define = Annotated[str, AfterValidator(_define)]
 GdalBuild = Annotated[str, AfterValidator(_gdal_build)]
@@ -259,7 +259,7 @@ Driver = Annotated[str, AfterValidator(_driver)]
 RelativePath = Annotated[Path, Strict(strict=False), AfterValidator(_relative_path)]
 AnyPath = Annotated[Path, Strict(strict=False), AfterValidator(_no_home)]
 ImageReference = Annotated[str, AfterValidator(_image)]
-Component = Annotated[str, AfterValidator(_component)]
+ComponentName = Annotated[str, AfterValidator(_component)]
 GroupName = Annotated[str, AfterValidator(_group)]
 Member = Annotated[str, AfterValidator(_member)]
 CheckId = Annotated[str, AfterValidator(_check)]
@@ -272,3 +272,15 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 def architecture_of(platform: str) -> str:
     """'linux/arm64/v8' -> 'arm64'."""
     return platform.split("/")[1]
+
+
+def filled(pattern: str, platform: str, *, unknown: str) -> str:
+    """Return a pattern of [collect] or [[prune]] with its placeholders filled in for *platform*.
+
+    *unknown*: what takes their place for an architecture that has no such name.
+    """
+    architecture = architecture_of(platform)
+    places = {"{multiarch}": MULTIARCH, "{cuda_target}": CUDA_TARGET}
+    for placeholder, names in places.items():
+        pattern = pattern.replace(placeholder, names.get(architecture, unknown))
+    return pattern

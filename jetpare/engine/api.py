@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from contextlib import contextmanager
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import msgspec
+from msgspec import Struct
 from packaging.version import InvalidVersion, Version
 
 from jetpare.base import process
@@ -25,6 +26,27 @@ CALL_SECONDS = 120.0
 
 # The variables by which the Docker CLI chooses its engine.
 ADDRESS_VARIABLES = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CERT_PATH", "DOCKER_TLS", "DOCKER_TLS_VERIFY")
+
+
+class ContextTarget(Struct):
+    """The address of an engine in a context."""
+
+    Host: str = ""
+    SkipTLSVerify: bool = False
+
+
+class ContextFiles(Struct):
+    """Where a context's files are."""
+
+    TLSPath: str = ""
+
+
+class DockerContext(Struct):
+    """One context, as `docker context inspect` prints it."""
+
+    Endpoints: dict[str, ContextTarget | None] = {}
+    TLSMaterial: dict[str, Any] | None = None
+    Storage: ContextFiles = msgspec.field(default_factory=ContextFiles)
 
 
 def endpoint(environ: Mapping[str, str]) -> Endpoint:
@@ -44,10 +66,12 @@ def endpoint(environ: Mapping[str, str]) -> Endpoint:
         if docker is None:
             return Endpoint(host=DEFAULT_HOST, variables={"DOCKER_HOST": DEFAULT_HOST})
         try:
-            context = json.loads(process.run([docker, "context", "inspect"], env=environ, timeout=ANSWER_SECONDS))[0]
-        except ToolError as error:
+            said = process.run([docker, "context", "inspect"], env=environ, timeout=ANSWER_SECONDS)
+            (context,) = msgspec.json.decode(said, type=tuple[DockerContext])
+        except (ToolError, msgspec.DecodeError, RecursionError) as error:
+            why = str(error) if isinstance(error, ToolError) else f"`docker context inspect` is not valid ({error})."
             raise EngineError(
-                f"The docker context cannot be read: {error} To choose one: `docker context use`."
+                f"The docker context cannot be read: {why} To choose one: `docker context use`."
             ) from error
         return _of_context(context)
     except TLSParameterError as error:
@@ -56,16 +80,21 @@ def endpoint(environ: Mapping[str, str]) -> Endpoint:
         ) from error
 
 
-def _of_context(context: Mapping[str, Any]) -> Endpoint:
-    """Return the address of one context, as `docker context inspect` prints it."""
+def _of_context(context: DockerContext) -> Endpoint:
+    """Return the address of one context."""
     from docker.tls import TLSConfig
 
-    target = context.get("Endpoints", {}).get("docker", {})
-    host = _usable(target.get("Host") or DEFAULT_HOST)
-    if not (context.get("TLSMaterial") or {}).get("docker"):
+    target = context.Endpoints.get("docker") or ContextTarget()
+    host = _usable(target.Host or DEFAULT_HOST)
+    if not (context.TLSMaterial or {}).get("docker"):
         return Endpoint(host=host, variables={"DOCKER_HOST": host})
-    folder = Path(context["Storage"]["TLSPath"]) / "docker"
-    unverified = bool(target.get("SkipTLSVerify", False))
+    if not context.Storage.TLSPath:
+        raise EngineError(
+            "The docker context has TLS files, but does not say where they are. To choose another one: "
+            "`docker context use`."
+        )
+    folder = Path(context.Storage.TLSPath) / "docker"
+    unverified = target.SkipTLSVerify
     tls = TLSConfig(
         client_cert=(str(folder / "cert.pem"), str(folder / "key.pem")),
         ca_cert=str(folder / "ca.pem"),

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from jetpare.base import process
+from jetpare.base.callbacks import Say
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-Say = Callable[[str], None]
 
 
 def system_path(environ: Mapping[str, str]) -> str:

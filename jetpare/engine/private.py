@@ -25,10 +25,11 @@ from typing import Literal
 from packaging.version import Version
 
 from jetpare.base import files, process
+from jetpare.base.callbacks import Say
 from jetpare.base.errors import BusyError, EngineError
 from jetpare.base.files import write_atomically
 from jetpare.engine import api
-from jetpare.engine.apt import SYSTEM_PATH, Say, apt_environment, require_mmdebstrap, system_path
+from jetpare.engine.apt import SYSTEM_PATH, apt_environment, require_mmdebstrap, system_path
 from jetpare.engine.containers import process_name
 from jetpare.engine.folders import EngineFolders, engine, tools
 from jetpare.engine.model import Engine

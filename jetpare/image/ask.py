@@ -44,7 +44,7 @@ def owned(inventory: Held[Inventory], groups: Mapping[str, Sequence[str]], *, st
     return kept(
         state,
         "attribution",
-        [inventory.digest],
+        [inventory],
         {"groups": groups},
         lambda: attribute(inventory.content, groups=groups),
         Attribution,
@@ -56,7 +56,7 @@ def linked(inventory: Held[Inventory], allow: Mapping[str, str], *, state: Path)
     return kept(
         state,
         "uses",
-        [inventory.digest],
+        [inventory],
         {"allow": allow},
         lambda: uses(inventory.content, resolve(inventory.content, allow=allow)),
         tuple[Use, ...],
@@ -85,7 +85,7 @@ def explanation(
     return kept(
         state,
         "explanation",
-        [inventory.digest, listing.digest],
+        [inventory, listing],
         {"word": word, "config": config},
         make,
         Explanation,

@@ -362,7 +362,7 @@ def _asked(image: Image, key: str) -> str | None:
     if kind == "collected":
         patterns = [each for each in image.sources.collect if name in each]
         return f'[collect] of build.toml: "{patterns[0]}"' if patterns else "collected out of JetPack"
-    if kind == "gdal" and "/usr/share/jetpare/gdal-packages.txt" in image.inventory.texts:
+    if kind == "gdal" and GDAL_PACKAGES in image.inventory.texts:
         return "compiled by the stage gdal"
     return None
 

@@ -27,7 +27,7 @@ MAX_LINKS = 40  # as the kernel follows them
 
 Kind = Literal["file", "dir", "link", "device", "fifo", "socket"]
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+FileDigest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 class File(Struct, frozen=True, gc=False):
@@ -46,7 +46,7 @@ class File(Struct, frozen=True, gc=False):
     gid: Count = 0
     target: str | None = None
     hardlink: str | None = None
-    digest: Digest | None = None
+    digest: FileDigest | None = None
 
     @property
     def bytes(self) -> int:

@@ -39,7 +39,7 @@ class Held(Generic[Content]):
     """What a file holds, such as an inventory: known by ``digest``, and decoded when it is first asked for.
 
     ``digest``: of exactly the bytes that `content` comes from; None where there is no file, so that no answer can be
-    kept by it.
+    kept by it. It becomes None when `content` finds that the file is damaged.
     """
 
     def __init__(self, digest: str | None, load: Callable[[], Content]) -> None:
@@ -50,6 +50,28 @@ class Held(Generic[Content]):
     def of(cls, content: Content, digest: str | None = None) -> Held[Content]:
         """Hold *content*, which is decoded already."""
         return cls(digest, lambda: content)
+
+    @classmethod
+    def of_file(
+        cls, path: Path, data: bytes, decode: Callable[[], Content | None], again: Callable[[], Content]
+    ) -> Held[Content]:
+        """Hold *data*, which was read from *path*, to be decoded by *decode*.
+
+        Where that returns None, the file is removed, so that it is not read again, and the content is that of *again*.
+        """
+
+        def load() -> Content:
+            found = decode()
+            if found is not None:
+                return found
+            held.digest = None
+            with suppress(OSError):  # a folder that is read-only: the file is read, and refused, again
+                if path.read_bytes() == data:  # else another process has replaced it
+                    path.unlink()
+            return again()
+
+        held = cls(hashlib.sha256(data).hexdigest(), load)
+        return held
 
     @cached_property
     def content(self) -> Content:
@@ -79,26 +101,27 @@ class HeldContents(Mapping[str, Content]):
 def kept(
     state: Path,
     name: str,
-    digests: Sequence[str | None],
+    held: Sequence[Held[Any]],
     key: Mapping[str, Any],
     make: Callable[[], Answer],
     kind: type[Answer],
     *,
     lasts: Callable[[Answer], bool] = lambda _: True,
 ) -> Answer:
-    """Return the answer that *state* has for *digests* and *key*; else *make* it, and keep it.
+    """Return the answer that *state* has for *held* and *key*; else *make* it, and keep it.
 
-    *digests*: of each `Held` that the answer depends on; where one is None, nothing is kept. *key*: all else that it
-    depends on: plain values, dataclasses or models. *kind*: the answer's type, by which its file is checked. *lasts*:
-    whether an answer may be kept. An answer that cannot be written is made again next time.
+    *held*: what the answer depends on; where one has no digest, before or after the answer is made, nothing is kept.
+    *key*: all else that it depends on: plain values, dataclasses or models. *kind*: the answer's type, by which its
+    file is checked. *lasts*: whether an answer may be kept. An answer that cannot be written is made again next time.
     """
+    digests = [each.digest for each in held]
     if None in digests:
         return make()
     path = state / FOLDER / f"{name}-{_digest(digests, key)}.json.gz"
     with suppress(OSError, EOFError, ValueError, RecursionError, zlib.error):
         return _read(path, kind)
     made = make()
-    if lasts(made):
+    if lasts(made) and digests == [each.digest for each in held]:  # else a file was found to be damaged
         with suppress(OSError):
             data = json.dumps(msgspec.to_builtins(made), separators=(",", ":"))  # escapes names that are not UTF-8
             files.write_atomically(path, gzip.compress(data.encode(), COMPRESSION, mtime=0))

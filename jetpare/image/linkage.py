@@ -17,9 +17,9 @@ from typing import Literal
 
 from jetpare.image.host_libraries import HOST_LIBRARIES, OPTIONAL_LIBRARIES, Dispensable
 from jetpare.image.inventory import Distribution, Elf, Inventory
-from jetpare.image.loader import Loader, NeededLibrary, Process, Rule
+from jetpare.image.loader import Loader, NeededLibrary, Process, SearchRule
 
-Status = Literal["found", "company", "host", "broken", "missing"]
+EdgeStatus = Literal["found", "company", "host", "broken", "missing"]
 DlopenStatus = Literal["found", "company", "elsewhere", "host", "alternative", "optional", "missing"]
 
 
@@ -37,9 +37,9 @@ class Edge:
 
     user: str
     name: str
-    status: Status
+    status: EdgeStatus
     path: str | None = None
-    rule: Rule | None = None
+    rule: SearchRule | None = None
     by: str | None = None
     searched: tuple[str, ...] = ()
     elsewhere: tuple[str, ...] = ()
@@ -122,7 +122,7 @@ def _edges(image: _Image, process: Process) -> Iterator[Edge]:
         found = process.interpreter
         path, rule = (found.elf.path, found.rule) if found else (None, None)
         searched = () if found else (elf.interpreter,)
-        status: Status = "found" if found else "missing"
+        status: EdgeStatus = "found" if found else "missing"
         yield Edge(user=elf.path, name=elf.interpreter, status=status, path=path, rule=rule, searched=searched)
     for need in process.needs:
         if need.user is process.root:
@@ -165,13 +165,13 @@ def _dlopens(image: _Image, process: Process, optional: Sequence[Dispensable]) -
     own = {elf.soname, posixpath.basename(elf.path), *elf.needed}
     found = [_dlopen(image, process, name) for name in elf.strings if name not in own]
     there = {
-        _stem(need.name): need.object.elf.path for need in process.needs if need.object and need.user is process.root
+        stem(need.name): need.object.elf.path for need in process.needs if need.object and need.user is process.root
     }
-    there |= {_stem(each.name): each.path for each in found if each.path is not None}
+    there |= {stem(each.name): each.path for each in found if each.path is not None}
     for each in found:
         if each.status != "missing":
             yield each
-        elif other := there.get(_stem(each.name)) or image.versioned(each.name):
+        elif other := there.get(stem(each.name)) or image.versioned(each.name):
             yield Dlopen(user=each.user, name=each.name, status="alternative", path=other)
         elif why := next((entry.why for entry in optional if entry.covers(each.user, each.name)), None):
             yield Dlopen(user=each.user, name=each.name, status="optional", by=why)
@@ -193,8 +193,8 @@ def _dlopen(image: _Image, process: Process, name: str) -> Dlopen:
     return Dlopen(user=user, name=name, status="missing")
 
 
-def _stem(name: str) -> str:
-    """Without its version: libcudnn of libcudnn.so.9."""
+def stem(name: str) -> str:
+    """Return the name of a library, or of its path, without its version: libcudnn of libcudnn.so.9."""
     return posixpath.basename(name).partition(".so")[0]
 
 
@@ -230,7 +230,7 @@ class _Image:
 
     @cached_property
     def _versions(self) -> Mapping[str, str]:
-        return {f"{_stem(name)}.so": paths[0] for name, paths in self._named.items() if ".so." in name}
+        return {f"{stem(name)}.so": paths[0] for name, paths in self._named.items() if ".so." in name}
 
     def _fits(self, path: str, name: str) -> bool:
         return "/" not in name.strip("/") or path.endswith("/" + name.lstrip("/"))

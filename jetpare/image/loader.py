@@ -17,7 +17,7 @@ from typing import Literal
 
 from jetpare.image.inventory import Elf, File, Inventory
 
-Rule = Literal["loaded", "path", "rpath", "LD_LIBRARY_PATH", "runpath", "cache", "default"]
+SearchRule = Literal["loaded", "path", "rpath", "LD_LIBRARY_PATH", "runpath", "cache", "default"]
 
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 _TOKEN = re.compile(r"\$(?:\{(ORIGIN|LIB|PLATFORM)\}|(ORIGIN|LIB|PLATFORM)(?![A-Za-z0-9_]))")
@@ -41,7 +41,7 @@ class Object:
     found: str
     identity: str
     elf: Elf
-    rule: Rule | None = None
+    rule: SearchRule | None = None
     parent: Object | None = None
     rpath: tuple[str, ...] = ()
     runpath: tuple[str, ...] = ()
@@ -57,7 +57,7 @@ class NeededLibrary:
     user: Object
     name: str
     object: Object | None = None
-    rule: Rule | None = None
+    rule: SearchRule | None = None
     wrong: tuple[str, str] | None = None
     host: str | None = None
 
@@ -134,7 +134,7 @@ class SearchPaths:
             if _HWCAPS not in path:
                 self._cache.setdefault(soname, []).append(path)
 
-    def tries(self, process: Process, user: Object, name: str) -> Iterator[tuple[Rule, str]]:
+    def tries(self, process: Process, user: Object, name: str) -> Iterator[tuple[SearchRule, str]]:
         """Yield the paths that are tried for *name*, in order, and by which rule."""
         if "/" in name:
             yield "path", posixpath.join(self._cwd, name)
@@ -147,7 +147,7 @@ class SearchPaths:
             for folder in folders:
                 yield rule, f"{folder}/{name}"
 
-    def rules(self, process: Process, user: Object) -> Iterator[tuple[Rule, tuple[str, ...]]]:
+    def rules(self, process: Process, user: Object) -> Iterator[tuple[SearchRule, tuple[str, ...]]]:
         """Yield the folders that *user* searches, in order, and by which rule; none for the cache, which has paths."""
         if not user.elf.runpath:
             loaders = list(_chain(user))

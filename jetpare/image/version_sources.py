@@ -6,7 +6,6 @@ version of a library is the one in its file name, and where there are several no
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,11 +15,11 @@ from typing import Any
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from jetpare.base.probe_report import PLACE, parsed
 from jetpare.base.versions import ImageCheck
 from jetpare.image.inventory import Inventory
 
-REPORT = "/usr/share/jetpare/checks.json"
-BY_REPORT = f"versions and checks are those of the report that the image brings along ({REPORT})"
+BY_REPORT = f"versions and checks are those of the report that the image brings along ({PLACE})"
 BY_FILES = "versions are read from names of files and lists of packages; nothing was run"
 
 
@@ -52,21 +51,12 @@ def release(version: str | None) -> tuple[int, ...] | None:
 
 def told(inventory: Inventory) -> Told:
     """The image's own report; without one, what its files tell."""
-    return _report(inventory.texts.get(REPORT, "")) or _files(inventory)
-
-
-def _report(text: str) -> Told | None:
-    """None for what is no such report: the image may be anybody's."""
-    try:
-        content = json.loads(text)
-        versions = {str(name): None if value is None else str(value) for name, value in content["versions"].items()}
-        return Told(versions=versions, checks=tuple(map(check, content["checks"])), notes=(BY_REPORT,))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None
+    report = parsed(inventory.texts.get(PLACE, ""))
+    return Told(versions=report.versions, checks=report.checks, notes=(BY_REPORT,)) if report else _files(inventory)
 
 
 def check(content: Mapping[str, Any]) -> ImageCheck:
-    """One check of a report or of a record."""
+    """Return one check of a run's record, which an earlier version of jetpare may have written."""
     seconds = content.get("seconds")
     return ImageCheck(
         name=str(content.get("name")),

@@ -12,7 +12,7 @@ SECRETS = ("ca", "net")
 DOWNLOADS = "downloads"  # in the state folder
 BASE = "base"  # the named context that is each image's own base
 BASE_SETTINGS = "base-settings"  # the named context that has the base's settings and none of its files
-NEW_ROOT = "slim"  # the stage that starts from BASE_SETTINGS
+NEW_ROOT = "slim"  # the stage that starts from BASE_SETTINGS, and leaves out what [[prune]] names
 
 
 LABEL_REVISION = "org.opencontainers.image.revision"

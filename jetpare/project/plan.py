@@ -143,7 +143,7 @@ def make_plan(
     )
 
 
-CUDNN = "cudnn"
+CUDNN = "cudnn"  # the stage that [collect] is for
 
 
 def with_cudnn(images: dict[str, ImageSettings], source: str) -> dict[str, ImageSettings]:

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jetpare.base.files import json_object
 from jetpare.events import figures
 from jetpare.events.decode import EventDecoder
 from jetpare.events.recorder import Recorder
 from jetpare.events.step_names import StepKind
 from jetpare.events.steps import Interval, Step, Timeline, merge
 from jetpare.records.ledger import INTERRUPTED, RUNNING, Record, StageRecord
-from jetpare.records.reports import cache_counts
+from jetpare.records.reports import cache_counts, phases
 from jetpare.records.samples import SAMPLES_FILE, Sample, StageTelemetry, read_samples, summarise
 
 NINJA_FIELDS = 5
@@ -155,12 +154,11 @@ def replay(path: Path) -> Timeline:
 def _stage(row: StageRecord, replayed: Timeline | None, folder: Path) -> Stage:
     # What a stage that was found in the cache brings out is of the run that made it.
     report = folder / row.report if row.report and row.cache != "cached" else None
-    phases = json_object(report / "gdal.json").get("milliseconds") if report else None
     return Stage(
         row=row,
         steps=_steps(row, replayed) if replayed else (),
         ccache=cache_counts(report),
-        phases=_seconds(phases) if isinstance(phases, dict) else None,
+        phases=phases(report),
         commands=parse_ninja_log(_text(report / "ninja_log")) if report else (),
     )
 
@@ -177,10 +175,6 @@ def _steps(row: StageRecord, replayed: Timeline) -> tuple[Step, ...]:
         if not foreign or (not row.overlaps and not step.cached):
             found.append(step)
     return tuple(found)
-
-
-def _seconds(milliseconds: Mapping[Any, Any]) -> dict[str, float]:
-    return {str(name): value / 1000 for name, value in milliseconds.items() if isinstance(value, (int, float))}
 
 
 def _text(path: Path) -> str:

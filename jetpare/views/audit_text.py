@@ -9,7 +9,8 @@ from rich.text import Text
 
 from jetpare.audit.audit import CHECKS, NOT_MEASURED, Audit
 from jetpare.audit.prune_plan import Item
-from jetpare.audit.subject import SEVERITIES, Finding, some
+from jetpare.audit.subject import SEVERITIES, Finding
+from jetpare.base.text import some
 from jetpare.base.units import size_text
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}

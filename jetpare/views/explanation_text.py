@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from jetpare.base.text import plain
+from jetpare.base.text import plain, some
 from jetpare.base.units import size_text
 from jetpare.base.versions import NOT_MEASURED
 from jetpare.events.step_names import brief
@@ -44,9 +44,9 @@ def _lines(subject: Explained, image_bytes: int) -> Iterator[tuple[str, str]]:
     for note in subject.notes:
         yield "what", note
     if subject.components and subject.components != (subject.name,):
-        yield "part of", f"{_some(subject.components)}; group {_some(subject.groups)}"
+        yield "part of", f"{some(subject.components, PATHS)}; group {some(subject.groups, PATHS)}"
     elif subject.groups:
-        yield "group", _some(subject.groups)
+        yield "group", some(subject.groups, PATHS)
     percent = 100 * subject.bytes / image_bytes if image_bytes else 0.0
     share = f", {percent:.1f} % of the image" if percent >= LEAST_PERCENT else ""
     files = f" in {_files(subject.files)}" if subject.files != 1 else ""
@@ -73,7 +73,7 @@ def _chain(subject: Explained) -> Iterator[tuple[str, str]]:
 
 
 def _need(need: Needed) -> str:
-    text = f"{need.component} {need.how} {_some(need.names)}"
+    text = f"{need.component} {need.how} {some(need.names, PATHS)}"
     if not need.count:
         return text
     more = need.count - len(need.examples)
@@ -109,7 +109,3 @@ def _instruction(layer: Brought) -> str:
 
 def _files(count: int) -> str:
     return f"{count} file" if count == 1 else f"{count} files"
-
-
-def _some(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:PATHS]) + (f" and {len(names) - PATHS} more" if len(names) > PATHS else "")

@@ -21,6 +21,8 @@ from jetpare.audit import (
     users,
 )
 from jetpare.audit.subject import Finding, NotMeasured, Subject
+from jetpare.base import probe_report
+from jetpare.base.versions import ImageCheck
 from jetpare.config.schema import AuditSettings as Rules
 from jetpare.image import version_sources
 from jetpare.image.inventory import Distribution, Elf, File, Inventory, LayerInfo, Mention, Package, Settings
@@ -152,13 +154,6 @@ def test_a_required_pattern_that_matches_nothing() -> None:
     inventory = image({"/usr/local/cuda": "-> cuda-12", "/usr/local/cuda-12/lib/liba.so.1": 5})
     patterns = ("usr/local/cuda/lib/liba*.so*", "usr/include/a*.h")
     assert said(stack.empty(subject(inventory, collect=patterns))) == {"error usr/include/a*.h"}
-
-
-def test_placeholders_of_patterns() -> None:
-    assert (
-        subjects.fill("usr/lib/{multiarch}/x/{cuda_target}", "linux/arm64/v8")
-        == "usr/lib/aarch64-linux-gnu/x/aarch64-linux"
-    )
 
 
 def test_bytes_that_later_layers_hide() -> None:
@@ -460,14 +455,14 @@ def test_requirements_whose_condition_has_no_meaning_are_not_applied(marker: str
     ["[" * 60_000, "[]", '{"versions": {"python": 3}, "checks": []}', '{"versions": {}, "checks": [1, 2]}'],
 )
 def test_a_report_in_an_image_that_is_not_the_probes_is_not_believed(report: str) -> None:
-    made = subject(image({}, texts={subjects.PROBE: report}))
+    made = subject(image({}, texts={probe_report.PLACE: report}))
     assert subjects._measured(made) == made
 
 
 def test_the_probes_report_in_an_image_is_believed() -> None:
     report = '{"versions": {"python": "3.12", "gpu": null}, "checks": [{"name": "x", "status": "ok"}]}'
-    made = subjects._measured(subject(image({}, texts={subjects.PROBE: report})))
-    assert (made.versions, made.checks) == ({"python": "3.12", "gpu": None}, ({"name": "x", "status": "ok"},))
+    made = subjects._measured(subject(image({}, texts={probe_report.PLACE: report})))
+    assert (made.versions, made.checks) == ({"python": "3.12", "gpu": None}, (ImageCheck(name="x", status="ok"),))
 
 
 @pytest.mark.parametrize(
@@ -509,7 +504,7 @@ def test_an_older_cuda_of_the_same_major_version_is_a_warning() -> None:
 
 
 def test_what_was_expected_and_what_failed() -> None:
-    checks = ({"name": "gdal", "status": "failed", "detail": "x"}, {"name": "torch", "status": "ok"})
+    checks = (ImageCheck(name="gdal", status="failed", detail="x"), ImageCheck(name="torch", status="ok"))
     inventory = image({}, distributions=(wheel("a"),))
     known = {"expected": {"numpy": "1.26", "gdal": "3"}, "versions": {"numpy": "2.0", "gdal": None}, "checks": checks}
     assert said(packages.versions(subject(inventory, **known))) == {"error numpy", "error gdal"}

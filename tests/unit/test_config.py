@@ -20,6 +20,18 @@ GOOD = (ROOT / "build.toml").read_text()
 TABLE = "dockerfile = 'dockerfiles/images.Dockerfile'\ndescription = ''\nbase = 'l4t-cuda'\n"  # of an image
 
 
+@pytest.mark.parametrize(
+    ("platform", "filled"),
+    [
+        ("linux/arm64/v8", "usr/lib/aarch64-linux-gnu/x/aarch64-linux"),
+        ("linux/amd64", "usr/lib/x86_64-linux-gnu/x/x86_64-linux"),
+        ("linux/s390x", "usr/lib/*/x/*"),
+    ],
+)
+def test_placeholders_of_patterns(platform: str, filled: str) -> None:
+    assert values.filled("usr/lib/{multiarch}/x/{cuda_target}", platform, unknown="*") == filled
+
+
 def prepared(folder: Path) -> Path:
     """A build.toml to be written in *folder*, which gets the Dockerfiles that GOOD names."""
     (folder / "dockerfiles").mkdir(exist_ok=True)

@@ -292,6 +292,24 @@ def test_a_context_is_read_from_the_cli(tmp_path: Path, monkeypatch: pytest.Monk
         api.endpoint({"PATH": fake_cli(tmp_path)})
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "",
+        "{",
+        "[]",
+        "[3]",
+        '[{"Endpoints": ["docker"]}]',
+        '[{"Endpoints": {"docker": {"Host": 3}}}]',
+        '[{"Endpoints": {"docker": {"Host": "tcp://jetson:2376"}}, "TLSMaterial": {"docker": ["ca.pem"]}}]',
+    ],
+)
+def test_a_context_of_another_form_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    monkeypatch.setattr(process, "run", lambda *_a, **_k: said)
+    with pytest.raises(EngineError, match="`docker context use`"):
+        api.endpoint({"PATH": fake_cli(tmp_path)})
+
+
 def test_the_context_is_asked_for_once_and_its_address_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     current = ["tcp://first:2375"]
     asked: list[object] = []

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from jetpare.base.errors import ConfigError, EngineError, RecordError, ToolError
+from jetpare.base.versions import ImageCheck
 from jetpare.build import bake, past_stages, request
 from jetpare.build.guards import check_emulation, check_faults, version_faults
 from jetpare.build.inputs import inputs_digest
@@ -334,11 +335,11 @@ def test_the_log_is_that_of_the_run_that_really_ran(project: Project) -> None:
 
 
 def test_silence_is_no_success() -> None:
-    assert check_faults(()) == ["its checks left no report (/usr/share/jetpare/checks.json)"]
+    assert check_faults(()) == ["its checks left no report that can be read (/usr/share/jetpare/checks.json)"]
     checks = (
-        {"name": "a", "status": "ok"},
-        {"name": "b", "status": "failed", "detail": "why"},
-        {"name": "c", "status": "not measured"},
+        ImageCheck(name="a", status="ok"),
+        ImageCheck(name="b", status="failed", detail="why"),
+        ImageCheck(name="c", status="not measured"),
     )
     assert check_faults(checks) == ["b: why"]
 

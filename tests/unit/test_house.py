@@ -6,6 +6,7 @@ Who may import whom is a contract in pyproject.toml, which `lint-imports` checks
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,17 @@ def definitions(path: Path) -> Iterator[ast.ClassDef | ast.FunctionDef]:
             yield node
 
 
+def names(path: Path) -> Iterator[str]:
+    """Every class, and every alias or type variable of a module, by its name in capitals and small letters."""
+    tree = ast.parse(path.read_text())
+    yield from (node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        for target in targets:
+            if isinstance(target, ast.Name) and re.fullmatch(r"_?[A-Z]\w*[a-z]\w*", target.id):
+                yield target.id
+
+
 def lines(node: ast.ClassDef | ast.FunctionDef) -> int:
     return (node.end_lineno or node.lineno) - node.lineno + 1
 
@@ -34,12 +46,11 @@ def several(places: dict[str, list[str]]) -> dict[str, list[str]]:
     return {name: where for name, where in places.items() if len(where) > 1}
 
 
-def test_a_class_name_means_one_thing() -> None:
+def test_a_class_or_alias_means_one_thing() -> None:
     places = defaultdict(list)
     for path in MODULES:
-        for node in definitions(path):
-            if isinstance(node, ast.ClassDef):
-                places[node.name].append(str(path.relative_to(ROOT)))
+        for name in names(path):
+            places[name].append(str(path.relative_to(ROOT)))
     assert several(places) == {}
 
 
@@ -48,6 +59,15 @@ def test_a_module_name_means_one_thing() -> None:
     for path in MODULES:
         if path.name != "__init__.py":
             places[path.stem].append(str(path.relative_to(ROOT)))
+    assert several(places) == {}
+
+
+def test_a_path_in_an_image_is_written_once() -> None:
+    places = defaultdict(list)
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and re.fullmatch(r"/usr/share/jetpare/[\w.-]+", str(node.value)):
+                places[str(node.value)].append(f"{path.relative_to(ROOT)}:{node.lineno}")
     assert several(places) == {}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import gzip
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from jetpare.image import ask, kept
 from jetpare.image.inventory import Distribution, Inventory
 from jetpare.image.kept import Held, HeldContents
 from jetpare.image.layers import LayerEntry, LayerListing, Listing
-from jetpare.image.read import inventory_reader, layer_reader
+from jetpare.image.read import inventory_reader, layer_reader, reader_id
 from jetpare.project.project import Project
 from jetpare.records.ledger import ImageRecord
 from tests.comparisons import INVENTORIES, figures
@@ -56,7 +57,8 @@ class Maker:
 
 
 def ask_for(state: Path, make: Maker, *digests: str | None, name: str = "x", **key: Any) -> Fact:
-    return kept.kept(state, name, digests or ("sha",), key, make, Fact)
+    held = [Held.of("", digest) for digest in digests or ("sha",)]
+    return kept.kept(state, name, held, key, make, Fact)
 
 
 def files(state: Path) -> list[Path]:
@@ -134,7 +136,7 @@ def test_an_answer_that_cannot_be_written_is_given(tmp_path: Path) -> None:
 def test_what_does_not_last_is_made_again(tmp_path: Path) -> None:
     make = Maker()
     for _ in range(2):
-        kept.kept(tmp_path, "x", ("sha",), {}, make, Fact, lasts=lambda _: False)
+        kept.kept(tmp_path, "x", [Held.of("", "sha")], {}, make, Fact, lasts=lambda _: False)
     assert make.times == 2
 
 
@@ -203,14 +205,15 @@ def test_an_image_is_read_where_there_is_no_inventory(
     if fault == "damaged":
         path.write_bytes(b"x")
     if fault == "another reader":
-        monkeypatch.setattr(inventory_reader, "reader", lambda: "f" * 16)
+        monkeypatch.setattr(reader_id, "reader", lambda: "f" * 16)
     monkeypatch.setattr(api, "client", no_client)
     monkeypatch.setattr(inventory_reader, "_inspect", lambda *_: {"Id": BARE.image_id})
     monkeypatch.setattr(inventory_reader, "_read", lambda *_, **__: BARE)
     made = inventory_reader.hold(ENGINE, BARE.image_id, state=tmp_path)
     again = inventory_reader.hold(ENGINE, BARE.image_id, state=tmp_path)
     assert made.content == again.content == BARE
-    assert made.digest == again.digest is not None
+    assert made.digest == again.digest
+    assert inventory_reader.hold(ENGINE, BARE.image_id, state=tmp_path).digest is not None
 
 
 def test_an_inventory_that_is_damaged_within_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,6 +261,48 @@ def test_a_kept_listing_is_known_without_being_decoded(tmp_path: Path, monkeypat
     third = layer_reader.hold(ENGINE, "sha256:1", state=tmp_path)
     assert third.digest != first.digest
     assert third.content == LISTING
+
+
+def test_a_listing_of_another_reader_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = replace(LISTING, layers=())
+    monkeypatch.setattr(layer_reader, "_from_disk", lambda *_, **__: old)
+    layer_reader.hold(ENGINE, "sha256:1", state=tmp_path)
+    monkeypatch.setattr(layer_reader, "_from_disk", lambda *_, **__: LISTING)
+    monkeypatch.setattr(reader_id, "reader", lambda: "f" * 16)
+    held = layer_reader.hold(ENGINE, "sha256:1", state=tmp_path)
+    assert (held.content, held.digest is None) == (LISTING, False)
+    content = json.loads(gzip.decompress((tmp_path / "layers/1.json.gz").read_bytes()))
+    del content["reader"]  # as earlier versions wrote it
+    content["layers"] = []
+    (tmp_path / "layers/1.json.gz").write_bytes(gzip.compress(json.dumps(content).encode()))
+    assert layer_reader.hold(ENGINE, "sha256:1", state=tmp_path).content == LISTING
+
+
+@pytest.mark.parametrize("damage", [b"x", gzip.compress(b"{}")], ids=["no archive", "another form"])
+def test_an_answer_is_not_kept_by_a_damaged_listing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: bytes
+) -> None:
+    def unread(*_: object, **__: object) -> Listing:
+        raise layer_reader.Unreadable("not asked for")
+
+    path = tmp_path / "layers/1.json.gz"
+    path.parent.mkdir()
+    path.write_bytes(damage)
+    config = load_config(MINI / "build.toml")
+
+    def ask_again() -> ask.Explanation:
+        inventory = Held.of(BARE, "sha")
+        listing = layer_reader.hold(ENGINE, "sha256:1", state=tmp_path)
+        return ask.explanation("/usr/bin/x", inventory, listing, config, state=tmp_path)
+
+    monkeypatch.setattr(layer_reader, "_from_disk", unread)
+    (first,) = ask_again().subjects
+    assert "not asked for" in str(first.layers_reason)
+    assert not path.exists()
+    path.write_bytes(damage)  # such as by a disk that damages what is written
+    monkeypatch.setattr(layer_reader, "_from_disk", lambda *_, **__: LISTING)
+    (second,) = ask_again().subjects
+    assert second.layers_reason is None
 
 
 def test_layers_that_cannot_be_had_are_known_by_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -420,17 +465,17 @@ def test_a_key_of_the_audit_holds_all_that_a_check_is_given(
     keys: list[Any] = []
     usual = kept.kept
 
-    def spy(state: Path, name: str, digests: Any, key: Any, *rest: Any, **more: Any) -> Any:
-        keys.append((digests, key))
-        return usual(state, name, digests, key, *rest, **more)
+    def spy(state: Path, name: str, held: Any, key: Any, *rest: Any, **more: Any) -> Any:
+        keys.append((held, key))
+        return usual(state, name, held, key, *rest, **more)
 
     monkeypatch.setattr(audit, "kept", spy)
     audited(baseline=BARE)
     plan = project.plan(profile="mini", architecture="amd64")
     ((candidate, *_), _) = subjects.candidates(project, plan, ENGINE, ["cuda"])
     given = {name for name in vars(candidate.subject) if not isinstance(getattr(candidate.subject, name), Inventory)}
-    ((digests, key),) = keys
-    assert len(digests) == 2
+    ((held, key),) = keys
+    assert len(held) == 2
     assert given - set(key) <= {"versions", "checks", "pruned", "collect", "expected", "budget"}, "those have defaults"
     assert key["rules"].waivers == ()
 

@@ -263,7 +263,9 @@ def test_docker_save_needs_room_at_the_engine(free: int | None, enough: bool, mo
     assert enough or "20 B" in reason
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"gzip level 6": 3}', "\x00"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"gzip level 6": 3}', "\x00", json.dumps({"gzip level 6": {LAYERS[0]: "x"}})]
+)
 def test_a_lost_file_is_made_anew(text: str, save: Callable[..., None], tmp_path: Path) -> None:
     (tmp_path / pull_size.FILE_NAME).write_text(text)
     names = tuple(f"blobs/sha256/{layer[7:]}" for layer in LAYERS)

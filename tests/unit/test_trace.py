@@ -18,7 +18,7 @@ from rich.console import Console
 
 from jetpare.events.step_names import Place, StepKind
 from jetpare.events.steps import Interval, Step, merge, union_seconds, work_seconds
-from jetpare.records import trace
+from jetpare.records import reports, trace
 from jetpare.records.ledger import Record, StageRecord
 from jetpare.records.samples import SAMPLES_FILE, Sample, as_dict
 from jetpare.records.trace import Command, Run, Stage, chrome, parse_ninja_log, shares
@@ -242,6 +242,16 @@ def test_a_run_is_read_whole(tmp_path: Path) -> None:
     assert (stage.ccache, stage.phases, len(stage.commands)) == ((3, 4), {"compile": 1.5}, 1)
     assert found.samples == tuple(samples)
     assert trace.telemetry_of(found, stage) is None  # nothing tells when it was
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "[" * 60_000, '{"ccache": {"hits": "x"}}', '{"milliseconds": {"compile": "x"}}', '{"tree_bytes": -1}'],
+)
+def test_a_damaged_report_counts_as_not_reported(tmp_path: Path, text: str) -> None:
+    (tmp_path / "gdal.json").write_text(text)
+    assert reports.stage_report(tmp_path, "gdal") == reports.stage_report(None, "gdal")
+    assert (reports.cache_counts(tmp_path), reports.phases(tmp_path), reports.fallback(tmp_path)) == (None, None, [])
 
 
 def test_a_run_that_was_killed_ends_with_the_last_that_is_known() -> None:

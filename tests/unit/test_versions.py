@@ -6,11 +6,12 @@ import json
 
 import pytest
 
+from jetpare.base.probe_report import PLACE
 from jetpare.base.versions import ImageCheck
 from jetpare.compare.contents import contents, with_contents
 from jetpare.image.attribution import attribute
 from jetpare.image.inventory import Distribution, Package
-from jetpare.image.version_sources import BY_FILES, BY_REPORT, REPORT, told
+from jetpare.image.version_sources import BY_FILES, BY_REPORT, told
 from tests.comparisons import CHECKS, figures
 from tests.inventories import image
 
@@ -30,17 +31,27 @@ def distribution(name: str, version: str, where: str = "/opt/venv") -> Distribut
 
 
 def test_the_report_that_an_image_brings_along_counts_first() -> None:
-    found = told(image({"/x/libcudart.so.12.6.77": 1}, texts={REPORT: json.dumps(CONTENT)}))
+    found = told(image({"/x/libcudart.so.12.6.77": 1}, texts={PLACE: json.dumps(CONTENT)}))
     assert found.versions == CONTENT["versions"]
     assert found.checks == (ImageCheck(name="gdal", status="ok", detail="warped", seconds=0.1),)
     assert found.notes == (BY_REPORT,)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "7", '{"versions": []}', '{"versions": {}, "checks": [1]}', "[" * 9999]
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "7",
+        '{"versions": []}',
+        '{"versions": {}, "checks": [1]}',
+        "[" * 9999,
+        '{"versions": {"gdal": 3}}',
+    ],
 )
 def test_what_is_no_report_is_left_aside(text: str) -> None:
-    found = told(image({"/x/libcudart.so.12.6.77": 1}, texts={REPORT: text}))
+    found = told(image({"/x/libcudart.so.12.6.77": 1}, texts={PLACE: text}))
     assert found.versions == {"cuda_runtime": "12.6.77"}
     assert found.checks == ()
     assert found.notes == (BY_FILES,)
@@ -83,7 +94,7 @@ def test_the_release_file_of_a_jetson() -> None:
 
 
 def test_a_record_is_believed_before_the_image() -> None:
-    held = image({"/x": 1}, texts={REPORT: json.dumps(CONTENT)})
+    held = image({"/x": 1}, texts={PLACE: json.dumps(CONTENT)})
     found = contents(held, None, attribute(held, groups={}))
     known = with_contents(figures("cuda"), found)
     assert known.checks == CHECKS

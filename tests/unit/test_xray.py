@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import gzip
 import io
 import json
@@ -19,7 +20,7 @@ import pytest
 from jetpare.engine import api
 from jetpare.engine.model import Engine
 from jetpare.image.inventory import File, Inventory, LayerInfo
-from jetpare.image.read import answer, in_container, inventory_reader
+from jetpare.image.read import answer, in_container, inventory_reader, reader_id
 from tests.inventories import image
 
 FILE = ["/etc", "dir", 0, 0o755, 0, 0, None, None, None]
@@ -290,7 +291,7 @@ def test_what_was_stored_is_checked(
     tmp_path: Path, taken: Inventory, table: str, change: Callable[[Any], object]
 ) -> None:
     path, said = tmp_path / "x.json.gz", list[str]()
-    content = json.loads(json.dumps({"reader": inventory_reader.reader(), **taken.as_dict()}))
+    content = json.loads(json.dumps({"reader": reader_id.reader(), **taken.as_dict()}))
     path.write_bytes(gzip.compress(json.dumps(content).encode()))
     assert load(path) == taken
     change(content[table])
@@ -331,7 +332,7 @@ def test_another_way_of_reading_makes_it_anew_silently(
 ) -> None:
     path, said = tmp_path / "x.json.gz", list[str]()
     inventory_reader._store(path, taken)
-    monkeypatch.setattr(inventory_reader, "reader", lambda: "other")
+    monkeypatch.setattr(reader_id, "reader", lambda: "other")
     assert load(path, said) is None
     assert said == []
 
@@ -372,3 +373,22 @@ def test_the_program_runs_from_memory_in_an_isolated_python() -> None:
     assert done.stdout.startswith(in_container.READY + b"\n/proc/self/fd/")
     with zipfile.ZipFile(io.BytesIO(in_container.program())) as archive:
         assert {name.partition("/")[0] for name in archive.namelist()} == {"jetpare", "elftools"}
+
+
+def test_the_reader_is_all_that_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    aside = {"jetpare.engine.api", "jetpare.engine.disk", "jetpare.engine.model"}  # where an engine is, not what it has
+    aside |= {"jetpare.image.kept", "jetpare.image.collector"}  # keeps files; is part of `program`
+    used: set[str] = set()
+    for path in Path(str(reader_id.__file__)).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith(("jetpare.image", "jetpare.engine")):
+                package = node.module in ("jetpare.image", "jetpare.engine")
+                used |= {f"{node.module}.{each.name}" for each in node.names} if package else {str(node.module)}
+    used = {name for name in used if not name.startswith("jetpare.image.read")}
+    assert used - aside <= {part.__name__ for part in reader_id.PARTS}
+    reader = reader_id.reader.__wrapped__
+    usual = reader()
+    for number in range(len(reader_id.PARTS)):
+        with monkeypatch.context() as patch:
+            patch.setattr(reader_id, "PARTS", reader_id.PARTS[:number] + reader_id.PARTS[number + 1 :])
+            assert reader() != usual

@@ -6,7 +6,7 @@ import stat
 from typing import IO, Any, Dict, List, NamedTuple, Tuple  # noqa: UP035 - Python 3.8 cannot subscript dict
 
 Look = Dict[str, Any]  # noqa: UP006 - of a content: what was found there
-Table = Tuple[str, List[Any]]  # noqa: UP006
+TableRows = Tuple[str, List[Any]]  # noqa: UP006
 
 CHUNK = 1 << 20
 BLOCK = 64 << 10  # of a stream at a time: tarfile copies the rest of it for every header

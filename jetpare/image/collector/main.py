@@ -16,7 +16,9 @@ from jetpare.image.collector.tree import contents, first_names, look_all, scan, 
 # --- everything together
 
 
-def tables(entries: list[limits.TreeEntry], looks: dict[str, limits.Look], faults: list[str]) -> Iterator[limits.Table]:
+def tables(
+    entries: list[limits.TreeEntry], looks: dict[str, limits.Look], faults: list[str]
+) -> Iterator[limits.TableRows]:
     """The tables of an Inventory, as (name, rows); rows of the order of its columns, or objects with named columns."""
     first = first_names(entries)
     files = contents(entries)
@@ -58,7 +60,7 @@ def _elf_row(path: str, elf: dict[str, Any]) -> dict[str, Any]:
 # --- inside a container
 
 
-def collect(root: str, tell: Callable[[int, int], None]) -> Iterator[limits.Table]:
+def collect(root: str, tell: Callable[[int, int], None]) -> Iterator[limits.TableRows]:
     """The tables of the tree below *root*, which is '' for the real one."""
     faults: list[str] = []
     entries = scan(root, faults)

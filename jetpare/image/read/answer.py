@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
+from jetpare.base.callbacks import Say
 from jetpare.image import inventory
 
-Say = Callable[[str], None]
 Tables = dict[str, list[Any]]
 PLEASANT_SECONDS = 2.0  # between two lines on how far it is
 BY_FILES = ("overlay2", "fuse-overlayfs", "vfs")  # stores whose sizes of layers are the sums of their files' bytes
 SLACK_BYTES = 16 << 20
 READ = tuple(name for name in (*inventory.TABLES, *inventory.LISTS) if name != "layers")  # what is read in an image
 TABLE_NAME = re.compile(rb'\s*\[\s*"(\w+)"')  # a line of the collector
-READER = re.compile(rb'\{\s*"reader"\s*:\s*"(\w+)"')  # a file that was kept
 
 
 class NoAnswerError(Exception):

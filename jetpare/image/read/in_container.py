@@ -11,9 +11,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jetpare.base.callbacks import Say
 from jetpare.engine import containers
 from jetpare.image import collector
-from jetpare.image.read.answer import NoAnswerError, Say, Tables, gather, shortened
+from jetpare.image.read.answer import NoAnswerError, Tables, gather, shortened
 
 if TYPE_CHECKING:
     from docker import DockerClient

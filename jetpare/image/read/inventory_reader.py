@@ -15,20 +15,20 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jetpare.base import files
+from jetpare.base.callbacks import Say
 from jetpare.base.errors import EngineError, RecordError
 from jetpare.engine import api, containers, image_store
 from jetpare.engine.model import Engine
 from jetpare.image import inventory
 from jetpare.image.inventory import Inventory, LayerInfo, Settings
 from jetpare.image.kept import Held, touch, trim
-from jetpare.image.read import in_container
-from jetpare.image.read.answer import READER, NoAnswerError, Say, Tables, check_bytes, teller
-from jetpare.image.read.in_container import TOTAL_SECONDS, program
+from jetpare.image.read import in_container, reader_id
+from jetpare.image.read.answer import NoAnswerError, Tables, check_bytes, teller
+from jetpare.image.read.in_container import TOTAL_SECONDS
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 FOLDER = "inventories"
 KEPT_INVENTORIES = 24
-HEAD_BYTES = 200  # of a file, which say who wrote it
 STREAM_SECONDS = 1800.0
 COMPRESSION = 3
 
@@ -58,13 +57,15 @@ def hold(running: Engine, image_id: str, *, state: Path, say: Say = lambda _: No
     An image that was not read before is read now. Raises what `take` raises.
     """
     path = _path(state, image_id)
-    with suppress(OSError, EOFError, zlib.error):
+    with suppress(OSError):
         data = path.read_bytes()
-        if _is_ours(zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress(data, HEAD_BYTES)):
+        if reader_id.wrote(data):
             touch(path)
-            return Held(
-                hashlib.sha256(data).hexdigest(),
-                lambda: _decoded(path, data, image_id, say) or take(running, image_id, state=state, say=say),
+            return Held.of_file(
+                path,
+                data,
+                lambda: _decoded(path, data, image_id, say),
+                lambda: take(running, image_id, state=state, say=say),
             )
     with api.client(running, timeout=TOTAL_SECONDS) as docker:
         return _taken(docker, _inspect(docker, image_id), state=state, say=say)
@@ -236,15 +237,6 @@ def _time(seconds: object) -> str | None:
 # --- kept by digest
 
 
-@cache
-def reader() -> str:
-    """What changes when images are read in another way: what was kept before is then taken again."""
-    made = hashlib.sha256(program())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        made.update(path.read_bytes())
-    return made.hexdigest()[:16]
-
-
 def _load(path: Path, image_id: str, say: Say) -> Inventory | None:
     try:
         data = path.read_bytes()
@@ -261,7 +253,7 @@ def _decoded(path: Path, data: bytes, image_id: str, say: Say) -> Inventory | No
     """Return the inventory in *data*, the content of *path*; None where it is damaged, or another reader's."""
     try:
         content = gzip.decompress(data)
-        if not _is_ours(content):
+        if not reader_id.is_ours(content):
             return None
         found = inventory.loads(content)
         if found.image_id != image_id:
@@ -272,19 +264,13 @@ def _decoded(path: Path, data: bytes, image_id: str, say: Say) -> Inventory | No
     return found
 
 
-def _is_ours(content: bytes) -> bool:
-    """Return whether this version of the reader wrote what begins with *content*, or nobody says who did."""
-    made_by = READER.match(content)
-    return made_by is None or made_by[1].decode() == reader()
-
-
 def _tell_damaged(path: Path, error: Exception, say: Say) -> None:
     say(f"{path}: damaged ({error}); the image is read again")
 
 
 def _store(path: Path, taken: Inventory) -> bytes:
     """Write *taken* to *path*, and return the file's content."""
-    content = json.dumps({"reader": reader(), **taken.as_dict()}, separators=(",", ":")).encode()
+    content = json.dumps({reader_id.KEY: reader_id.reader(), **taken.as_dict()}, separators=(",", ":")).encode()
     data = gzip.compress(content, COMPRESSION, mtime=0)
     files.write_atomically(path, data)
     trim(path.parent, "*.json.gz", KEPT_INVENTORIES)

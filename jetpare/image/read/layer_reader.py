@@ -32,13 +32,14 @@ from jetpare.engine.model import Engine
 from jetpare.image.inventory import Count, decoded, uncollected
 from jetpare.image.kept import Held
 from jetpare.image.layers import EntryKind, LayerEntry, LayerListing, Listing
+from jetpare.image.read import reader_id
 
 SCHEMA: Literal["jetpare.layers/1"] = "jetpare.layers/1"
 WHITEOUT, OPAQUE, AUFS = ".wh.", ".wh..wh..opq", ".wh..wh."  # OCI image-spec, layer.md
 OVERLAY_XATTRS = ("trusted.overlay.", "user.overlay.")  # the second: of a rootless engine
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"  # what such streams begin with
 JSON_BYTES = 8 << 20  # no manifest or configuration is larger
-Progress = Callable[[int], None]  # bytes of the stream read so far
+BytesRead = Callable[[int], None]  # bytes of the stream read so far
 
 
 class Unreadable(Exception):  # noqa: N818 - the reason why a source gives no listing
@@ -50,7 +51,7 @@ def take(
     image_id: str,
     *,
     state: Path,
-    stream: Progress | None = None,
+    stream: BytesRead | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Listing:
     """What each layer of the image *image_id* (an id, not a name) holds; from the cache in *state* where it is there.
@@ -68,17 +69,20 @@ def hold(
     image_id: str,
     *,
     state: Path,
-    stream: Progress | None = None,
+    stream: BytesRead | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Held[Listing]:
     """Return what `take` does, not decoded where *state* has it; otherwise the layers are read now."""
     cache = _path(state, image_id)
     with suppress(OSError):
         data = cache.read_bytes()
-        return Held(
-            hashlib.sha256(data).hexdigest(),
-            lambda: _decoded(data, image_id) or take(running, image_id, state=state, stream=stream, say=say),
-        )
+        if reader_id.wrote(data):
+            return Held.of_file(
+                cache,
+                data,
+                lambda: _decoded(data, image_id),
+                lambda: take(running, image_id, state=state, stream=stream, say=say),
+            )
     return _sourced(running, image_id, cache, state=state, stream=stream, say=say)
 
 
@@ -92,7 +96,7 @@ def _sourced(
     cache: Path,
     *,
     state: Path,
-    stream: Progress | None,
+    stream: BytesRead | None,
     say: Callable[[str], None],
 ) -> Held[Listing]:
     """Return the listing by the first source that has it."""
@@ -121,7 +125,7 @@ def unlisted(image_id: str, reason: str) -> Held[Listing]:
 # --- the engine's folders
 
 
-def _from_disk(running: Engine, image_id: str, *, state: Path, stream: Progress | None) -> Listing:  # noqa: ARG001
+def _from_disk(running: Engine, image_id: str, *, state: Path, stream: BytesRead | None) -> Listing:  # noqa: ARG001
     from jetpare.engine import image_store
 
     facts = image_store.inspect_image(running, image_id)
@@ -219,7 +223,7 @@ def _entries(found: Iterable[tuple[str, EntryKind, int, object]]) -> tuple[Layer
 # --- the engine's stream
 
 
-def _from_engine(running: Engine, image_id: str, *, state: Path, stream: Progress | None) -> Listing:  # noqa: ARG001
+def _from_engine(running: Engine, image_id: str, *, state: Path, stream: BytesRead | None) -> Listing:  # noqa: ARG001
     from jetpare.engine import api, image_store
 
     if stream is None:
@@ -233,7 +237,7 @@ def _from_engine(running: Engine, image_id: str, *, state: Path, stream: Progres
     return Listing(image_id=image_id, how="stream", layers=layers)
 
 
-def _counted(chunks: Iterable[bytes], progress: Progress) -> Iterator[bytes]:
+def _counted(chunks: Iterable[bytes], progress: BytesRead) -> Iterator[bytes]:
     done = 0
     for chunk in chunks:
         done += len(chunk)
@@ -354,14 +358,15 @@ def save(listing: Listing, path: Path) -> bytes:
     layers = [
         {"diff_id": layer.diff_id, "rows": [astuple(row) for row in layer.entries]} for layer in listing.layers or ()
     ]
-    content = {"schema": SCHEMA, "image_id": listing.image_id, "how": listing.how, "layers": layers}
+    content: dict[str, Any] = {reader_id.KEY: reader_id.reader(), "schema": SCHEMA, "image_id": listing.image_id}
+    content |= {"how": listing.how, "layers": layers}
     data = gzip.compress(json.dumps(content, separators=(",", ":")).encode(), 3, mtime=0)
     write_atomically(path, data)
     return data
 
 
 def load(path: Path, image_id: str) -> Listing | None:
-    """Return what `save` wrote for *image_id*; None where that is missing, damaged or of another form."""
+    """Return what `save` wrote for *image_id*; None where it is missing, damaged, or of another form or reader."""
     try:
         return _decoded(path.read_bytes(), image_id)
     except OSError:
@@ -374,7 +379,7 @@ def _decoded(data: bytes, image_id: str) -> Listing | None:
         content = decoded(gzip.decompress(data), _KeptListing)
     except (OSError, EOFError, zlib.error, ValueError, RecursionError):
         return None
-    if content.image_id != image_id:
+    if content.image_id != image_id or content.reader != reader_id.reader():
         return None
     layers = tuple(
         LayerListing(diff_id=each.diff_id, entries=tuple(starmap(LayerEntry, each.rows))) for each in content.layers
@@ -388,6 +393,7 @@ class _KeptLayer(Struct):
 
 
 class _KeptListing(Struct):
+    reader: str
     schema: Literal["jetpare.layers/1"]
     image_id: str
     how: Literal["overlay2", "stream"] | None
