@@ -11,7 +11,7 @@ from invoke.context import Context
 from invoke.tasks import Task
 
 from jetpare.cli import build_tasks, image_tasks, machine_tasks, run_tasks
-from jetpare.cli.command import command
+from jetpare.cli.command import command, number
 from jetpare.cli.session import Session
 
 IMAGE = "an image of build.toml, such as cuda"
@@ -67,7 +67,7 @@ def build_all(  # noqa: PLR0913, PLR0917 - one for each flag
     platform: str = "",
     parallel: bool = False,
     cold: bool = False,
-    repeat: int = 1,
+    repeat: str = "1",
     power: str = "",
     dry_run: bool = False,
 ) -> None:
@@ -78,7 +78,7 @@ def build_all(  # noqa: PLR0913, PLR0917 - one for each flag
             images=tuple(image),
             parallel=parallel,
             cold=cold,
-            repeat=repeat,
+            repeat=number("--repeat", repeat),
             power=power,
             dry_run=dry_run,
         )
@@ -219,10 +219,10 @@ def logs(_: Context, stage: str, image: str = "", profile: str = "") -> None:
         "csv": "print CSV instead of a table, one line for each run of a stage",
     },
 )
-def history(_: Context, stage: list[str], last: int = 0, json: bool = False, csv: bool = False) -> None:
+def history(_: Context, stage: list[str], last: str = "0", json: bool = False, csv: bool = False) -> None:
     """Show how long each stage took in the runs so far: median, spread, outliers."""
     with session() as opened:
-        run_tasks.history(opened, stages=tuple(stage), last=last, forms={"json": json, "csv": csv})
+        run_tasks.history(opened, stages=tuple(stage), last=number("--last", last), forms={"json": json, "csv": csv})
 
 
 @command(

@@ -50,7 +50,6 @@ def build(project: Project, plan: Plan, engine_: Engine, request: Request, progr
             progress.note(f"Only the end of the build shows whether cuDNN fits PyTorch: {fit.unknown}.")
         kept = journal.begin(project, plan, request, facts=facts, host=watch.host_facts(project, held))
         with _closed(project, kept, progress):
-            keep_rebuilds(project, plan, request, run=kept.record.id)
             sampler = stack.enter_context(
                 watch.sampling(project, engine_, facts, folder=kept.folder, say=progress.note)
             )
@@ -135,6 +134,7 @@ def _bake(run: BuildRun, nodes: Sequence[Node]) -> None:
     marked = _put_rows(run, call, content, before)
     if call.has_failed:
         raise BuildError(stage_rows.failure_message(run, call) + trouble)
+    keep_rebuilds(run.project, run.plan, run.request, nodes, run=run.journal.record.id)
     _check_power(run, marked)
     for node in nodes:
         _check_cudnn(run, node)

@@ -119,12 +119,16 @@ def unchanged_labels(project: Project, plan: Plan) -> frozenset[str]:
     return frozenset(label for label, words in found.items() if words.startswith(UNCHANGED))
 
 
-def keep_rebuilds(project: Project, plan: Plan, request: Request, *, run: str) -> None:
-    """Remember that *run* built stages again that had not changed, so that later builds use what came out."""
-    if not request.again:
+def keep_rebuilds(project: Project, plan: Plan, request: Request, nodes: Sequence[Node], *, run: str) -> None:
+    """Remember which of *nodes* *run* built again though nothing had changed, so that later builds use what came out.
+
+    Call it once they are built: after a run that failed or was interrupted, what was built before is still used.
+    """
+    again = [node.label for node in nodes if node.label in request.again]
+    if not again:
         return
     known = json_object(project.state_path / REBUILD)
-    known |= {f"{plan.profile_name}/{label}": run for label in request.again}
+    known |= {f"{plan.profile_name}/{label}": run for label in again}
     write_atomically(project.state_path / REBUILD, json.dumps(known) + "\n")
 
 

@@ -37,6 +37,14 @@ def command(**options: object) -> Callable[[Callable[..., None]], Task[Any]]:
     return make
 
 
+def number(flag: str, text: str) -> int:
+    """Return the whole number that *flag* was given. Raises ConfigError; Invoke's own check ends in a traceback."""
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(f"{flag} {text} is not a number; expected a whole number, such as {flag} 3.") from None
+
+
 def refuse_dry(context: Context) -> None:
     """Raise ConfigError under `invoke --dry`, which holds back only commands that Invoke itself would run."""
     if context.config.run.dry:

@@ -234,6 +234,14 @@ def test_secrets_are_on_disk_only_while_bake_runs(secretive: Workshop, raises: B
     assert not (secretive.project.state_path / "secrets").exists()
 
 
+def test_a_stage_that_was_not_built_again_to_its_end_stays_as_it_was(workshop: Workshop) -> None:
+    first = workshop.build(workshop.plan("cuda"))
+    workshop.bake.outcomes["cuda-gdal"] = Baked(raises=KeyboardInterrupt())
+    with pytest.raises(Interrupted):
+        workshop.build(workshop.plan("cuda"), Request(task="gdal", again=frozenset({"cuda/gdal"})))
+    assert expectations(workshop.project, workshop.plan("cuda"))["cuda/gdal"] == f"unchanged since run {first.id}"
+
+
 def test_secrets_go_from_where_a_link_leads(secretive: Workshop, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
