@@ -6,10 +6,10 @@ each run keeps the ids in its record, and in the metadata that bake gave it. Onl
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from jetpare.base.files import json_object
 from jetpare.project import naming
 from jetpare.project.plan import NodeKind, Plan
 from jetpare.project.project import Project
@@ -32,11 +32,7 @@ def _made_ids(kept: Ledger) -> Iterator[str]:
 
 def _ids_of(file: Path) -> Iterator[str]:
     """Yield the ids in one metadata file: an object for each target."""
-    try:
-        content = json.loads(file.read_bytes())
-    except (OSError, ValueError):
-        return
-    for target in content.values() if isinstance(content, dict) else ():
+    for target in json_object(file).values():
         if isinstance(target, dict):
             yield from (target[key] for key in ID_KEYS if isinstance(target.get(key), str))
 
