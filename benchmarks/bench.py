@@ -36,6 +36,7 @@ from jetpare.base import process
 from jetpare.base.units import GB
 from jetpare.build import bake, buildx, network, request, secret_files
 from jetpare.build.request import Request
+from jetpare.config.values import LABEL_PROJECT
 from jetpare.engine import containers, discovery, image_store
 from jetpare.engine.model import Engine
 from jetpare.events import decode
@@ -122,7 +123,7 @@ def size(bench: Bench) -> None:
         "dockerfile": "benchmarks/recipe.Dockerfile",
         "contexts": target["contexts"] | {name: f"target:recipe-{name}" for name in stages},
         "output": [f"type=docker,name={recipe}"],
-        "labels": {naming.LABEL_PROJECT: bench.project.config.project.name},
+        "labels": {LABEL_PROJECT: bench.project.config.project.name},
     }
     bench.bare(("recipe",), definition)
     tags = {name: naming.image_tag(bench.project.config, name, bench.plan.profile_name) for name in ("cuda", "slim")}

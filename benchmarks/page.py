@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from selenium.webdriver import Chrome
 
+from jetpare.views import html
 from tests.browser import pages
 from tests.browser.conftest import started
 
@@ -46,7 +47,7 @@ def write(page: Path) -> Path:
     """Two large images, drawn."""
     comparison, inventories = pages.large_images(pages.LARGE)
     start = time.perf_counter()
-    text = pages.html.render(comparison, inventories)
+    text = html.render(comparison, inventories)
     print(f"written: {time.perf_counter() - start:.2f} s")
     page.write_text(text, encoding="utf-8")
     return page

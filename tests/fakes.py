@@ -1,7 +1,7 @@
 """An engine and a bake that are not there, for tests of what is built around them.
 
 `FakeDocker` stands for docker-py's client and for its ``api`` alike. It keeps images in memory and notes every call.
-`opened` wraps it in the Engine that the code under test gets. `FakeBake` stands for ``bake.run``: it reads the
+`opened` wraps it in the Engine that the code under test gets. `FakeBake` stands for ``buildx.run``: it reads the
 definition that was written, hands on an event stream (made up, or recorded in tests/data/events), writes what the
 definition exports, and puts images into the FakeDocker.
 """
@@ -192,7 +192,7 @@ class FakeDocker:
         self._note("inspect_distribution", reference)
         return {}
 
-    # --- the api: containers, as `engine.merged_bytes` uses them
+    # --- the api: containers, as `containers.merged_bytes` uses them
 
     def containers(self, **_: Any) -> list[dict[str, Any]]:
         return []
@@ -248,7 +248,7 @@ class Baked:
 
 
 class FakeBake:
-    """What ``bake.run`` does where there is no engine. Set ``outcomes[target]`` for what is not to succeed."""
+    """What ``buildx.run`` does where there is no engine. Set ``outcomes[target]`` for what is not to succeed."""
 
     def __init__(self, docker: FakeDocker) -> None:
         self.docker = docker

@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any
 
 from jetpare.base.errors import ToolError
 from jetpare.base.units import size_text
 
 Argv = Sequence[str | Path]
+NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 
 GRACE_SECONDS = 3.0  # how long a process group may take to stop before it is killed
 KILL_SECONDS = 1.0  # how long the kernel may take to end one that was killed
@@ -39,6 +40,12 @@ class Completed:
 def render(argv: Argv) -> str:
     """Return the command line that a person can paste into a shell."""
     return shlex.join(str(word) for word in argv)
+
+
+def command_line(argv: Argv, variables: Mapping[str, str] = NO_VARIABLES) -> str:
+    """Return the line that announces a program: '+ NAME=value docker …', quoted so that it can be pasted."""
+    words = [f"{name}={shlex.quote(value)}" for name, value in variables.items()]
+    return " ".join(["+", *words, render(argv)])
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""From a plan to a bake definition, and from a definition to a running `docker buildx bake`.
+"""Turn a plan into a bake definition.
 
 The definition is data and is built without an engine. Every stage is a target whose Dockerfile target is
 '<stage>-report': exporting the small record that a stage leaves builds the stage itself. The last stage is exported

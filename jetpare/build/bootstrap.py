@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Literal
 
 from jetpare.base import process
 from jetpare.base.errors import EngineError, ToolError
+from jetpare.base.process import command_line
 from jetpare.engine import image_store
 from jetpare.engine.apt import apt_environment, require_mmdebstrap
 from jetpare.engine.model import Engine
-from jetpare.events.progress import command_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

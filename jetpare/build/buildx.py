@@ -9,8 +9,8 @@ from typing import Any
 
 from jetpare.base import process
 from jetpare.base.files import json_object, write_atomically
+from jetpare.base.process import command_line
 from jetpare.engine.model import Engine
-from jetpare.events.progress import command_line
 from jetpare.project.naming import definition_file
 
 # Targets that are only linked to would be exported as untagged images otherwise: seconds, and gigabytes in the lists.

@@ -55,8 +55,8 @@ def _images(docker: DockerClient, project: Project, *, private: bool) -> Iterato
         names = {tag for tag in tags if ours.cover(tag)}
         if shell and not containers.is_orphan(shell):
             shells.add(min(tags, default=identity))
-        elif not shell and not private and identity not in made and names == tags:
-            foreign.add(min(tags, default=identity))
+        elif identity not in made and (not tags or (not shell and not private and names == tags)):
+            foreign.add(min(tags, default=identity))  # without a name it may be somebody's work on top of ours
         else:  # an image that someone gave a name of their own keeps it, and loses ours
             for reference in sorted(names) or ([] if tags else [identity]):
                 yield from _remove(docker, reference)

@@ -8,7 +8,7 @@ from typing import Any
 
 from jetpare import __version__
 from jetpare.base.errors import JetpareError
-from jetpare.build.request import Request
+from jetpare.build.request import Request, rebuilding_runs
 from jetpare.engine.model import EngineFacts
 from jetpare.project import project as projects
 from jetpare.project.plan import Plan
@@ -83,7 +83,7 @@ def begin(project: Project, plan: Plan, request: Request, *, facts: EngineFacts,
     kept = project.ledger
     first = Record(
         tool=f"jetpare {__version__}",
-        id=kept.new_id(datetime.now(timezone.utc)),
+        id=kept.new_id(datetime.now(timezone.utc), remembered=rebuilding_runs(project)),
         task=request.task,
         status=ledger.RUNNING,
         pid=ledger.own_pid(),

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from jetpare.base.errors import JetpareError
+from jetpare.base.files import write_atomically
 from jetpare.build import bootstrap, download, ownership
 from jetpare.build.journal import first_line
 from jetpare.build.run import BuildRun
@@ -58,7 +59,7 @@ def _bootstrap(run: BuildRun, node: Node) -> tuple[str, str]:
     )
     if made.how != "present":
         file = run.journal.folder / "events" / f"{node.target}-metadata.json"
-        file.write_text(json.dumps(ownership.metadata(node.target, made.id)))
+        write_atomically(file, json.dumps(ownership.metadata(node.target, made.id)))
     return ("cached" if made.how == "present" else "cold"), made.how
 
 

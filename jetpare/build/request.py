@@ -47,6 +47,11 @@ def options(project: Project, plan: Plan, request: Request, *, run: str, revisio
     )
 
 
+def rebuilding_runs(project: Project) -> tuple[str, ...]:
+    """Return the ids of the runs that built stages of any profile again although nothing had changed."""
+    return tuple(run for run in json_object(project.state_path / REBUILD).values() if isinstance(run, str))
+
+
 def rebuilt(project: Project, plan: Plan) -> dict[str, str]:
     """By label, the run that last built a stage of this profile again although nothing had changed."""
     prefix = f"{plan.profile_name}/"

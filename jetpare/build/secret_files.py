@@ -24,7 +24,11 @@ def build_secrets(project: Project, settings: network.NetworkSettings) -> Iterat
         network.write_secrets(settings, root=project.root, state=project.state)
         yield
     finally:
-        shutil.rmtree(project.state_path / "secrets", ignore_errors=True)
+        folder = project.state_path / "secrets"
+        for name in naming.SECRETS:  # each by name: the folder may be a link, which rmtree leaves alone
+            with suppress(OSError):
+                (folder / name).unlink()
+        shutil.rmtree(folder, ignore_errors=True)
         file = project.root / naming.definition_file(project.state)
         with suppress(OSError, ValueError):  # the secrets are gone, and that is what matters
             write_atomically(file, json.dumps(without_secrets(json.loads(file.read_text())), indent=2) + "\n")

@@ -201,9 +201,9 @@ def dry_definition(session: Session, plan: Plan, request: Request) -> Mapping[st
 
 def shell(session: Session, stage: str, *, image: str = "", command: str = "") -> None:
     """Run a shell in a stage's result, and exit with its status."""
+    from jetpare.base.process import command_line
     from jetpare.build.shell import stage_image
     from jetpare.engine import containers, image_store
-    from jetpare.events.progress import command_line
     from jetpare.project.plan import NodeKind, find_stage
 
     label = find_stage(session.project.config, stage, image or None)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def check_budget(session: Session, plan: Plan, result: Comparison | None, rows: Sequence[StageRecord] | None) -> None:
     """Raise BudgetError if an image or a stage takes more than build.toml allows; say which budgets were not judged."""
-    from jetpare.build.stages import built_stages
+    from jetpare.build.past_stages import built_stages
     from jetpare.records import budget
 
     labels = [node.label for node in plan.nodes]
@@ -48,12 +48,12 @@ def plan(session: Session, *, images: tuple[str, ...]) -> None:
 
 def logs(session: Session, stage: str, *, image: str = "") -> None:
     """Print the newest full log of a stage."""
-    from jetpare.build import stages
+    from jetpare.build import past_stages
     from jetpare.project.plan import find_stage
 
     label = find_stage(session.project.config, stage, image or None)
     plan = session.plan_of(only=label, architecture=host_architecture())
-    path = stages.log_file(session.project, label, plan.profile_name)
+    path = past_stages.log_file(session.project, label, plan.profile_name)
     if path is None:
         raise RecordError(
             f"{label} has no log in profile '{plan.profile_name}': it was never built here. "

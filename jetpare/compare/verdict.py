@@ -217,7 +217,7 @@ RULES: Mapping[str, Callable[[Case], RuleFinding | None]] = MappingProxyType(
 
 
 def headline(case: Case, status: Recommendation, findings: Mapping[str, RuleFinding]) -> str:
-    """One honest sentence: 'cuda is 0.84 GB (13.4 %) smaller than jetpack and passes every check: recommended.'."""
+    """One honest sentence: 'cuda is 840 MB (13.4 %) smaller than jetpack and passes every check: recommended.'."""
     told = [finding.told for finding in findings.values() if finding.outcome == NOT_MET]
     told = told or [finding.told for finding in findings.values() if finding.outcome == NOT_MEASURED][:1]
     if case.saving is None:
@@ -228,7 +228,7 @@ def headline(case: Case, status: Recommendation, findings: Mapping[str, RuleFind
 
 
 def sentence(difference: Difference, baseline: str) -> str:
-    """'cuda is 0.84 GB (13.4 %) smaller than jetpack'."""
+    """'cuda is 840 MB (13.4 %) smaller than jetpack'."""
     if difference.saved == 0:
         return f"{difference.image} is as large as {baseline}"
     amount = size_text(abs(difference.saved))

@@ -1,4 +1,4 @@
-"""The legal values of build.toml: one annotated type for each kind of value."""
+"""The legal values of build.toml, an annotated type for each kind of value, and the names that jetpare takes itself."""
 
 from __future__ import annotations
 

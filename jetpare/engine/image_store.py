@@ -184,8 +184,7 @@ def held_bytes(engine: Engine, references: Iterable[str]) -> int:
     """Return the bytes on the engine's disk that a build of the images *references* does not have to write again.
 
     These are the layers of the images that the engine has, each counted once, and the build cache of our own commands.
-    BuildKit does not say which profile a cache record is for, so the caches of all profiles count, but none of another
-    project's.
+    BuildKit does not say which profile or project a cache record is for, so all that jetpare's commands left counts.
     """
     layers: dict[str, int] = {}
     unpaired = 0
@@ -204,7 +203,7 @@ def held_bytes(engine: Engine, references: Iterable[str]) -> int:
 
 
 def is_our_cache(record: Mapping[str, Any]) -> bool:
-    """Return whether a build cache record is of one of our commands, which mount their scripts in OUR_COMMANDS."""
+    """Return whether a build cache record is of a command of jetpare's, whose scripts are mounted in OUR_COMMANDS."""
     return OUR_COMMANDS in str(record.get("Description") or "")
 
 

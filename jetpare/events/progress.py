@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
-from jetpare.base.process import Argv, render
 from jetpare.events.recorder import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from types import TracebackType
 
-NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 WORTH_SECONDS = 1.0  # an estimate of less is not shown
 
 
@@ -46,12 +42,6 @@ class Usual:
 NOTHING_KNOWN = Usual()
 
 
-def command_line(argv: Argv, variables: Mapping[str, str] = NO_VARIABLES) -> str:
-    """Return the line that announces a program: '+ NAME=value docker …', quoted so that it can be pasted."""
-    words = [f"{name}={shlex.quote(value)}" for name, value in variables.items()]
-    return " ".join(["+", *words, render(argv)])
-
-
 class Progress(Protocol):
     """What the pipeline tells while it works. Labels are those of the plan: 'cuda/gdal'."""
 
@@ -80,4 +70,4 @@ class Progress(Protocol):
         """Something that the user should read once."""
 
     def echo(self, line: str) -> None:
-        """Show *line* (see `command_line`) as it is: the program that starts now."""
+        """Show *line* (see `process.command_line`) as it is: the program that starts now."""

@@ -152,6 +152,7 @@ class Recorder:
     def close(self) -> None:
         """End the stream: hand out the lines without a line feed."""
         with self._lock:
+            self._timeline = None
             for vertex in self._vertices.values():
                 self._flush(vertex)
 

@@ -13,7 +13,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from functools import cache
@@ -151,13 +151,15 @@ class Ledger:
         self.folder = state / "runs"
         self._known: dict[str, tuple[_Stamp, Record | None]] = {}
 
-    def new_id(self, now: datetime) -> str:
+    def new_id(self, now: datetime, *, remembered: Iterable[str] = ()) -> str:
         """Return an unused id, such as '0042-20250102-030405': the run's number, and its start in UTC.
 
+        *remembered*: ids that something else still names; the new one is beyond these, though their folders are gone.
         Hold the project's lock (`exclusive`) until the first record is written, or two runs may get the same number.
         """
         runs = self._runs()
-        number = 1 + max(len(runs), *(order(run)[0] for run in runs), 0)  # counts the runs that have no number too
+        numbers = [order(run)[0] for run in (*runs, *remembered)]
+        number = 1 + max(len(runs), *numbers, 0)  # counts the runs that have no number too
         return f"{number:04}-{now.astimezone(timezone.utc):%Y%m%d-%H%M%S}"
 
     def path(self, run: str) -> Path:
@@ -235,6 +237,8 @@ def _as_it_is_now(record: Record | None) -> Record | None:
 
 def _alive(pid: int) -> bool:
     """Return whether *pid* runs now. A number that another process got since reads as running, which is harmless."""
+    if not 0 < pid < 1 << 31:  # a damaged record: no process has such a number, and 0 and -1 mean others
+        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

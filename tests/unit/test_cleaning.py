@@ -55,6 +55,16 @@ def test_what_was_built_but_not_tagged_goes_too(workshop: Workshop) -> None:
     assert not [image for image in workshop.docker.held.values() if not image.names]
 
 
+@pytest.mark.parametrize("private", [True, False])
+def test_what_somebody_made_on_top_of_ours_and_did_not_name_stays(workshop: Workshop, *, private: bool) -> None:
+    """Such as `docker commit` of a shell's container, or a build FROM one of our images."""
+    workshop.docker.add(digest("work"), labels=OURS | {"jetpare.shell": "a process that has ended"})
+    engine = replace(workshop.engine, private=private)
+    said = "\n".join(cleaning.clean(workshop.project, engine, cache=False))
+    assert digest("work") in {image.id for image in workshop.docker.held.values()}
+    assert f"docker rmi {digest('work')}" in said
+
+
 def test_images_of_another_checkout_stay_and_are_named(workshop: Workshop) -> None:
     workshop.docker.add(digest("theirs"), "jetpare-mini/cuda:mini", labels=OURS)
     workshop.docker.add(digest("untagged"), labels=OURS)

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from jetpare.image import collector, inventory
 from jetpare.image.collector import databases, limits, main
 from jetpare.image.collector.databases import ImageTree
-from jetpare.image.collector.elf import FAT_MAGIC, _so_names, read_elf
+from jetpare.image.collector.elf import ELF_MAGIC, FAT_MAGIC, _so_names, read_elf
 from jetpare.image.collector.limits import TreeEntry
 from jetpare.image.collector.tree import Looks, look, mentions, read_tar
 from tests.trees import LIBRARY, PROGBITS, STRTAB, elf, fat_binary, library, plant
@@ -295,8 +295,13 @@ def test_no_damage_to_an_elf_file_gets_further_than_a_fault(position: int, bytes
     data[position : position + len(bytes_)] = bytes_
     entry = TreeEntry("/x", "file", len(data), 0o644, 0, 0, None, None)
     seen = look(entry, io.BytesIO(bytes(data)))
-    if "elf" in seen:
-        inventory.decoded(json.dumps([main._elf_row("/x", seen["elf"])]).encode(), inventory.rows_of("elfs"))
+    if data[:4] != ELF_MAGIC:
+        assert not {"elf", "faults"} & seen.keys()
+    elif "elf" in seen:
+        (row,) = inventory.decoded(json.dumps([main._elf_row("/x", seen["elf"])]).encode(), inventory.rows_of("elfs"))
+        assert row.path == "/x"
+    else:
+        assert all(fault.startswith("this ELF file cannot be read") for fault in seen["faults"])
 
 
 STATUS = b"""Package: demo

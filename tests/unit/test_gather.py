@@ -12,7 +12,7 @@ import pytest
 
 from jetpare.base.errors import ConfigError, EngineError, RecordError, ToolError
 from jetpare.base.versions import ImageCheck
-from jetpare.build import bake, request, stages
+from jetpare.build import bake, past_stages, request
 from jetpare.build.guards import check_emulation, check_faults, version_faults
 from jetpare.build.inputs import inputs_digest
 from jetpare.build.request import REBUILD, Request, expectations, rebuilt
@@ -330,8 +330,8 @@ def test_the_log_is_that_of_the_run_that_really_ran(project: Project) -> None:
     for name in ("20250101-000000", "20250102-000000"):
         (folder / name / "logs").mkdir()
         (folder / name / "logs/a.log").write_text(name)
-    assert stages.log_file(project, "cuda/gdal", "mini") == folder / "20250101-000000/logs/a.log"
-    assert stages.log_file(project, "cuda/python", "mini") is None
+    assert past_stages.log_file(project, "cuda/gdal", "mini") == folder / "20250101-000000/logs/a.log"
+    assert past_stages.log_file(project, "cuda/python", "mini") is None
 
 
 def test_silence_is_no_success() -> None:

@@ -47,6 +47,14 @@ def test_a_run_whose_process_is_gone_was_interrupted(tmp_path: Path) -> None:
     assert [row.status for row in found.stages] == ["interrupted", "waiting"]
 
 
+@pytest.mark.parametrize("pid", [0, -1, 1 << 40, 10**30])
+def test_a_number_that_no_process_has_is_of_a_run_that_ended(tmp_path: Path, pid: int) -> None:
+    Ledger(tmp_path).write(record(pid=pid))
+    ((found, _),) = list(Ledger(tmp_path).records())
+    assert found is not None
+    assert found.status == "interrupted"
+
+
 def test_a_run_whose_process_lives_is_running(tmp_path: Path) -> None:
     Ledger(tmp_path).write(record())
     ((found, _),) = list(Ledger(tmp_path).records())
@@ -89,6 +97,11 @@ def test_an_id_says_when_the_run_began_and_is_never_given_twice(tmp_path: Path) 
     first, second = new_run(kept, 2025), new_run(kept, 2025)
     assert first != second
     assert all("20250102-030405" in run for run in (first, second))
+
+
+def test_an_id_is_beyond_those_that_are_remembered_though_their_folders_are_gone(tmp_path: Path) -> None:
+    made = Ledger(tmp_path).new_id(datetime.now(timezone.utc), remembered=("0006-20250102-030405", "no id"))
+    assert made.startswith("0007-")
 
 
 def test_runs_are_in_the_order_in_which_they_were_made_whatever_the_clock_said(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from jetpare.board.nvpmodel import Present
 from jetpare.board.power import PowerFacts, PowerSession
 from jetpare.build import bootstrap, tagging, watch
 from jetpare.build.guards import check_space
-from jetpare.build.request import Request
+from jetpare.build.request import Request, expectations
 from jetpare.build.shell import stage_image
 from jetpare.engine import api, image_store
 from jetpare.engine.model import Engine
@@ -232,6 +232,24 @@ def test_secrets_are_on_disk_only_while_bake_runs(secretive: Workshop, raises: B
             secretive.build(secretive.plan("cuda"))
     assert all(b"hunter2" in each["net"] for each in secretive.bake.secrets)
     assert not (secretive.project.state_path / "secrets").exists()
+
+
+def test_secrets_go_from_where_a_link_leads(secretive: Workshop, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    secretive.project.state_path.mkdir(exist_ok=True)
+    (secretive.project.state_path / "secrets").symlink_to(elsewhere)
+    secretive.build(secretive.plan("cuda"))
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_stage_is_unchanged_after_the_records_before_it_were_removed(workshop: Workshop) -> None:
+    again = Request(task="gdal", again=frozenset({"cuda/gdal"}))
+    workshop.build(workshop.plan("cuda"))
+    workshop.build(workshop.plan("cuda"), again)
+    shutil.rmtree(workshop.project.state_path / "runs")
+    record = workshop.build(workshop.plan("cuda"))
+    assert expectations(workshop.project, workshop.plan("cuda"))["cuda/gdal"] == f"unchanged since run {record.id}"
 
 
 def test_secrets_go_though_the_record_cannot_be_written(secretive: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -569,7 +569,7 @@ def test_the_lock_is_not_inherited_by_what_a_build_starts(tmp_path: Path, said: 
     with power.session(state=made.state, host=made.host(), policy=policy(made), say=said):
         child = subprocess.Popen(["/bin/sleep", "60"], close_fds=False)
     try:
-        hold(made, Policy(wanted="keep"), said)
+        assert hold(made, Policy(wanted="keep"), said).mode is not None
     finally:
         child.kill()
         child.wait()
@@ -783,8 +783,9 @@ def test_any_text_is_modes_or_a_power_error(text: str) -> None:
 
 @given(st.text())
 def test_any_output_is_understood_or_not(text: str) -> None:
-    parse_query(text)
-    parse_show(text)
+    found = parse_query(text)
+    assert found is None or (found.id >= 0 and found.name in text)
+    assert all(device in text for device in parse_show(text))
 
 
 # --- what the programs print

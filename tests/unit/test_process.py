@@ -90,7 +90,7 @@ def test_a_daemon_with_a_session_of_its_own_is_left_alone(tmp_path: Path) -> Non
     note = tmp_path / "pid"
     process.run(["setsid", "--fork", "sh", "-c", f"echo $$ >{note}; exec sleep 30 >/dev/null 2>&1"])
     pid = int(note.read_text())
-    os.kill(pid, 0)
+    assert Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x0030\0"
     os.kill(pid, 15)
 
 
@@ -168,6 +168,7 @@ def test_a_terminal_that_closes_disturbs_nothing_under_nohup() -> None:
     try:
         with process.signals_as_interrupt():
             signal.raise_signal(signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
 

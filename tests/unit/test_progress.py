@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from jetpare.base.process import command_line
 from jetpare.events import step_names
 from jetpare.events.decode import EventDecoder
-from jetpare.events.progress import Progress, Usual, command_line
+from jetpare.events.progress import Progress, Usual
 from jetpare.events.recorder import Activity, Recorder
 from jetpare.views.live import LiveProgress, PlainProgress, make_progress, of_label
 

@@ -109,6 +109,15 @@ def test_decoding_is_linear() -> None:
         assert events
 
 
+def test_a_last_line_without_a_line_feed_is_in_the_tail_though_a_view_has_looked_before() -> None:
+    recorder = Recorder()
+    recorder.add(vertex("a", "[gdal 1/1] RUN x", 0))
+    recorder.add(log("a", b"cc1plus: Killed", 1))
+    assert recorder.timeline().steps[0].tail == ()
+    recorder.close()
+    assert recorder.timeline().steps[0].tail == ("cc1plus: Killed",)
+
+
 def test_recording_is_linear_in_a_line_that_never_ends() -> None:
     recorder = Recorder()
     recorder.add(vertex("a", "[gdal 1/1] RUN x", 0))

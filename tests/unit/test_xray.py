@@ -120,6 +120,8 @@ def test_a_line_that_is_no_json_or_too_deep_is_not_taken() -> None:
 )
 def test_bytes_that_may_be_are_believed(store: str, layers: int | None) -> None:
     answer.check_bytes({"files": [File(path="/x", kind="file", size=2**40)]}, store, layers)
+    with pytest.raises(answer.NoAnswerError, match="its layers have 10"):
+        answer.check_bytes({"files": [File(path="/x", kind="file", size=2**40)]}, "overlay2", 10)
 
 
 def test_more_bytes_than_the_layers_have_are_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:

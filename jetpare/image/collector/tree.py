@@ -1,9 +1,9 @@
 """Read what is in a file tree: the tables of an Inventory, as plain rows.
 
 Needs only the standard library, pyelftools and Python 3.8: `jetpare.image.read` sends this folder and pyelftools into
-a container of the image, where the image's own Python runs it over the real root (`main`). Without such a Python the
-same functions read the tar stream of `docker export` on the host (`read_tar`). Both make an `Entry` for every name
-and a `Look` at every content, and `tables` makes the same rows of them.
+a container of the image, where the image's own Python runs `main.main` over the real root. Without such a Python, the
+same functions read the tar stream of `docker export` on the host (`read_tar`). Both make a `TreeEntry` for every name
+and a `Look` at every content, from which `main.tables` makes the same rows.
 
 Nothing in an image is trusted: whatever is read has a limit, and what goes beyond it is a fault, by name.
 """

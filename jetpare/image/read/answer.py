@@ -28,7 +28,7 @@ def shortened(text: str) -> str:
 
 
 def gather(lines: Iterable[bytes], say: Say) -> Tables:
-    """The tables that the collector's *lines* hold, checked. Raises _NoAnswerError where they are not what it says."""
+    """The tables that the collector's *lines* hold, checked. Raises NoAnswerError where they are not what it says."""
     tables: Tables = {name: [] for name in READ}
     tell = teller(say)
     for line in lines:
@@ -50,7 +50,7 @@ def gather(lines: Iterable[bytes], say: Say) -> Tables:
 
 
 def check_bytes(tables: Tables, store: str, layers_bytes: int | None) -> None:
-    """_NoAnswerError where files are said to take more than all layers do, in a store that counts those by files."""
+    """NoAnswerError where files are said to take more than all layers do, in a store that counts those by files."""
     said = sum(file.bytes for file in tables["files"])
     if store in BY_FILES and layers_bytes is not None and said > layers_bytes * 1.01 + SLACK_BYTES:
         raise NoAnswerError(f"it tells of {said} bytes in files, its layers have {layers_bytes}")

@@ -50,7 +50,7 @@ main.main()
 
 
 def from_container(docker: DockerClient, image_id: str, say: Say) -> Tables:
-    """The tables as the image's own Python reads them. Raises _NoAnswerError."""
+    """The tables as the image's own Python reads them. Raises NoAnswerError."""
     why = []
     for python in PYTHONS:
         argv = [python, "-I", "-S", "-B", "-X", "utf8", "-c", BOOT, str(len(program()))]
@@ -127,7 +127,7 @@ def _frames(receive: Callable[[float], bytes]) -> Iterator[tuple[int, bytes]]:
 
 
 def _stdout(frames: Iterable[tuple[int, bytes]]) -> Iterator[bytes]:
-    """What was said on stdout; _NoAnswerError with the last words on stderr where that was all."""
+    """What was said on stdout; NoAnswerError with the last words on stderr where that was all."""
     said, complained = False, b""
     for stream, data in frames:
         if stream == 1:
