@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jetpare.base import process
-from jetpare.base.files import write_atomically
+from jetpare.base.files import json_object, write_atomically
 from jetpare.base.process import command_line
 from jetpare.engine.model import Engine
 from jetpare.project.naming import definition_file
@@ -48,8 +48,4 @@ def run(
     metadata.unlink(missing_ok=True)  # buildx wants a path that does not exist yet
     extra = ["--progress=rawjson", f"--metadata-file={metadata}"]
     status = process.stream([*argv, *extra], on_chunk, env={**env, **ENVIRONMENT}, cwd=root)
-    try:
-        found = json.loads(metadata.read_text())
-    except (OSError, ValueError):
-        found = {}
-    return status, found if isinstance(found, dict) else {}
+    return status, json_object(metadata)

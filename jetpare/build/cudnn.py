@@ -152,9 +152,9 @@ def _wheel(project: Project, profile: Profile, pin: str, target: Target) -> Whee
     folders = [project.root / folder for folder in project.config.python.wheels]
     indexes = wheel_index.indexes_of(settings, profile.indexes)
     key = " ".join((pin, target.machine, target.python or "", *map(network.without_login, indexes)))
-    kept = files.json_object(project.state_path / KEPT)
-    if key in kept and not folders:
-        return Wheel(name=kept[key][0], requires=tuple(kept[key][1:]))
+    kept = files.json_object(project.state_path / KEPT).get(key)
+    if isinstance(kept, list) and kept and all(isinstance(each, str) for each in kept) and not folders:
+        return Wheel(name=kept[0], requires=tuple(kept[1:]))
     found = wheel_index.find(pin, target, folders=folders, indexes=indexes, settings=settings)
     if found and not folders:
         new = {key: [found.name, *found.requires]}

@@ -52,11 +52,11 @@ def rebuilding_runs(project: Project) -> tuple[str, ...]:
     return tuple(run for run in json_object(project.state_path / REBUILD).values() if isinstance(run, str))
 
 
-def rebuilt(project: Project, plan: Plan) -> dict[str, Any]:
+def rebuilt(project: Project, plan: Plan) -> dict[str, str]:
     """By label, the run that last built a stage of this profile again although nothing had changed."""
     prefix = f"{plan.profile_name}/"
     known = json_object(project.state_path / REBUILD)
-    return {key.removeprefix(prefix): run for key, run in known.items() if key.startswith(prefix)}
+    return {key.removeprefix(prefix): run for key, run in known.items() if key.startswith(prefix) and type(run) is str}
 
 
 def settings_of_bases(

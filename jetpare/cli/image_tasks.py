@@ -216,10 +216,7 @@ def audit(session: Session, *, images: tuple[str, ...], forms: Mapping[str, bool
     from jetpare.audit import audit
     from jetpare.views import audit_text, terminal
 
-    chosen = [name for name, wanted in forms.items() if wanted]
-    if len(chosen) > 1:
-        raise ConfigError(f"--{' and --'.join(chosen)}: one of them is wanted.")
-    form = chosen[0] if chosen else "table"
+    form = results.one_form(forms) or "table"
     results.check_folder(output or "")
     if form == "prune-plan":
         results.deliver(session, prune_plan_text(session, images), output or "", "The audit")
@@ -257,7 +254,7 @@ def check_audit(session: Session, result: Audit) -> None:
 def _method(name: str) -> Method | None:
     methods: dict[str, Method | None] = {"": None, "gzip": "gzip", "zstd": "zstd"}
     if name not in methods:
-        raise ConfigError(f"--compress {name}: gzip or zstd is wanted.")
+        raise ConfigError(f"--compress {name} is not valid; expected gzip or zstd.")
     return methods[name]
 
 

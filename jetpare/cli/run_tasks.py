@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jetpare.base.errors import BudgetError, ConfigError, RecordError
@@ -94,10 +93,10 @@ def history(session: Session, *, stages: tuple[str, ...], last: int, forms: Mapp
 
 def timings(session: Session, run: str, *, trace_file: str) -> None:
     """Show one run in detail; write its trace to *trace_file* if one is named."""
-    from jetpare.base import files
     from jetpare.records import trace
     from jetpare.views import history_text, terminal
 
+    results.check_folder(trace_file)
     kept = session.project.ledger
     record = next((each for each in kept.readable() if run in {"", each.id}), None)
     if record is None:
@@ -108,5 +107,5 @@ def timings(session: Session, run: str, *, trace_file: str) -> None:
     loaded = trace.load(record, kept.path(record.id))
     terminal.show(session.out, history_text.timings(loaded))
     if trace_file:
-        files.write_out(Path(trace_file), json.dumps(trace.chrome(loaded)).encode())
-        session.say(f"The trace is in {trace_file}; open it with ui.perfetto.dev or chrome://tracing.")
+        results.deliver(session, json.dumps(trace.chrome(loaded)), trace_file, "The trace")
+        session.say("To look at it, open it in ui.perfetto.dev or chrome://tracing.")

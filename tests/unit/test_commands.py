@@ -337,6 +337,11 @@ def test_the_plan_says_what_the_last_run_left(
     assert "unchanged since run" in capsys.readouterr().out
 
 
+def test_an_audit_has_one_form(session: Session) -> None:
+    with pytest.raises(ConfigError, match="--json and --sarif exclude each other"):
+        image_tasks.audit(session, images=(), forms={"json": True, "sarif": True}, output=None)
+
+
 def test_timings_of_a_run_and_its_trace(
     workshop: Workshop, session: Session, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -346,6 +351,10 @@ def test_timings_of_a_run_and_its_trace(
     run_tasks.timings(session, "", trace_file=str(tmp_path / "trace.json"))
     assert "cuda/gdal" in capsys.readouterr().out
     assert json.loads((tmp_path / "trace.json").read_text())
+    for wrong in (tmp_path / "none" / "trace.json", tmp_path):
+        with pytest.raises(ConfigError, match="cannot be written"):
+            run_tasks.timings(session, "", trace_file=str(wrong))
+    assert not (tmp_path / "none").exists()
     with pytest.raises(RecordError, match="'nothing' is not recorded"):
         run_tasks.timings(session, "nothing", trace_file="")
 

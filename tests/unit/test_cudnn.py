@@ -153,7 +153,10 @@ def test_an_index_is_asked_once_and_no_password_is_kept(tmp_path: Path, asked: l
     assert asked == ["torch==2.8.0"]
     text = (tmp_path / ".jetpare" / cudnn.KEPT).read_text()
     assert "secret" not in text
-    assert json.loads(text)
+    for damage in (3, [], [3], "torch"):
+        content = dict.fromkeys(json.loads(text), damage)
+        (tmp_path / ".jetpare" / cudnn.KEPT).write_text(json.dumps(content))
+        assert cudnn.check(made, plan(made)) == first
 
 
 @pytest.mark.parametrize(

@@ -367,3 +367,5 @@ def test_a_stage_built_again_is_so_in_its_own_profile_only(project: Project) -> 
     (project.state_path / REBUILD).write_text('{"mini-arm64/cuda/gdal": "run1"}')
     assert rebuilt(project, other) == {"cuda/gdal": "run1"}
     assert rebuilt(project, own) == {}
+    (project.state_path / REBUILD).write_text('{"mini-arm64/cuda/gdal": 3}')
+    assert rebuilt(project, other) == {}
