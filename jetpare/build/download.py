@@ -111,35 +111,51 @@ class _Partial:
 def _from_mirror(url: str, partial: _Partial, *, sha256: str, settings: NetworkSettings, tell: Tell) -> str:
     """Download *url* into *partial* and return the sha256.
 
-    A transfer that breaks off is resumed after growing waits, at most RETRIES times without a whole PIECE in between.
+    If a resumed file has a wrong sha256, its older bytes may be damaged: it is downloaded once more from 0.
+    """
+    if partial.size and (found := files.digest(partial.path)) == sha256:
+        return found
+    resumed = _in_tries(url, partial, settings, tell)
+    found = files.digest(partial.path)
+    if resumed and found != sha256:
+        partial.drop()
+        _in_tries(url, partial, settings, tell)
+        found = files.digest(partial.path)
+    return found
+
+
+def _in_tries(url: str, partial: _Partial, settings: NetworkSettings, tell: Tell) -> bool:
+    """Download *url* into *partial*, and return whether older bytes are a part of it.
+
+    A transfer that breaks off is resumed after growing waits, at most RETRIES times until the file is a whole PIECE
+    larger than ever before. It starts again from 0 at most RETRIES times.
     """
     import requests
     import urllib3
 
-    if partial.size and (found := files.digest(partial.path)) == sha256:
-        return found
-    tries, wait = network.RETRIES, 0.0
+    tries, restarts, wait, largest = network.RETRIES, network.RETRIES, 0.0, 0
     while True:
         before = partial.size
         try:
-            _transfer(url, partial, settings, tell)
-            return files.digest(partial.path)
+            return _transfer(url, partial, settings, tell)
         except requests.HTTPError:
             raise  # the session has retried it already
         except (_MirrorError, requests.RequestException, urllib3.exceptions.HTTPError):
-            came = partial.size - before
-            restarts = bool(before) and not partial.size
-            if came >= PIECE:
+            size = partial.size
+            restarted = size < before
+            if size >= largest + PIECE:
                 tries, wait = network.RETRIES, 0.0
-            if not tries or not (came > 0 or restarts):
+            if size == before or not tries or (restarted and not restarts):
                 raise
             tries -= 1
+            restarts -= restarted
+            largest = max(largest, size)
             time.sleep(wait)
             wait = min(network.LONGEST_WAIT_SECONDS, 2 * wait + network.BACKOFF_SECONDS)
 
 
-def _transfer(url: str, partial: _Partial, settings: NetworkSettings, tell: Tell) -> None:
-    """Request the rest of *url*, or all of it, and append the answer to *partial*."""
+def _transfer(url: str, partial: _Partial, settings: NetworkSettings, tell: Tell) -> bool:
+    """Request the rest of *url*, or all of it, append it to *partial*, and return whether only the rest came."""
     import requests
 
     with network.session(settings) as session:
@@ -151,7 +167,7 @@ def _transfer(url: str, partial: _Partial, settings: NetworkSettings, tell: Tell
                 partial.drop()
                 raise _MirrorError(f"it has no bytes from {have} on")
             answer.raise_for_status()
-            resumed = answer.status_code == requests.codes.partial_content
+            resumed = bool(answer.status_code == requests.codes.partial_content)
             if resumed and not (resuming and _first_byte(answer) == have):
                 partial.drop()
                 raise _MirrorError(f"it sent other bytes than {have} to the end")
@@ -163,6 +179,7 @@ def _transfer(url: str, partial: _Partial, settings: NetworkSettings, tell: Tell
             done = _keep(answer, partial.path, have, None if rest is None else have + rest, tell)
             if rest is not None and done != have + rest:
                 raise _MirrorError(f"it sent {done - have} of {rest} bytes")
+            return resumed
 
 
 def _keep(answer: Response, path: Path, done: int, total: int | None, tell: Tell) -> int:

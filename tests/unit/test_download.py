@@ -55,7 +55,7 @@ class Handler(BaseHTTPRequestHandler):
         start = 0
         if server.ranges and wanted and self.headers.get("If-Range") in server.headers.values():
             start = int(wanted.removeprefix("bytes=").rstrip("-"))
-            if start >= len(body):
+            if start >= len(body) or self.path.startswith("/refusing"):
                 self.send_error(416)
                 return
         self.send_response(206 if start else 200)
@@ -69,7 +69,8 @@ class Handler(BaseHTTPRequestHandler):
         for name, value in answer.items():
             self.send_header(name, value)
         self.end_headers()
-        end = start + server.break_after.pop(0) if server.break_after else None
+        breaks = server.break_after and not self.path.startswith("/good")
+        end = start + server.break_after.pop(0) if breaks else None
         self.wfile.write(body[start:end])
         if end is not None and self.path.startswith("/reset"):
             self.wfile.flush()
@@ -139,6 +140,22 @@ def test_a_mirror_that_brings_next_to_nothing_is_given_up(server: Server, tmp_pa
     assert [each[0] for each in server.asked] == ["/a.tar"] * (network.RETRIES + 1) + ["/b.tar"]
 
 
+@pytest.mark.parametrize("path", ["/refusing/a.tar", "/shifted/a.tar"])
+def test_a_mirror_that_breaks_off_and_cannot_resume_is_given_up(server: Server, tmp_path: Path, path: str) -> None:
+    server.break_after = [2_000_000] * 50
+    assert fetch(server, tmp_path / "d", path, "/good/a.tar")[0].read_bytes() == CONTENT
+    assert [each[0] for each in server.asked] == [path] * (network.RETRIES + 1) + ["/good/a.tar"]
+
+
+def test_a_mirror_that_brings_more_each_time_may_not_start_over_for_ever(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "PIECE", 1000)
+    server.break_after = [each * 2000 for each in range(1, 50)]
+    assert fetch(server, tmp_path / "d", "/refusing/a.tar", "/good/a.tar")[0].read_bytes() == CONTENT
+    assert len(server.asked) == 2 * (network.RETRIES + 1) + 1
+
+
 def test_a_command_goes_on_where_the_last_one_broke_off(server: Server, tmp_path: Path) -> None:
     server.break_after, server.faults = [2_000_123], []
     seen: list[int] = []
@@ -195,14 +212,19 @@ def test_what_came_from_one_mirror_is_not_continued_at_another(server: Server, t
     assert server.asked[-1] == ("/good/a.tar", None, None)
 
 
-def test_a_checksum_that_fails_starts_from_0_at_the_next_mirror(server: Server, tmp_path: Path) -> None:
-    for path in ("/one/a.tar", "/two/a.tar"):
-        broken(server, tmp_path / "d", path, size=1000)
-    with pytest.raises(DownloadError, match="sha256 is"):
-        fetch(server, tmp_path / "d", "/one/a.tar")
-    server.asked = []
+def test_damaged_bytes_of_an_earlier_command_are_downloaded_again(server: Server, tmp_path: Path) -> None:
+    broken(server, tmp_path / "d", "/one/a.tar", size=1000)
     assert fetch(server, tmp_path / "d", "/one/a.tar")[0].read_bytes() == CONTENT
-    assert server.asked == [("/one/a.tar", None, None)]
+    assert server.asked == [("/one/a.tar", "bytes=1000-", ETAG), ("/one/a.tar", None, None)]
+
+
+def test_a_checksum_that_fails_starts_from_0_once_and_then_at_the_next_mirror(server: Server, tmp_path: Path) -> None:
+    broken(server, tmp_path / "d", "/other/a.tar", size=4)
+    assert fetch(server, tmp_path / "d", "/other/a.tar", "/two/a.tar")[0].read_bytes() == CONTENT
+    assert server.asked == [
+        ("/other/a.tar", "bytes=4-", ETAG), ("/other/a.tar", None, None), ("/two/a.tar", None, None),
+    ]  # fmt: skip
+    assert [each.name for each in tmp_path.iterdir()] == ["d"]
 
 
 def test_too_many_bytes_start_over(server: Server, tmp_path: Path) -> None:
