@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 PIECE = 1 << 20
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 STRONG_VALIDATOR = re.compile(r'"[^"]*"')  # RFC 9110: If-Range takes no weak one, such as W/"1"
+SIZE = re.compile(r"[0-9]{1,18}")  # fits into 64 bits; int() refuses thousands of digits
 
 Tell = Callable[[int, int | None], None]
 
@@ -204,15 +205,15 @@ def write(file: RawIOBase, piece: bytes) -> None:
 
 
 def _length(answer: Response) -> int | None:
-    """Return the bytes that the server announces, None if it does not. Raises _MirrorError if that is not a number."""
+    """Return the bytes that the server announces, None if it does not. Raises _MirrorError if that is not a size."""
     text = answer.headers.get("Content-Length")
-    if text is not None and not (text.isascii() and text.isdecimal()):
-        raise _MirrorError(f"its Content-Length is not a number: {text[:40]!r}")
+    if text is not None and not SIZE.fullmatch(text):
+        raise _MirrorError(f"its Content-Length is not a size: {text[:40]!r}")
     return None if text is None else int(text)
 
 
 def _first_byte(answer: Response) -> int | None:
-    match = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
+    match = re.match(rf"bytes ({SIZE.pattern})-", answer.headers.get("Content-Range", ""))
     return int(match[1]) if match else None
 
 

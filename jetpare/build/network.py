@@ -106,11 +106,24 @@ def session(settings: NetworkSettings, *, retries: int = RETRIES) -> Session:
 
     A network error and the answers 429 and 5xx are tried again, at most *retries* times, with growing waits; any other
     answer and a certificate that does not fit are not. The last answer is returned, whatever its status. Logins come
-    from the URL or from ~/.netrc. Requests time out after TIMEOUT_SECONDS unless they say otherwise.
+    from the URL or from ~/.netrc. Requests time out after TIMEOUT_SECONDS unless they say otherwise. Whatever is wrong
+    with a URL, a proxy or an answer raises requests.RequestException.
     """
     import requests
     from requests.adapters import HTTPAdapter
+    from urllib3.exceptions import HTTPError
     from urllib3.util import Retry
+
+    class Session(requests.Session):
+        """Raises nothing but a RequestException, also for an answer or a proxy that the libraries stumble over."""
+
+        def request(self, *args: Any, **options: Any) -> Response:  # noqa: ANN401
+            try:
+                return super().request(*args, **options)
+            except requests.RequestException:
+                raise
+            except (HTTPError, ValueError, OverflowError, TypeError) as error:
+                raise requests.RequestException(error) from error
 
     class Adapter(HTTPAdapter):
         """Applies the settings to each hop: a redirect may lead to a host that needs no proxy."""
@@ -129,7 +142,7 @@ def session(settings: NetworkSettings, *, retries: int = RETRIES) -> Session:
         retry_after_max=int(LONGEST_WAIT_SECONDS),
         raise_on_status=False,
     )
-    made = requests.Session()
+    made = Session()
     made.trust_env = False  # the settings are those of the project's environment, not of this process's
     made.verify = str(settings.ca_bundle) if settings.ca_bundle else True
     made.auth = _login

@@ -60,12 +60,13 @@ class Handler(BaseHTTPRequestHandler):
                 return
         self.send_response(206 if start else 200)
         answer = {"Content-Length": str(len(body) - start), **server.headers}
+        lengths = {"words": "many", "digits": "9" * 5000}
+        firsts = {"shifted": str(start - 1), "digits": "9" * 5000}
+        kind = self.path.split("/")[1]
         if start:
-            answer["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
-        if self.path.startswith("/words"):
-            answer["Content-Length"] = "many"
-        if self.path.startswith("/shifted") and start:
-            answer["Content-Range"] = f"bytes {start - 1}-{len(body) - 1}/{len(body)}"
+            answer["Content-Range"] = f"bytes {firsts.get(kind, start)}-{len(body) - 1}/{len(body)}"
+        elif kind in lengths:
+            answer["Content-Length"] = lengths[kind]
         for name, value in answer.items():
             self.send_header(name, value)
         self.end_headers()
@@ -233,6 +234,12 @@ def test_too_many_bytes_start_over(server: Server, tmp_path: Path) -> None:
     assert [each[1] for each in server.asked] == [f"bytes={len(CONTENT) + 5}-", None]
 
 
+def test_a_range_of_thousands_of_digits_leads_to_the_next_mirror(server: Server, tmp_path: Path) -> None:
+    broken(server, tmp_path / "d", "/digits/a.tar", size=1000)
+    assert fetch(server, tmp_path / "d", "/digits/a.tar", "/good/a.tar")[0].read_bytes() == CONTENT
+    assert [each[0] for each in server.asked] == ["/digits/a.tar"] * 2 + ["/good/a.tar"]
+
+
 def test_another_range_than_the_one_asked_for_starts_over(server: Server, tmp_path: Path) -> None:
     broken(server, tmp_path / "d", "/shifted/a.tar", size=1000)
     assert fetch(server, tmp_path / "d", "/shifted/a.tar")[0].read_bytes() == CONTENT
@@ -242,7 +249,8 @@ def test_another_range_than_the_one_asked_for_starts_over(server: Server, tmp_pa
 @pytest.mark.parametrize(
     ("path", "faults", "said"),
     [
-        ("/words/a.tar", [], "its Content-Length is not a number: 'many'"),
+        ("/words/a.tar", [], "its Content-Length is not a size: 'many'"),
+        ("/digits/a.tar", [], "its Content-Length is not a size: '999"),
         ("/one/a.tar", [416], "416"),
         ("/one/a.tar", [503] * (network.RETRIES + 1), "503"),
         ("/one/a.tar", [403], "403"),

@@ -134,6 +134,7 @@ class Server(ThreadingHTTPServer):
     statuses: list[int]
     got: list[dict[str, str]]
     redirect = ""
+    retry_after = "0"
 
     def handle_error(self, *_: object) -> None:
         """Whoever asked has hung up."""
@@ -152,7 +153,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(302 if self.server.redirect else status)
         if self.server.redirect:
             self.send_header("Location", self.server.redirect)
-        self.send_header("Retry-After", "0")
+        self.send_header("Retry-After", self.server.retry_after)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -234,6 +235,33 @@ def test_each_hop_of_a_redirect_gets_its_own_proxy(server: Server) -> None:
         settings = NetworkSettings(variables={"http_proxy": f"http://127.0.0.1:{proxy.port}", "no_proxy": "127.0.0.1"})
         assert get("http://mirror.invalid/", settings).status_code == 200
         assert (len(proxy.got), len(server.got)) == (1, 1)
+
+
+@pytest.mark.parametrize("place", ["/\xff\xfe/x", "http://[::1/x", "http://h:99999999/", "x:///", "http://a..b/", "//"])
+def test_a_redirect_to_nowhere_is_a_failed_request(server: Server, place: str) -> None:
+    server.redirect = place
+    fails(server)
+
+
+@pytest.mark.parametrize("when", ["9" * 5000, "Mon, 01 Jan 99999999999 00:00:00 GMT", "soon"])
+def test_a_time_that_never_comes_is_a_failed_request(server: Server, when: str) -> None:
+    server.statuses, server.retry_after = [503] * 9, when
+    fails(server)
+
+
+@pytest.mark.parametrize("proxy", ["http://u:pw@", "http://", "http://[::1", "http://h:port", "x://h", "u:pw/x@h"])
+def test_a_proxy_that_is_none_is_a_failed_request(server: Server, proxy: str) -> None:
+    fails(server, NetworkSettings(variables={"http_proxy": proxy}))
+    assert server.got == []
+
+
+def fails(server: Server, settings: NetworkSettings = NetworkSettings()) -> None:  # noqa: B008 - it is frozen
+    """Assert that a request fails with an error that every caller expects, and is a finding of the doctor."""
+    url = f"http://127.0.0.1:{server.port}/"
+    with pytest.raises(requests.RequestException):
+        get(url, settings)
+    found = doctor.check_index(url, settings)
+    assert (found.status, "no answer" in found.detail) == ("failed", True)
 
 
 @pytest.mark.processes
