@@ -139,7 +139,7 @@ def _need(project: Project, plan: Plan) -> tuple[CudnnRequirement | None, str]:
     try:
         wheel = _wheel(project, plan.profile, pin, target)
         need = required(wheel, machine=machine) if wheel else None
-    except (OSError, ValueError, LookupError, TypeError, JetpareError) as error:
+    except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError, JetpareError) as error:
         return None, f"the wheel of {pin} could not be read: {type(error).__name__}"
     if wheel is None:
         return None, f"no index has a wheel of {pin} for {machine}"

@@ -157,8 +157,9 @@ def test_an_index_is_asked_once_and_no_password_is_kept(tmp_path: Path, asked: l
 
 
 @pytest.mark.parametrize(
-    "error", [requests.ConnectionError("no"), ValueError("no"), TypeError("no"), ConfigError("no")]
-)
+    "error",
+    [requests.ConnectionError("no"), ValueError("no"), TypeError("no"), ConfigError("no"), RecursionError(), OverflowError()],
+)  # fmt: skip
 def test_an_index_that_does_not_answer_is_no_error(
     tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
