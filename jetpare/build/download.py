@@ -59,7 +59,7 @@ def fetch(
         try:
             found = _from_mirror(url, partial, sha256=sha256, settings=settings, tell=tell)
         except (_MirrorError, requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            answers.append(f"  {url}: {network.reason(error)}")
+            answers.append(f"  {network.without_login(url)}: {network.reason(error, settings, url)}")
             continue
         if found == sha256:
             with _our_disk(target):
@@ -68,7 +68,7 @@ def fetch(
                 each.unlink(missing_ok=True)
             return target, True
         partial.drop()
-        answers.append(f"  {url}: sha256 is {found}, expected {sha256}")
+        answers.append(f"  {network.without_login(url)}: sha256 is {found}, expected {sha256}")
     raise DownloadError(
         f"{target.name}: no mirror sent it:\n" + "\n".join(answers) + f"\nPut the file at {target} by hand, or correct "
         "its urls and sha256 in build.toml."
