@@ -8,6 +8,7 @@ build.toml says so (expect, cudnn_compiled) or if its wheel requires a cuDNN; wh
 from __future__ import annotations
 
 import csv
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,8 @@ from jetpare.image.version_sources import fits
 from jetpare.project.plan import CUDNN, Plan
 from jetpare.project.project import Project
 
-KEPT = "wheels.json"  # the requirements of wheels, by pin and indexes: a wheel of a version never changes
+KEPT = "wheels.json"  # the requirements of wheels, by pin and hashed indexes: a wheel of a version never changes
+HASHED = re.compile(r".* [0-9a-f]{64}")  # a key of KEPT
 REAL_NAME = re.compile(r".*/libcudnn\.so\.(\d+\.[\d.]*\d)")
 
 
@@ -139,7 +141,7 @@ def _need(project: Project, plan: Plan) -> tuple[CudnnRequirement | None, str]:
     try:
         wheel = _wheel(project, plan.profile, pin, target)
         need = required(wheel, machine=machine) if wheel else None
-    except (OSError, ValueError, LookupError, TypeError, JetpareError) as error:
+    except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError, JetpareError) as error:
         return None, f"the wheel of {pin} could not be read: {type(error).__name__}"
     if wheel is None:
         return None, f"no index has a wheel of {pin} for {machine}"
@@ -151,12 +153,16 @@ def _wheel(project: Project, profile: Profile, pin: str, target: Target) -> Whee
     settings = network.read_settings(project.environ, project.home)
     folders = [project.root / folder for folder in project.config.python.wheels]
     indexes = wheel_index.indexes_of(settings, profile.indexes)
-    key = " ".join((pin, target.machine, target.python or "", *map(network.without_login, indexes)))
+    asked = hashlib.sha256("\n".join(map(network.without_login, indexes)).encode()).hexdigest()
+    key = " ".join((pin, target.machine, target.python or "", asked))
     kept = files.json_object(project.state_path / KEPT).get(key)
     if isinstance(kept, list) and kept and all(isinstance(each, str) for each in kept) and not folders:
         return Wheel(name=kept[0], requires=tuple(kept[1:]))
     found = wheel_index.find(pin, target, folders=folders, indexes=indexes, settings=settings)
     if found and not folders:
         new = {key: [found.name, *found.requires]}
-        files.update_json(project.state_path / KEPT, lambda known: known | new)
+        # Earlier versions had the indexes themselves in the key, with the tokens in their queries.
+        files.update_json(
+            project.state_path / KEPT, lambda known: {key: known[key] for key in known if HASHED.fullmatch(key)} | new
+        )
     return found

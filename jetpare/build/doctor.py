@@ -299,7 +299,7 @@ def check_index(url: str | None, settings: NetworkSettings) -> Diagnosis:
         try:
             answer = session.get(f"{target.rstrip('/')}/", timeout=INDEX_SECONDS, stream=True)
         except requests.RequestException as error:
-            detail = f"{where}: no answer ({type(error).__name__}: {network.reason(error)})"
+            detail = f"{where}: no answer ({type(error).__name__}: {network.reason(error, settings, target)})"
             return Diagnosis(name="index", status="failed", detail=detail, advice=advice)
         code = answer.status_code
         answer.close()
@@ -311,5 +311,5 @@ def check_index(url: str | None, settings: NetworkSettings) -> Diagnosis:
 
 
 def _index_name(url: str | None) -> str:
-    """Return the name of an index for the report: its URL without a password."""
-    return "pip's default" if url is None else without_login(url).partition("?")[0]
+    """Return the name of an index for the report: its URL without a login or a query."""
+    return "pip's default" if url is None else without_login(url)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 PIECE = 1 << 20
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 STRONG_VALIDATOR = re.compile(r'"[^"]*"')  # RFC 9110: If-Range takes no weak one, such as W/"1"
+SIZE = re.compile(r"[0-9]{1,18}")  # fits into 64 bits; int() refuses thousands of digits
 
 
 class _MirrorError(Exception):
@@ -57,7 +58,7 @@ def fetch(
         try:
             found = _from_mirror(url, partial, sha256=sha256, settings=settings, tell=tell)
         except (_MirrorError, requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            answers.append(f"  {url}: {network.reason(error)}")
+            answers.append(f"  {network.without_login(url)}: {network.reason(error, settings, url)}")
             continue
         if found == sha256:
             with _our_disk(target):
@@ -66,7 +67,7 @@ def fetch(
                 each.unlink(missing_ok=True)
             return target, True
         partial.drop()
-        answers.append(f"  {url}: sha256 is {found}, expected {sha256}")
+        answers.append(f"  {network.without_login(url)}: sha256 is {found}, expected {sha256}")
     raise DownloadError(
         f"{target.name}: no mirror sent it:\n" + "\n".join(answers) + f"\nPut the file at {target} by hand, or correct "
         "its urls and sha256 in build.toml."
@@ -110,35 +111,51 @@ class _Partial:
 def _from_mirror(url: str, partial: _Partial, *, sha256: str, settings: NetworkSettings, tell: TellBytes) -> str:
     """Download *url* into *partial* and return the sha256.
 
-    A transfer that breaks off is resumed after growing waits, at most RETRIES times without a whole PIECE in between.
+    If a resumed file has a wrong sha256, its older bytes may be damaged: it is downloaded once more from 0.
+    """
+    if partial.size and (found := files.digest(partial.path)) == sha256:
+        return found
+    resumed = _in_tries(url, partial, settings, tell)
+    found = files.digest(partial.path)
+    if resumed and found != sha256:
+        partial.drop()
+        _in_tries(url, partial, settings, tell)
+        found = files.digest(partial.path)
+    return found
+
+
+def _in_tries(url: str, partial: _Partial, settings: NetworkSettings, tell: TellBytes) -> bool:
+    """Download *url* into *partial*, and return whether older bytes are a part of it.
+
+    A transfer that breaks off is resumed after growing waits, at most RETRIES times until the file is a whole PIECE
+    larger than ever before. It starts again from 0 at most RETRIES times.
     """
     import requests
     import urllib3
 
-    if partial.size and (found := files.digest(partial.path)) == sha256:
-        return found
-    tries, wait = network.RETRIES, 0.0
+    tries, restarts, wait, largest = network.RETRIES, network.RETRIES, 0.0, 0
     while True:
         before = partial.size
         try:
-            _transfer(url, partial, settings, tell)
-            return files.digest(partial.path)
+            return _transfer(url, partial, settings, tell)
         except requests.HTTPError:
             raise  # the session has retried it already
         except (_MirrorError, requests.RequestException, urllib3.exceptions.HTTPError):
-            came = partial.size - before
-            restarts = bool(before) and not partial.size
-            if came >= PIECE:
+            size = partial.size
+            restarted = size < before
+            if size >= largest + PIECE:
                 tries, wait = network.RETRIES, 0.0
-            if not tries or not (came > 0 or restarts):
+            if size == before or not tries or (restarted and not restarts):
                 raise
             tries -= 1
+            restarts -= restarted
+            largest = max(largest, size)
             time.sleep(wait)
             wait = min(network.LONGEST_WAIT_SECONDS, 2 * wait + network.BACKOFF_SECONDS)
 
 
-def _transfer(url: str, partial: _Partial, settings: NetworkSettings, tell: TellBytes) -> None:
-    """Request the rest of *url*, or all of it, and append the answer to *partial*."""
+def _transfer(url: str, partial: _Partial, settings: NetworkSettings, tell: TellBytes) -> bool:
+    """Request the rest of *url*, or all of it, append it to *partial*, and return whether only the rest came."""
     import requests
 
     with network.session(settings) as session:
@@ -150,7 +167,7 @@ def _transfer(url: str, partial: _Partial, settings: NetworkSettings, tell: Tell
                 partial.drop()
                 raise _MirrorError(f"it has no bytes from {have} on")
             answer.raise_for_status()
-            resumed = answer.status_code == requests.codes.partial_content
+            resumed = bool(answer.status_code == requests.codes.partial_content)
             if resumed and not (resuming and _first_byte(answer) == have):
                 partial.drop()
                 raise _MirrorError(f"it sent other bytes than {have} to the end")
@@ -162,6 +179,7 @@ def _transfer(url: str, partial: _Partial, settings: NetworkSettings, tell: Tell
             done = _keep(answer, partial.path, have, None if rest is None else have + rest, tell)
             if rest is not None and done != have + rest:
                 raise _MirrorError(f"it sent {done - have} of {rest} bytes")
+            return resumed
 
 
 def _keep(answer: Response, path: Path, done: int, total: int | None, tell: TellBytes) -> int:
@@ -186,15 +204,15 @@ def write(file: RawIOBase, piece: bytes) -> None:
 
 
 def _length(answer: Response) -> int | None:
-    """Return the bytes that the server announces, None if it does not. Raises _MirrorError if that is not a number."""
+    """Return the bytes that the server announces, None if it does not. Raises _MirrorError if that is not a size."""
     text = answer.headers.get("Content-Length")
-    if text is not None and not (text.isascii() and text.isdecimal()):
-        raise _MirrorError(f"its Content-Length is not a number: {text[:40]!r}")
+    if text is not None and not SIZE.fullmatch(text):
+        raise _MirrorError(f"its Content-Length is not a size: {text[:40]!r}")
     return None if text is None else int(text)
 
 
 def _first_byte(answer: Response) -> int | None:
-    match = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
+    match = re.match(rf"bytes ({SIZE.pattern})-", answer.headers.get("Content-Range", ""))
     return int(match[1]) if match else None
 
 

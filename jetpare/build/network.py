@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
 
 import tomli
 
@@ -25,15 +26,20 @@ from jetpare.project.naming import SECRETS, secret_file
 
 if TYPE_CHECKING:
     from requests import PreparedRequest, Response, Session
+    from urllib3.util import Retry
 
 
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
+WITH_LOGINS = (*PROXIES, "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS")
 CA_VARIABLES = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 TIMEOUT_SECONDS = (5.0, 60.0)  # to connect, and between two pieces of an answer
 RETRIES = 3
 BACKOFF_SECONDS = 0.5  # the waits before the retries are 0, 2 and 4 times as long
 LONGEST_WAIT_SECONDS = 30.0  # also where a server asks for more with Retry-After
 AS_IT_IS = {"Accept-Encoding": "identity"}  # for files, whose bytes have a checksum or a place
+_WORD = re.compile(  # with a URL's start: quotes, the name of an index, the scheme
+    r"""(?<!\S)(["'(<\[]*(?:[\w.-]+=)?(?:[a-z][a-z0-9+.-]*:)?//)?(\S+)""", re.IGNORECASE
+)
 _REMOTE = re.compile(r"(?:[\w.-]+=)?(?=https?://)", re.IGNORECASE)  # uv lets an index have a name: corp=https://...
 
 
@@ -93,9 +99,28 @@ def write_secrets(settings: NetworkSettings, *, root: Path, state: Path) -> None
         write_atomically(path, contents[name], mode=0o600)
 
 
-def without_login(url: str) -> str:
-    """Return *url* without the user name and password that it may hold, so that it can be shown."""
-    return re.sub(r"//[^/]*@", "//", url)
+def without_login(text: str) -> str:
+    """Return *text* so that it can be shown: without the logins and the queries of URLs, which may be tokens.
+
+    A URL needs no scheme, and a password may have any character but a space: the last @ of a word ends the login.
+    """
+    return _WORD.sub(_without_secrets, text)
+
+
+def _without_secrets(word: re.Match[str]) -> str:
+    login, _, place = word[2].rpartition("@")
+    if "?" in login:  # in a password or before a query: the host cannot be told from either
+        place = "..."
+    return (word[1] or "") + place.partition("?")[0]
+
+
+def _logins(texts: Iterable[str]) -> re.Pattern[str]:
+    """Return a pattern for the logins of the URLs in *texts*, and for each word of one: a wrong parse splits them."""
+    logins = {word[2].rpartition("@")[0] for text in texts for word in _WORD.finditer(text)} - {""}
+    logins |= {change(login) for login in logins for change in (unquote, quote)}
+    parts = logins | {part for login in logins for part in re.findall(r"\w+", login)}
+    longest_first = sorted(map(re.escape, parts), key=len, reverse=True)
+    return re.compile(rf"(?<!\w)(?:{'|'.join(longest_first) or '(?!)'})(?!\w)")
 
 
 # --- requests of our own
@@ -106,11 +131,23 @@ def session(settings: NetworkSettings, *, retries: int = RETRIES) -> Session:
 
     A network error and the answers 429 and 5xx are tried again, at most *retries* times, with growing waits; any other
     answer and a certificate that does not fit are not. The last answer is returned, whatever its status. Logins come
-    from the URL or from ~/.netrc. Requests time out after TIMEOUT_SECONDS unless they say otherwise.
+    from the URL or from ~/.netrc. Requests time out after TIMEOUT_SECONDS unless they say otherwise. Whatever is wrong
+    with a URL, a proxy or the head of an answer raises requests.RequestException.
     """
     import requests
     from requests.adapters import HTTPAdapter
-    from urllib3.util import Retry
+    from urllib3.exceptions import HTTPError
+
+    class TolerantSession(requests.Session):
+        """Raises nothing but a RequestException, also for an answer or a proxy that the libraries stumble over."""
+
+        def request(self, *args: Any, **options: Any) -> Response:  # noqa: ANN401
+            try:
+                return super().request(*args, **options)
+            except requests.RequestException:
+                raise
+            except (HTTPError, ValueError, OverflowError, TypeError) as error:
+                raise requests.RequestException(error) from error
 
     class Adapter(HTTPAdapter):
         """Applies the settings to each hop: a redirect may lead to a host that needs no proxy."""
@@ -120,7 +157,20 @@ def session(settings: NetworkSettings, *, retries: int = RETRIES) -> Session:
             options["timeout"] = options.get("timeout") or TIMEOUT_SECONDS
             return super().send(request, *args, **options)
 
-    policy = Retry(
+    made = TolerantSession()
+    made.trust_env = False  # the settings are those of the project's environment, not of this process's
+    made.verify = str(settings.ca_bundle) if settings.ca_bundle else True
+    made.auth = _login
+    made.headers["User-Agent"] = f"jetpare/{__version__}"
+    for scheme in ("http://", "https://"):
+        made.mount(scheme, Adapter(max_retries=_policy(retries)))
+    return made
+
+
+def _policy(retries: int) -> Retry:
+    from urllib3.util import Retry
+
+    return Retry(
         total=retries,
         other=0,  # such as a certificate that does not fit
         status_forcelist={429, *range(500, 600)},
@@ -129,14 +179,6 @@ def session(settings: NetworkSettings, *, retries: int = RETRIES) -> Session:
         retry_after_max=int(LONGEST_WAIT_SECONDS),
         raise_on_status=False,
     )
-    made = requests.Session()
-    made.trust_env = False  # the settings are those of the project's environment, not of this process's
-    made.verify = str(settings.ca_bundle) if settings.ca_bundle else True
-    made.auth = _login
-    made.headers["User-Agent"] = f"jetpare/{__version__}"
-    for scheme in ("http://", "https://"):
-        made.mount(scheme, Adapter(max_retries=policy))
-    return made
 
 
 def _login(request: PreparedRequest) -> PreparedRequest:
@@ -161,13 +203,17 @@ def proxies(url: str, variables: Mapping[str, str]) -> dict[str, str]:
     return {scheme: variables[name] for scheme, name in names.items() if name in variables}
 
 
-def reason(error: Exception) -> str:
-    """Return the last cause of a failed request in one line, without the layers of requests and urllib3."""
+def reason(error: Exception, settings: NetworkSettings, url: str) -> str:
+    """Return the last cause of a failed request in one line, without the layers of requests and urllib3.
+
+    No login of *url* or of *settings* is in it, nor a part of one.
+    """
     found: BaseException = error
     while isinstance(below := getattr(found, "reason", None) or (found.args or [None])[-1], BaseException):
         found = below
-    text = str(found).strip() or type(found).__name__
-    return without_login(text.splitlines()[0][:200])
+    text = without_login((str(found).strip() or type(found).__name__).splitlines()[0])
+    known = _logins([url, *(settings.variables.get(name, "") for name in WITH_LOGINS)])
+    return known.sub("***", text)[:200]
 
 
 # --- the settings of pip and uv

@@ -7,9 +7,12 @@ gives parts of files: its directory and one member are some hundred kilobytes of
 from __future__ import annotations
 
 import io
+import lzma
 import re
+import struct
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,6 +34,11 @@ if TYPE_CHECKING:
 
 BUFFER = 1 << 16
 RETRIES = 1  # a build asks before it starts, and continues without an answer
+# What zipfile raises for a member that is damaged, encrypted (RuntimeError), or compressed in a way that it lacks.
+UNREADABLE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, NotImplementedError, OverflowError,
+    struct.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,8 +159,10 @@ def _member(file: IO[bytes]) -> bytes:
         with zipfile.ZipFile(file) as archive:
             name = next(name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
             return archive.read(name)
-    except (zipfile.BadZipFile, StopIteration) as error:
-        raise ValueError("it is not a wheel") from error
+    except StopIteration as error:
+        raise ValueError("it is not a wheel: it has no METADATA") from error
+    except UNREADABLE as error:
+        raise ValueError(f"it is not a wheel that can be read: {error}") from error
 
 
 class _Remote(io.RawIOBase):

@@ -159,9 +159,26 @@ def test_an_index_is_asked_once_and_no_password_is_kept(tmp_path: Path, asked: l
         assert cudnn.check(made, plan(made)) == first
 
 
+def test_no_token_of_an_index_is_kept_nor_one_that_an_earlier_version_kept(
+    tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    urls = ["https://example.org/simple?token=secret", "user:secret@example.org/simple", "https://u:a/secret@h"]
+    monkeypatch.setattr(wheel_index, "indexes_of", lambda *_: urls)
+    made = project(tmp_path)
+    kept = made.state_path / cudnn.KEPT
+    kept.write_text(json.dumps({"torch==2.8.0 x86_64 3.11 https://example.org/simple?token=secret": ["torch.whl"]}))
+    cudnn.check(made, plan(made))
+    assert "secret" not in kept.read_text()
+    cudnn.check(made, plan(made))
+    urls.append("https://other.example/simple")
+    cudnn.check(made, plan(made))
+    assert len(asked) == 2
+
+
 @pytest.mark.parametrize(
-    "error", [requests.ConnectionError("no"), ValueError("no"), TypeError("no"), ConfigError("no")]
-)
+    "error",
+    [requests.ConnectionError("no"), ValueError("no"), TypeError("no"), ConfigError("no"), RecursionError(), OverflowError()],
+)  # fmt: skip
 def test_an_index_that_does_not_answer_is_no_error(
     tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:

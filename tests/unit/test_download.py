@@ -55,21 +55,23 @@ class Handler(BaseHTTPRequestHandler):
         start = 0
         if server.ranges and wanted and self.headers.get("If-Range") in server.headers.values():
             start = int(wanted.removeprefix("bytes=").rstrip("-"))
-            if start >= len(body):
+            if start >= len(body) or self.path.startswith("/refusing"):
                 self.send_error(416)
                 return
         self.send_response(206 if start else 200)
         answer = {"Content-Length": str(len(body) - start), **server.headers}
+        lengths = {"words": "many", "digits": "9" * 5000}
+        firsts = {"shifted": str(start - 1), "digits": "9" * 5000}
+        kind = self.path.split("/")[1]
         if start:
-            answer["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
-        if self.path.startswith("/words"):
-            answer["Content-Length"] = "many"
-        if self.path.startswith("/shifted") and start:
-            answer["Content-Range"] = f"bytes {start - 1}-{len(body) - 1}/{len(body)}"
+            answer["Content-Range"] = f"bytes {firsts.get(kind, start)}-{len(body) - 1}/{len(body)}"
+        elif kind in lengths:
+            answer["Content-Length"] = lengths[kind]
         for name, value in answer.items():
             self.send_header(name, value)
         self.end_headers()
-        end = start + server.break_after.pop(0) if server.break_after else None
+        breaks = server.break_after and not self.path.startswith("/good")
+        end = start + server.break_after.pop(0) if breaks else None
         self.wfile.write(body[start:end])
         if end is not None and self.path.startswith("/reset"):
             self.wfile.flush()
@@ -139,6 +141,22 @@ def test_a_mirror_that_brings_next_to_nothing_is_given_up(server: Server, tmp_pa
     assert [each[0] for each in server.asked] == ["/a.tar"] * (network.RETRIES + 1) + ["/b.tar"]
 
 
+@pytest.mark.parametrize("path", ["/refusing/a.tar", "/shifted/a.tar"])
+def test_a_mirror_that_breaks_off_and_cannot_resume_is_given_up(server: Server, tmp_path: Path, path: str) -> None:
+    server.break_after = [2_000_000] * 50
+    assert fetch(server, tmp_path / "d", path, "/good/a.tar")[0].read_bytes() == CONTENT
+    assert [each[0] for each in server.asked] == [path] * (network.RETRIES + 1) + ["/good/a.tar"]
+
+
+def test_a_mirror_that_brings_more_each_time_may_not_start_over_for_ever(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "PIECE", 1000)
+    server.break_after = [each * 2000 for each in range(1, 50)]
+    assert fetch(server, tmp_path / "d", "/refusing/a.tar", "/good/a.tar")[0].read_bytes() == CONTENT
+    assert len(server.asked) == 2 * (network.RETRIES + 1) + 1
+
+
 def test_a_command_goes_on_where_the_last_one_broke_off(server: Server, tmp_path: Path) -> None:
     server.break_after, server.faults = [2_000_123], []
     seen: list[int] = []
@@ -195,20 +213,31 @@ def test_what_came_from_one_mirror_is_not_continued_at_another(server: Server, t
     assert server.asked[-1] == ("/good/a.tar", None, None)
 
 
-def test_a_checksum_that_fails_starts_from_0_at_the_next_mirror(server: Server, tmp_path: Path) -> None:
-    for path in ("/one/a.tar", "/two/a.tar"):
-        broken(server, tmp_path / "d", path, size=1000)
-    with pytest.raises(DownloadError, match="sha256 is"):
-        fetch(server, tmp_path / "d", "/one/a.tar")
-    server.asked = []
+def test_damaged_bytes_of_an_earlier_command_are_downloaded_again(server: Server, tmp_path: Path) -> None:
+    broken(server, tmp_path / "d", "/one/a.tar", size=1000)
     assert fetch(server, tmp_path / "d", "/one/a.tar")[0].read_bytes() == CONTENT
-    assert server.asked == [("/one/a.tar", None, None)]
+    assert server.asked == [("/one/a.tar", "bytes=1000-", ETAG), ("/one/a.tar", None, None)]
+
+
+def test_a_checksum_that_fails_starts_from_0_once_and_then_at_the_next_mirror(server: Server, tmp_path: Path) -> None:
+    broken(server, tmp_path / "d", "/other/a.tar", size=4)
+    assert fetch(server, tmp_path / "d", "/other/a.tar", "/two/a.tar")[0].read_bytes() == CONTENT
+    assert server.asked == [
+        ("/other/a.tar", "bytes=4-", ETAG), ("/other/a.tar", None, None), ("/two/a.tar", None, None),
+    ]  # fmt: skip
+    assert [each.name for each in tmp_path.iterdir()] == ["d"]
 
 
 def test_too_many_bytes_start_over(server: Server, tmp_path: Path) -> None:
     broken(server, tmp_path / "d", "/a.tar", size=len(CONTENT) + 5)
     assert fetch(server, tmp_path / "d", "/a.tar")[0].read_bytes() == CONTENT
     assert [each[1] for each in server.asked] == [f"bytes={len(CONTENT) + 5}-", None]
+
+
+def test_a_range_of_thousands_of_digits_leads_to_the_next_mirror(server: Server, tmp_path: Path) -> None:
+    broken(server, tmp_path / "d", "/digits/a.tar", size=1000)
+    assert fetch(server, tmp_path / "d", "/digits/a.tar", "/good/a.tar")[0].read_bytes() == CONTENT
+    assert [each[0] for each in server.asked] == ["/digits/a.tar"] * 2 + ["/good/a.tar"]
 
 
 def test_another_range_than_the_one_asked_for_starts_over(server: Server, tmp_path: Path) -> None:
@@ -220,7 +249,8 @@ def test_another_range_than_the_one_asked_for_starts_over(server: Server, tmp_pa
 @pytest.mark.parametrize(
     ("path", "faults", "said"),
     [
-        ("/words/a.tar", [], "its Content-Length is not a number: 'many'"),
+        ("/words/a.tar", [], "its Content-Length is not a size: 'many'"),
+        ("/digits/a.tar", [], "its Content-Length is not a size: '999"),
         ("/one/a.tar", [416], "416"),
         ("/one/a.tar", [503] * (network.RETRIES + 1), "503"),
         ("/one/a.tar", [403], "403"),

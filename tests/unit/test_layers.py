@@ -124,6 +124,13 @@ def test_an_older_engines_archive_with_a_layer_that_is_a_link_to_another() -> No
     assert [each.entries for each in read(data, [ABOVE, ABOVE])] == [ABOVE_ENTRIES] * 2
 
 
+@pytest.mark.parametrize("links", [{"a": "a"}, {"a": "b", "b": "a"}, {"a": "b", "b": "c", "c": "b"}])
+def test_hard_links_in_a_circle_come_to_an_end(links: Mapping[str, str]) -> None:
+    layer = tar((name, f"=> {target}") for name, target in links.items())
+    (found,) = read(saved([layer]), [layer])
+    assert {(each.path, each.size) for each in found.entries} == {(f"/{name}", 0) for name in links}
+
+
 def test_of_several_manifests_the_one_of_the_image() -> None:
     config = json.dumps({"rootfs": {"diff_ids": ["sha256:other"]}}).encode()
     first = json.loads(json.dumps([{"Config": "other.json", "Layers": ["none"]}]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 import stat
 import subprocess
@@ -15,7 +16,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from jetpare.build import doctor, network
+from jetpare.base.errors import DownloadError
+from jetpare.build import doctor, download, network
 from jetpare.build.network import NetworkSettings, read_settings, session, write_secrets
 
 
@@ -134,6 +136,7 @@ class Server(ThreadingHTTPServer):
     statuses: list[int]
     got: list[dict[str, str]]
     redirect = ""
+    retry_after = "0"
 
     def handle_error(self, *_: object) -> None:
         """Whoever asked has hung up."""
@@ -152,7 +155,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(302 if self.server.redirect else status)
         if self.server.redirect:
             self.send_header("Location", self.server.redirect)
-        self.send_header("Retry-After", "0")
+        self.send_header("Retry-After", self.server.retry_after)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -236,6 +239,33 @@ def test_each_hop_of_a_redirect_gets_its_own_proxy(server: Server) -> None:
         assert (len(proxy.got), len(server.got)) == (1, 1)
 
 
+@pytest.mark.parametrize("place", ["/\xff\xfe/x", "http://[::1/x", "http://h:99999999/", "x:///", "http://a..b/", "//"])
+def test_a_redirect_to_nowhere_is_a_failed_request(server: Server, place: str) -> None:
+    server.redirect = place
+    fails(server)
+
+
+@pytest.mark.parametrize("when", ["9" * 5000, "Mon, 01 Jan 99999999999 00:00:00 GMT", "soon"])
+def test_a_time_that_never_comes_is_a_failed_request(server: Server, when: str) -> None:
+    server.statuses, server.retry_after = [503] * 9, when
+    fails(server)
+
+
+@pytest.mark.parametrize("proxy", ["http://u:pw@", "http://", "http://[::1", "http://h:port", "x://h", "u:pw/x@h"])
+def test_a_proxy_that_is_none_is_a_failed_request(server: Server, proxy: str) -> None:
+    fails(server, NetworkSettings(variables={"http_proxy": proxy}))
+    assert server.got == []
+
+
+def fails(server: Server, settings: NetworkSettings = NetworkSettings()) -> None:  # noqa: B008 - it is frozen
+    """Assert that a request fails with an error that every caller expects, and is a finding of the doctor."""
+    url = f"http://127.0.0.1:{server.port}/"
+    with pytest.raises(requests.RequestException):
+        get(url, settings)
+    found = doctor.check_index(url, settings)
+    assert (found.status, "no answer" in found.detail) == ("failed", True)
+
+
 @pytest.mark.processes
 def test_the_certificate_of_pips_settings_counts_for_every_request(tmp_path: Path) -> None:
     key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
@@ -253,7 +283,7 @@ def test_the_certificate_of_pips_settings_counts_for_every_request(tmp_path: Pat
         assert "certificate" in refused.detail
         with pytest.raises(requests.exceptions.SSLError) as caught:
             get(url)
-        assert "certificate verify failed" in network.reason(caught.value).lower()
+        assert "certificate verify failed" in network.reason(caught.value, NetworkSettings(), url).lower()
     assert len(server.got) == 1
 
 
@@ -267,4 +297,74 @@ def test_the_certificate_of_pips_settings_counts_for_every_request(tmp_path: Pat
     ],
 )  # fmt: skip
 def test_the_reason_is_the_innermost_one_without_a_password(error: Exception, said: str) -> None:
-    assert network.reason(error) == said
+    assert network.reason(error, NetworkSettings(), "http://h/") == said
+
+
+SECRET = "S3cr3tPw"  # noqa: S105
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://u:S3cr3tPw@h/simple", "http://h/simple"),
+        ("u:S3cr3tPw@h/simple", "h/simple"),
+        ("ftp://u:a/S3cr3tPw@h", "ftp://h"),
+        ("x=https://u:a@S3cr3tPw@h/", "x=https://h/"),
+        ("//S3cr3tPw@h", "//h"),
+        ("u:a//S3cr3tPw@h", "h"),
+        ("https://h/simple?token=S3cr3tPw", "https://h/simple"),
+        ("https://u:S3cr3tPw@h/simple?token=S3cr3tPw&x", "https://h/simple"),
+        ("https://h/simple?token=a@S3cr3tPw", "https://..."),
+        ("https://u:a?S3cr3tPw@h/simple", "https://..."),
+        ("no answer from 'http://S3cr3tPw@h/x?S3cr3tPw' (twice), why?", "no answer from 'http://h/x (twice), why"),
+        ("/opt/wheels", "/opt/wheels"),
+        ("", ""),
+    ],
+)
+def test_what_is_shown_has_no_login_and_no_query(text: str, shown: str) -> None:
+    assert network.without_login(text) == shown
+
+
+@pytest.mark.parametrize("url", ["u:S3cr3tPw@host/simple", "ftp://u:a/S3cr3tPw@h", "x=u:S3cr3tPw@h?S3cr3tPw"])
+def test_an_index_that_is_left_out_is_shown_without_its_password(tmp_path: Path, url: str) -> None:
+    found = read_settings({"PIP_INDEX_URL": url}, tmp_path, tmp_path)
+    assert found.left_out
+    assert SECRET not in f"{found.left_out}"
+
+
+@pytest.mark.parametrize(
+    "proxy", ["http://u:S3cr3tPw/x@127.0.0.1:9", "u:x/S3cr3tPw@127.0.0.1:9", "http://S3cr3tPw#y@h:9", "http://[S3cr3tPw@h", "x://S3cr3tPw:@h"]
+)  # fmt: skip
+def test_no_error_shows_the_login_of_a_proxy(tmp_path: Path, proxy: str) -> None:
+    settings = read_settings({"http_proxy": proxy}, tmp_path, tmp_path)
+    found = doctor.check_index("http://mirror.invalid/simple", settings)
+    assert found.status == "failed"
+    assert SECRET not in f"{found}"
+    with pytest.raises(DownloadError) as caught:
+        download.fetch(
+            ["http://mirror.invalid/a"], sha256="0", folder=tmp_path / "d", settings=settings, tell=lambda *_: None
+        )
+    assert SECRET not in f"{caught.value}"
+
+
+@pytest.mark.parametrize(
+    "login", ["user:12/S3cr3tPw@", "S3cr3tPw:12/x@", "u:S3cr3tPw@", "u:S3cr3tPw#@", "u:a\\S3cr3tPw@", "u%40S3cr3tPw:x@"]
+)  # fmt: skip
+def test_no_error_shows_the_login_or_the_query_of_a_url(server: Server, tmp_path: Path, login: str) -> None:
+    server.statuses = [404] * 9
+    url = f"http://{login}127.0.0.1:{server.port}/simple?token=S3cr3tPw"
+    assert SECRET not in f"{doctor.check_index(url, NetworkSettings())}"
+    with pytest.raises(DownloadError) as caught:
+        download.fetch([url], sha256="0", folder=tmp_path / "d", settings=NetworkSettings(), tell=lambda *_: None)
+    assert SECRET not in f"{caught.value}"
+
+
+def test_a_reason_has_no_login_of_the_settings_in_any_spelling(tmp_path: Path) -> None:
+    settings = read_settings(
+        {"PIP_EXTRA_INDEX_URL": "https://a/simple https://me:p%40S3cr3tPw@b/simple", "ALL_PROXY": "tok3n@p:1"},
+        tmp_path, tmp_path,
+    )  # fmt: skip
+    error = ValueError("no 'me:p@S3cr3tPw' or S3cr3tPw at tok3n, only some others")
+    said = network.reason(error, settings, "http://h/")
+    assert not {"S3cr3tPw", "tok3n"} & set(re.findall(r"\w+", said))
+    assert said.endswith(", only some others")

@@ -168,6 +168,39 @@ def test_what_is_no_wheel(index: Index, content: bytes) -> None:
         find(f"{index.url}/simple")
 
 
+def spoiled(compression: int = zipfile.ZIP_STORED, **place_and_value: tuple[int, int]) -> bytes:
+    """A wheel with other bytes in the headers of its METADATA, by place, and in its compressed content."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", compression) as archive:
+        archive.writestr("torch-2.8.0.dist-info/METADATA", METADATA * 9)
+    data = bytearray(made.getvalue())
+    central = data.index(b"PK\1\2")
+    for offset, value in place_and_value.values():
+        data[offset], data[central + offset + 2] = value, value  # the local header, and the directory's
+    if not place_and_value:
+        start = len("torch-2.8.0.dist-info/METADATA") + 30
+        data[start:central] = b"\xff" * (central - start)
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        spoiled(zipfile.ZIP_DEFLATED),
+        spoiled(zipfile.ZIP_LZMA),
+        spoiled(zipfile.ZIP_BZIP2),
+        spoiled(encrypted=(6, 1)),
+        spoiled(method=(8, 99)),
+        spoiled(version=(4, 99)),
+        b"",
+    ],
+)
+def test_a_damaged_wheel_in_a_folder(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / NAME).write_bytes(content)
+    with pytest.raises((ValueError, OSError), match=r"it is not a wheel|Invalid data stream"):
+        find(folders=(tmp_path,))
+
+
 @pytest.mark.parametrize("content", [b"{", b"[]", b'{"files": [{}]}'])
 def test_what_is_no_index(index: Index, content: bytes) -> None:
     index.pages["/simple/torch/"] = (JSON, content)

@@ -312,7 +312,9 @@ def _tar_entries(stream: Any) -> tuple[LayerEntry, ...]:  # noqa: ANN401
                 links[path] = _absolute(member.linkname)
             rows[row[0], row[1] == "opaque"] = row
     for path, target in links.items():
-        while target in links and target != path:
+        seen = {path}
+        while target in links and target not in seen:  # a damaged archive may link in a circle
+            seen.add(target)
             target = links[target]  # noqa: PLW2901
         known = rows.get((target, False), (path, "file", 0, path))
         rows[path, False] = (path, "file", known[2], target)
