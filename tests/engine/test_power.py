@@ -95,12 +95,12 @@ def test_after_a_kill_every_command_tells_what_is_pending_and_restore_does_it(fr
             run.kill()
     assert orin.snapshot() != before
     mini.knob("gdal", ":")
-    assert "ended without putting the board back" in mini.ok("plan", **environ).err
+    assert "ended without restoring the board" in mini.ok("plan", **environ).err
     mini.ok("clean", **environ)  # which must not throw the note away
-    assert "ended without putting the board back" in mini.ok("power", **environ).err
+    assert "ended without restoring the board" in mini.ok("power", **environ).err
     mini.ok("power", "--restore", **environ)
     assert orin.snapshot() == before
-    assert "putting the board back" not in mini.ok("plan", **environ).err
+    assert "restoring the board" not in mini.ok("plan", **environ).err
 
 
 def test_elsewhere_it_says_so(fresh: Fresh) -> None:
