@@ -143,8 +143,13 @@ def touch(path: Path) -> None:
 
 
 def trim(folder: Path, pattern: str, most: int) -> None:
-    """Remove all but the *most* files of *pattern* that were used last, and temporary files that were left behind."""
-    known = sorted(folder.glob(pattern), key=_used, reverse=True)
+    """Remove all but the *most* files of *pattern* that were used last, and temporary files that were left behind.
+
+    A time that is still to come, of a clock that ran ahead, counts as the oldest: else what is new would always go.
+    """
+    now = time.time() + 1  # as coarse as some file systems are
+    used = {each: _used(each) for each in folder.glob(pattern)}
+    known = sorted(used, key=lambda each: used[each] if used[each] <= now else 0.0, reverse=True)
     left = [each for each in folder.glob(f"{files.TEMPORARY}*") if time.time() - _used(each) > UNFINISHED_SECONDS]
     for old in known[most:] + left:
         old.unlink(missing_ok=True)

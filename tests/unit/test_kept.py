@@ -572,3 +572,13 @@ def test_contents_follow_the_inventory_the_layers_and_the_groups(
     assert look() == first, "and is made once"
     assert look(sizes={"merged": 5}).notes != first.notes, "what else is known is no part of what is kept"
     assert look(notes=("new",)).notes == ("new", *first.notes)
+
+
+def test_what_a_clock_that_ran_ahead_left_goes_before_what_is_new(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"old-{number}.gz").write_bytes(b"")
+        os.utime(tmp_path / f"old-{number}.gz", (4e9, 4e9))
+    (tmp_path / "new.gz").write_bytes(b"")
+    kept.trim(tmp_path, "*.gz", 2)
+    assert "new.gz" in {path.name for path in tmp_path.iterdir()}
+    assert len(list(tmp_path.iterdir())) == 2
