@@ -37,15 +37,15 @@ class Completed:
     output: str
 
 
-def render(argv: Argv) -> str:
-    """Return the command line that a person can paste into a shell."""
-    return shlex.join(str(word) for word in argv)
+def render(argv: Argv, variables: Mapping[str, str] = NO_VARIABLES) -> str:
+    """Return the command line that a person can paste into a shell: 'NAME=value docker …', quoted."""
+    words = [f"{name}={shlex.quote(value)}" for name, value in variables.items()]
+    return " ".join([*words, shlex.join(str(word) for word in argv)])
 
 
 def command_line(argv: Argv, variables: Mapping[str, str] = NO_VARIABLES) -> str:
-    """Return the line that announces a program: '+ NAME=value docker …', quoted so that it can be pasted."""
-    words = [f"{name}={shlex.quote(value)}" for name, value in variables.items()]
-    return " ".join(["+", *words, render(argv)])
+    """Return the line that announces a program: '+ ' and what `render` returns."""
+    return f"+ {render(argv, variables)}"
 
 
 @contextmanager

@@ -165,8 +165,7 @@ def show_dry_run(session: Session, plan: Plan, request: Request) -> None:
     session.say("The command exports its image without a name: jetpare checks an image before it tags it. The command:")
     goals = [node for node in plan.nodes if node.kind is NodeKind.IMAGE] or [plan.nodes[-1]]
     targets = tuple(target for node in goals for target in bake.call_targets(node))
-    words = [f"{name}={shlex.quote(value)}" for name, value in {**overrides, **buildx.ENVIRONMENT}.items()]
-    command = " ".join([*words, process.render(buildx.command(docker, file, targets))])
+    command = process.render(buildx.command(docker, file, targets), {**overrides, **buildx.ENVIRONMENT})
     results.write_data(f"cd {shlex.quote(str(root))} && {command}\n")
 
 
